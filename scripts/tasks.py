@@ -1,0 +1,188 @@
+"""Every verb of the template: `make VERB` or, without make, `python scripts/tasks.py VERB`.
+
+Needs the standard library only: a verb makes the environment that it needs.
+"""
+# An old Python must get as far as the sentence below, so nothing newer than 3.6 stands in this file's syntax.
+# ruff: noqa: E402, UP036
+
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit(
+        "error: this needs Python 3.11 or newer, and {} is {}.{}; name another one, for example: "
+        "make PYTHON=python3.12 {}".format(sys.executable, *sys.version_info[:2], " ".join(sys.argv[1:]) or "help")
+    )
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from scripts.environment import INTERRUPTED, Environment, SetupError, quietly, run
+
+Arguments = Sequence[str]
+
+GENERATED = ROOT / "{{cookiecutter.project_slug}}"
+BAKE = ROOT / "requirements" / "bake.txt"
+DEV = ROOT / "requirements" / "dev.txt"
+DEMO = ROOT / "build" / "demo"
+CHECKS = (
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
+    ("mypy",),
+)
+DISPOSABLE = (".venv", ".mypy_cache", ".ruff_cache", ".hypothesis", "build")
+
+ENVIRONMENT = Environment(ROOT)
+
+
+class StepFailed(Exception):
+    """A step of a verb ended with an exit code other than 0."""
+
+    def __init__(self, step: str, code: int) -> None:
+        super().__init__(f"error: {step} failed with exit code {code}.")
+        self.code = code
+
+
+def module(name: str, *arguments: str) -> None:
+    """Run a module in the environment, with everything that checks and tests need.
+
+    :raises StepFailed: it did not end with 0
+    """
+    python = ENVIRONMENT.ensure([BAKE, DEV])
+    step(f"python -m {' '.join([name, *arguments])}", [str(python), "-m", name, *arguments])
+
+
+def step(name: str, command: Sequence[str]) -> None:
+    """Run a command.
+
+    :raises StepFailed: it did not end with 0
+    """
+    code = run(command, ROOT)
+    if code:
+        raise StepFailed(name, code)
+
+
+def show_help(_arguments: Arguments) -> None:
+    """Print one line for each verb."""
+    print("usage: make VERB [ARGS=...]      (without make: python scripts/tasks.py VERB ...)\n")
+    for name, verb in VERBS.items():
+        print(f"  {name:<10} {verb.purpose}")
+
+
+def demo(arguments: Arguments) -> None:
+    """Generate a repo from the default answers and let it show what it does."""
+    python = ENVIRONMENT.ensure([BAKE])
+    shutil.rmtree(DEMO, ignore_errors=True)
+    print(f"generating a repo from the default answers in {DEMO.relative_to(ROOT)} ...", flush=True)
+    generate = [str(python), "-m", "cookiecutter", str(ROOT), "--no-input", "--default-config", "-o", str(DEMO)]
+    quietly(generate, "the template could not be generated")
+    (repo,) = DEMO.iterdir()
+    step("the generated repo's demo", [sys.executable, str(repo / "scripts" / "tasks.py"), "demo", *arguments])
+    print(f"\nThat was {repo.relative_to(ROOT)}. Make your own, where you keep your repos:")
+    print(f"  {python} -m cookiecutter {ROOT}")
+
+
+def setup(_arguments: Arguments) -> None:
+    """Make the environment."""
+    ENVIRONMENT.ensure([BAKE, DEV])
+    print(f"ready: {ENVIRONMENT.python.relative_to(ROOT)}")
+
+
+def check(_arguments: Arguments) -> None:
+    """Run every static check, also after one has failed."""
+    python = str(ENVIRONMENT.ensure([BAKE, DEV]))
+    failed = []
+    for words in CHECKS:
+        print(f"-- {' '.join(words)}", flush=True)
+        code = run([python, "-m", *words], ROOT)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            failed.append(" ".join(words))
+    if failed:
+        raise StepFailed(", ".join(failed), 1)
+
+
+def fmt(_arguments: Arguments) -> None:
+    """Rewrite the code in the form that `check` asks for."""
+    module("ruff", "check", "--fix", ".")
+    module("ruff", "format", ".")
+
+
+def test(arguments: Arguments) -> None:
+    """Run the tests that everyone runs before a commit."""
+    module("pytest", "-m", "not long", *arguments)
+
+
+def test_all(arguments: Arguments) -> None:
+    """Run every test."""
+    module("pytest", *arguments)
+
+
+def bench(arguments: Arguments) -> None:
+    """Measure how long generating takes."""
+    module("benchmarks.generation", *arguments)
+
+
+def lock(arguments: Arguments) -> None:
+    """Resolve the requirements of the template, of the generated repo and of all variants together."""
+    python = ENVIRONMENT.ensure([BAKE, DEV])
+    sources = sorted([*BAKE.parent.glob("*.in"), *GENERATED.rglob("requirements/*.in")])
+    step("lock", [str(python), str(GENERATED / "scripts" / "lock.py"), *arguments, *map(str, sources)])
+
+
+def clean(_arguments: Arguments) -> None:
+    """Remove what the other verbs can make again."""
+    for name in DISPOSABLE:
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+    for cache in [path for path in ROOT.rglob("__pycache__") if path.is_dir()]:
+        shutil.rmtree(cache, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What a verb does, in a line and in code."""
+
+    purpose: str
+    act: Callable[[Arguments], None]
+
+
+VERBS = {
+    "help": Verb("this list", show_help),
+    "demo": Verb("generate a repo, train, serve and predict in it: the whole path once", demo),
+    "setup": Verb("make .venv with everything that the other verbs need", setup),
+    "check": Verb("lint, formatting, types", check),
+    "fmt": Verb("rewrite the code in the form that check asks for", fmt),
+    "test": Verb('one generated repo end to end, all renders (some tests: ARGS="-k word")', test),
+    "test-all": Verb("everything: also the own tests of every combination", test_all),
+    "bench": Verb("measure how long generating takes", bench),
+    "lock": Verb("resolve all requirements again (newer versions: ARGS=--upgrade)", lock),
+    "clean": Verb("remove .venv, caches and build/", clean),
+}
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out one verb; return the exit code."""
+    name, *arguments = words or ["help"]
+    if name not in VERBS:
+        print(f"error: {name!a} is no verb; the verbs are {', '.join(VERBS)}.", file=sys.stderr)
+        return 2
+    try:
+        VERBS[name].act(arguments)
+    except StepFailed as failure:
+        print(failure, file=sys.stderr)
+        return failure.code
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,162 @@
+# ruff: noqa: S608 - names in the SQL come from declared features, which `Feature` checks; values are bound
+"""The embedded feature store: one SQLite file, one row per entity.
+
+The file never changes once it has its name. A write makes a new one beside it and renames it over the old, so a reader
+sees all of a write or nothing, waits for no lock, and can read from a read-only mount.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.domain import Datatype, Tensor, Tensors
+from serving.errors import FeatureStoreAway, SettingsError, quoted
+from serving.features import Feature, FeatureSet
+from serving.ports import Column
+
+_TABLE = "static_features"
+_WRITER_TIMEOUT_S = 30.0
+_STEPS_BETWEEN_CHECKS = 10_000
+_UNREADABLE = "the feature store can't be read; fill it with `make features`."
+
+
+class SqliteStore:
+    """Read and write static features in a SQLite file.
+
+    Reads run on the event loop: they take some 20 microseconds, and a thread of their own, which fights the loop for
+    the interpreter's lock, more than halved the calls per second. The file must be on a local disk for that reason.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._opened = (0, 0)
+
+    @classmethod
+    def open(cls, url: str) -> SqliteStore:
+        """Open `sqlite:<path>`; the file is touched at the first read or write, not now."""
+        path = url.removeprefix("sqlite:")
+        if not path:
+            raise SettingsError(f"feature store {quoted(url)} names no file; write sqlite:data/features.db.")
+        return cls(Path(path))
+
+    def supplies(self, features: FeatureSet) -> tuple[Feature, ...]:
+        """Return all static features."""
+        return features.static
+
+    async def read(
+        self, entities: Sequence[bytes], features: Sequence[Feature], *, timeout: float
+    ) -> Mapping[str, Column]:
+        """Read features for each entity in one query; an unknown entity is not present."""
+        deadline = time.monotonic() + timeout
+        try:
+            connection = self._reader()
+            connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_CHECKS)
+            rows = _select(connection, entities, features)
+        except sqlite3.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise FeatureStoreAway(f"the feature store did not answer within {timeout:.3f} s.") from None
+            raise FeatureStoreAway(_UNREADABLE) from error
+        except (sqlite3.Error, OSError) as error:
+            raise FeatureStoreAway(_UNREADABLE) from error
+        return {
+            feature.name: _column(feature, [rows.get(entity, {}).get(feature.name) for entity in entities])
+            for feature in features
+        }
+
+    async def close(self) -> None:
+        """Close the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def write(self, features: Sequence[Feature], entities: Sequence[bytes], columns: Tensors) -> int:
+        """Insert or replace one row per entity, all or none; return how many rows the store then holds."""
+        names = ["entity", *(feature.name for feature in features)]
+        updates = ", ".join(f'"{name}" = excluded."{name}"' for name in names[1:])
+        with self._next_file() as connection, connection:
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (entity BLOB PRIMARY KEY) WITHOUT ROWID")
+            known = {row[1] for row in connection.execute(f"PRAGMA table_info({_TABLE})")}
+            for name in names:
+                if name not in known:
+                    connection.execute(f'ALTER TABLE {_TABLE} ADD COLUMN "{name}"')
+            connection.executemany(
+                f"INSERT INTO {_TABLE} ({_quoted(names)}) VALUES ({', '.join('?' * len(names))}) "
+                f"ON CONFLICT (entity) DO UPDATE SET {updates}",
+                zip(entities, *(_cells(feature, columns[feature.name]) for feature in features), strict=True),
+            )
+            (count,) = connection.execute(f"SELECT count(*) FROM {_TABLE}").fetchone()
+        return int(count)
+
+    @contextmanager
+    def _next_file(self) -> Iterator[sqlite3.Connection]:
+        """Give a copy of the present file to write to, and put it in the present one's place at the end."""
+        folder = self._path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        # One writer at a time: SQLite's own lock on a file beside ours, which the system drops if we crash.
+        lock = sqlite3.connect(folder / f".{self._path.name}.lock", timeout=_WRITER_TIMEOUT_S, isolation_level=None)
+        with closing(lock), tempfile.TemporaryDirectory(prefix=".features-", dir=folder) as staging:
+            lock.execute("BEGIN EXCLUSIVE")
+            staged = Path(staging, self._path.name)
+            with closing(sqlite3.connect(staged)) as connection:
+                if self._path.exists():
+                    with closing(sqlite3.connect(self._path)) as present:
+                        present.backup(connection)
+                yield connection
+            staged.replace(self._path)
+
+    def _reader(self) -> sqlite3.Connection:
+        """Return a connection to the file that has the name now."""
+        stat = self._path.stat()
+        identity = (stat.st_ino, stat.st_mtime_ns)
+        if self._connection is None or identity != self._opened:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = sqlite3.connect(
+                f"{self._path.absolute().as_uri()}?immutable=1", uri=True
+            )
+            self._opened = identity
+        return self._connection
+
+
+def _select(
+    connection: sqlite3.Connection, entities: Sequence[bytes], features: Sequence[Feature]
+) -> dict[bytes, dict[str, Any]]:
+    names = [feature.name for feature in features]
+    keys = list(dict.fromkeys(entities))
+    found = connection.execute(
+        f"SELECT {_quoted(['entity', *names])} FROM {_TABLE} WHERE entity IN ({', '.join('?' * len(keys))})", keys
+    )
+    return {row[0]: dict(zip(names, row[1:], strict=True)) for row in found}
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _cells(feature: Feature, tensor: Tensor) -> list[Any]:
+    """Return one SQLite value per row: numbers as numbers, so that people can query them, arrays as bytes."""
+    if feature.shape:
+        return [row.astype(feature.datatype.dtype).tobytes() for row in tensor]
+    return list(tensor.tolist())
+
+
+def _column(feature: Feature, cells: Sequence[Any]) -> Column:
+    present = np.array([cell is not None for cell in cells], dtype=np.bool_)
+    values = np.zeros((len(cells), *feature.shape), feature.datatype.dtype)
+    for row, cell in enumerate(cells):
+        if cell is not None:
+            values[row] = (
+                np.frombuffer(cell, feature.datatype.dtype).reshape(feature.shape)
+                if feature.shape and feature.datatype is not Datatype.BYTES
+                else cell
+            )
+    return Column(values, present)

@@ -1,0 +1,32 @@
+"""A bare gRPC server that gives back what it gets: the floor of what Python and gRPC cost by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+
+import grpc
+
+
+async def main() -> None:
+    """Serve on a free port until SIGTERM; say the port as the real server does."""
+
+    async def echo(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        return body
+
+    server = grpc.aio.server()
+    handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(echo)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    print(json.dumps({"grpc_port": port}), file=sys.stderr, flush=True)
+    await stop.wait()
+    await server.stop(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

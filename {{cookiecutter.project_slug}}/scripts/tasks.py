@@ -1,0 +1,213 @@
+"""Every verb of this repo: `make VERB` or, without make, `python scripts/tasks.py VERB`.
+
+Needs the standard library only: a verb makes the environment that it needs.
+"""
+# An old Python must get as far as the sentence below, so nothing newer than 3.6 stands in this file's syntax.
+# ruff: noqa: E402, UP036
+
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit(
+        "error: this needs Python 3.11 or newer, and {} is {}.{}; name another one, for example: "
+        "make PYTHON=python3.12 {}".format(sys.executable, *sys.version_info[:2], " ".join(sys.argv[1:]) or "help")
+    )
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from scripts.environment import INTERRUPTED, Environment, SetupError, run
+
+Arguments = Sequence[str]
+
+DEV = ROOT / "requirements" / "dev.txt"
+CHECKS = {
+    "ruff check": ("-m", "ruff", "check", "."),
+    "ruff format --check": ("-m", "ruff", "format", "--check", "."),
+    "mypy": ("-m", "mypy"),
+    # It can't be run as a module, and its script names an interpreter, which a moved repo has no longer.
+    "lint-imports": ("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"),
+}
+# What any verb can make again. Versions in registry/ and features in data/ are not among it.
+CACHES = (".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis")
+DISPOSABLE = (".venv", "artifacts", "build", "dist", *CACHES)
+
+ENVIRONMENT = Environment(ROOT, importable=("src", "client", "."))
+
+
+class StepFailed(Exception):
+    """A step of a verb ended with an exit code other than 0."""
+
+    def __init__(self, step: str, code: int) -> None:
+        super().__init__(f"error: {step} failed with exit code {code}.")
+        self.code = code
+
+
+def everything() -> list[Path]:
+    """Return all locks: what the model needs, and what checks and tests need."""
+    return [*without_dev(), DEV]
+
+
+def without_dev() -> list[Path]:
+    """Return the locks that training and serving need: one per slot, and a slot is a file."""
+    return [lock for lock in sorted(DEV.parent.glob("*.txt")) if lock != DEV]
+
+
+def module(name: str, *arguments: str, locks: Sequence[Path]) -> None:
+    """Run a module in the environment.
+
+    :raises StepFailed: it did not end with 0
+    """
+    code = run([str(ENVIRONMENT.ensure(locks)), "-m", name, *arguments], ROOT)
+    if code:
+        raise StepFailed(" ".join(["python -m", name, *arguments]), code)
+
+
+def show_help(_arguments: Arguments) -> None:
+    """Print one line for each verb."""
+    print("usage: make VERB [ARGS=...]      (without make: python scripts/tasks.py VERB ...)\n")
+    for name, verb in VERBS.items():
+        print(f"  {name:<10} {verb.purpose}")
+
+
+def setup(_arguments: Arguments) -> None:
+    """Make the environment."""
+    ENVIRONMENT.ensure(everything())
+    print(f"ready: {ENVIRONMENT.python.relative_to(ROOT)}")
+
+
+def demo(arguments: Arguments) -> None:
+    """Go the whole way once: train, fill the feature store, serve, predict."""
+    if not (ROOT / "model.lock").exists():
+        train(())
+    features(())
+    module("scripts.demo", *arguments, locks=without_dev())
+
+
+def train(arguments: Arguments) -> None:
+    """Train and register a version."""
+    module("scripts.train", *arguments, locks=without_dev())
+
+
+def features(arguments: Arguments) -> None:
+    """Fill the feature store, if this repo has one."""
+    if not (ROOT / "scripts" / "materialize.py").exists():
+        print("this repo has no feature store: callers send every feature with the request")
+        return
+    module("scripts.materialize", *arguments, locks=without_dev())
+
+
+def serve(arguments: Arguments) -> None:
+    """Serve until stopped."""
+    module("scripts.run", *arguments, locks=without_dev())
+
+
+def predict(arguments: Arguments) -> None:
+    """Ask the running server."""
+    module("scripts.predict", *arguments, locks=without_dev())
+
+
+def test(arguments: Arguments) -> None:
+    """Run the tests."""
+    module("pytest", *arguments, locks=everything())
+
+
+def check(_arguments: Arguments) -> None:
+    """Run every static check, also after one has failed."""
+    python = str(ENVIRONMENT.ensure(everything()))
+    failed = []
+    for name, arguments in CHECKS.items():
+        print(f"-- {name}", flush=True)
+        code = run([python, *arguments], ROOT)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            failed.append(name)
+    if failed:
+        raise StepFailed(", ".join(failed), 1)
+
+
+def fmt(_arguments: Arguments) -> None:
+    """Rewrite the code in the form that `check` asks for."""
+    module("ruff", "check", "--fix", ".", locks=everything())
+    module("ruff", "format", ".", locks=everything())
+
+
+def lock(arguments: Arguments) -> None:
+    """Resolve requirements/*.in again."""
+    module("scripts.lock", *arguments, locks=everything())
+
+
+def proto(arguments: Arguments) -> None:
+    """Generate the protocol's code again."""
+    module("scripts.proto", *arguments, locks=everything())
+
+
+def bench(arguments: Arguments) -> None:
+    """Measure the server."""
+    module("benchmarks.load", *arguments, locks=without_dev())
+
+
+def clean(_arguments: Arguments) -> None:
+    """Remove what the other verbs can make again."""
+    for name in DISPOSABLE:
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+    for cache in [path for path in ROOT.rglob("__pycache__") if path.is_dir()]:
+        shutil.rmtree(cache, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What a verb does, in a line and in code."""
+
+    purpose: str
+    act: Callable[[Arguments], None]
+
+
+VERBS = {
+    "help": Verb("this list", show_help),
+    "setup": Verb("make .venv with everything that the other verbs need", setup),
+    "demo": Verb("train the first version if there is none, serve it, ask for predictions, stop", demo),
+    "train": Verb("train the model, register it as a new version and pin that in model.lock", train),
+    "features": Verb("fill the feature store from the data", features),
+    "run": Verb("serve the pinned version on localhost:8001 until Ctrl-C", serve),
+    "predict": Verb("ask the running server for predictions", predict),
+    "test": Verb('run the tests (some of them: ARGS="-k word")', test),
+    "check": Verb("lint, formatting, types, layers", check),
+    "fmt": Verb("rewrite the code in the form that check asks for", fmt),
+    "lock": Verb("resolve requirements/*.in into *.txt again (newer versions: ARGS=--upgrade)", lock),
+    "proto": Verb("generate the code of the gRPC protocol again", proto),
+    "bench": Verb("measure latency and throughput of the server", bench),
+    "clean": Verb("remove .venv, caches and fetched artifacts; keeps registry/ and data/", clean),
+}
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out one verb; return the exit code."""
+    name, *arguments = words or ["help"]
+    if (ROOT / "_variants").exists():
+        print("error: this repo is unfinished: its hook did not run. Generate it with hooks allowed.", file=sys.stderr)
+        return 1
+    if name not in VERBS:
+        print(f"error: {name!a} is no verb; the verbs are {', '.join(VERBS)}.", file=sys.stderr)
+        return 2
+    try:
+        VERBS[name].act(arguments)
+    except StepFailed as failure:
+        print(failure, file=sys.stderr)
+        return failure.code
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,114 @@
+"""Train, export, compare, register, pin: `make train`.
+
+Registers a version in the local registry only if the exported model answers as the training framework does, on every
+row of the data, and writes model.lock so that this version is the one served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import subprocess
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from model.data import Dataset, load
+from model.features import FEATURES
+from model.predictor import Columns, predict, to_onnx
+from model.signature import OUTPUTS
+from model.train import Trained, train
+from scripts import project
+from serving.adapters.model_registry import DEFAULT_SCHEME, open_registry
+from serving.adapters.runtime import load_runtime
+from serving.artifacts import GoldenRows, Lineage, Manifest, open_artifact, write_artifact
+from serving.errors import ArtifactError
+from serving.golden import replay
+from serving.references import Reference, write_lock
+
+_GOLDEN_ROWS = 8
+_LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
+_TIMEOUT_S = 60.0
+
+
+def main() -> int:
+    """Run all steps; each says what it does."""
+    data = load()
+    print(f"training on {len(data)} rows ...")
+    trained = train(data)
+    print("  " + ", ".join(f"{name} {value}" for name, value in trained.metrics.items()))
+    reference = register(data, trained)
+    write_lock(project.LOCK, reference)
+    print(f"registered {reference}\nwrote {project.LOCK.name}: this version is served from now on")
+    return 0
+
+
+def register(data: Dataset, trained: Trained) -> Reference:
+    """Export a trained model, check it on every row of the data, and register it."""
+    service = project.service()
+    manifest = Manifest(service["name"], service["description"], "onnx", FEATURES, OUTPUTS, _lineage(data, trained))
+    model = to_onnx(trained.estimator)
+    with tempfile.TemporaryDirectory() as staging:
+        print("comparing the exported model with the trained one ...")
+        every = Path(staging, "every-row")
+        digest = write_artifact(every, manifest, model, _golden(data, trained, len(data)))
+        asyncio.run(_replay(every, digest))
+        final = Path(staging, "final")
+        digest = write_artifact(final, manifest, model, _golden(data, trained, _GOLDEN_ROWS))
+        return open_registry(DEFAULT_SCHEME, project.REGISTRY).register(manifest.model, final, digest)
+
+
+async def _replay(folder: Path, digest: str) -> None:
+    artifact = open_artifact(folder, digest)
+    runtime = load_runtime(artifact, threads=1)
+    try:
+        await replay(artifact, runtime, timeout=_TIMEOUT_S)
+    finally:
+        await runtime.close()
+
+
+def _golden(data: Dataset, trained: Trained, count: int) -> GoldenRows:
+    """Take rows evenly spread over the data, with the trained estimator's own answers."""
+    rows = np.linspace(0, len(data) - 1, count, dtype=int)
+    columns: Columns = {feature.name: data.columns[feature.name][rows] for feature in FEATURES.model_inputs}
+    answers = predict(trained.estimator, columns)
+    missing = [spec.name for spec in OUTPUTS if spec.name not in answers]
+    if missing:
+        raise ArtifactError(f"model/predictor.py: predict() gives no {missing[0]}, which model/signature.py declares.")
+    return GoldenRows(
+        tuple(data.entities[row] for row in rows),
+        {name: column.tolist() for name, column in columns.items()},
+        {spec.name: answers[spec.name].tolist() for spec in OUTPUTS},
+    )
+
+
+def _lineage(data: Dataset, trained: Trained) -> Lineage:
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return Lineage(_git_commit(), _data_digest(data), trained.parameters, trained.metrics, libraries)
+
+
+def _data_digest(data: Dataset) -> str:
+    """Hash keys, columns and target in a fixed order."""
+    hashed = hashlib.sha256("\0".join(data.entities).encode())
+    for name in sorted(data.columns):
+        hashed.update(name.encode() + data.columns[name].tobytes())
+    hashed.update(data.target.tobytes())
+    return f"sha256={hashed.hexdigest()}"
+
+
+def _git_commit() -> str:
+    """Return the commit of this repo, marked `-dirty` where files differ from it; `none` outside of git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=project.ROOT, capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "none"
+    return described.stdout.strip()
+
+
+if __name__ == "__main__":
+    project.run(main)

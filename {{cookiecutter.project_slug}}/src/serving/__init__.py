@@ -1,0 +1,1 @@
+"""The serving plumbing: one model, behind the Open Inference Protocol."""

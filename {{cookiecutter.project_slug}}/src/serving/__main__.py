@@ -1,0 +1,34 @@
+"""Serve the model that model.lock names: `python -m serving`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+from serving.entrypoints.grpc_server import serve
+from serving.errors import StartError
+from serving.settings import load_settings
+from serving.telemetry import configure_logging
+
+
+def main() -> int:
+    """Serve until told to stop; return the exit code."""
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_level)
+        asyncio.run(serve(settings))
+    except StartError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    logging.shutdown()
+    # Not sys.exit: it would wait for a model call that never returns, after its grace is over.
+    os._exit(code)

@@ -1,0 +1,85 @@
+"""The server's composition root: the one place where settings become adapters and a service.
+
+It opens an artifact by its digest and never a registry: no registry client and no token is in this process.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack
+
+from serving.adapters.feature_store import READERS
+from serving.adapters.runtime import load_runtime
+from serving.artifacts import artifact_folder, open_artifact
+from serving.domain import Signature
+from serving.enrichment import Enricher
+from serving.errors import ArtifactError, FeatureStoreAway, ModelFailed, SettingsError, UnresolvedReference, quoted
+from serving.golden import replay
+from serving.inference import InferenceService, NoModel, ServedModel, Service
+from serving.ports import FeatureStore
+from serving.settings import Settings
+from serving.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+_START_TIMEOUT_S = 60.0
+
+
+async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> Service:
+    """Return the service that the settings describe; `resources` closes what it opened, in reverse.
+
+    Without a verified artifact the service answers every call with the reason why there is none.
+
+    :raises SettingsError: the settings can't be met at all
+    """
+    store = _open_store(settings.feature_store)
+    resources.push_async_callback(store.close)
+    try:
+        return await _load(settings, metrics, store, resources)
+    except (ArtifactError, UnresolvedReference, ModelFailed) as error:
+        log.error("no model is served: %s", error)
+        return NoModel(f"no model is served: {error}")
+
+
+async def _load(settings: Settings, metrics: Metrics, store: FeatureStore, resources: AsyncExitStack) -> Service:
+    reference = settings.reference()
+    folder = artifact_folder(settings.artifacts, reference.digest)
+    if not folder.exists():
+        raise ArtifactError(
+            f"{reference} is not in {settings.artifacts}; fetch it with `python -m scripts.model_version fetch`."
+        )
+    artifact = open_artifact(folder, reference.digest)
+    manifest = artifact.manifest
+    if manifest.model != reference.model:
+        raise ArtifactError(f"{reference} is an artifact of the model {quoted(manifest.model)}; correct the reference.")
+    runtime = load_runtime(artifact, threads=settings.model_threads)
+    resources.push_async_callback(runtime.close)
+    await replay(artifact, runtime, timeout=_START_TIMEOUT_S)
+    await runtime.warm_up(artifact.golden_inputs(), settings.max_rows)
+    supplied = store.supplies(manifest.features)
+    signature = Signature(manifest.features.request_inputs(supplied), manifest.outputs, settings.max_rows)
+    enricher = Enricher(
+        store,
+        manifest.features,
+        settings.unknown_entity,
+        settings.feature_timeout,
+        metrics.store_seconds.observe,
+        lambda name, rows: metrics.defaults.labels(name).inc(rows),
+    )
+    try:
+        await store.read([b""], supplied, timeout=_START_TIMEOUT_S)  # opens connections before the first caller pays
+    except FeatureStoreAway as error:
+        log.warning("the feature store does not answer yet: %s", error)
+    metrics.announce(reference)
+    log.info("serving %s", reference)
+    model = ServedModel(reference, manifest, signature)
+    return InferenceService(model, enricher, runtime, metrics.model_seconds.observe)
+
+
+def _open_store(url: str) -> FeatureStore:
+    scheme = url.partition(":")[0]
+    if scheme not in READERS:
+        raise SettingsError(
+            f"SERVING_FEATURE_STORE={quoted(url)}: this repo can open {', '.join(f'{known}:' for known in READERS)}."
+        )
+    return READERS[scheme](url)

@@ -1,0 +1,1 @@
+"""Entrypoints: decode, infer, encode, and nothing else."""

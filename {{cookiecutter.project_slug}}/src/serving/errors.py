@@ -1,0 +1,71 @@
+"""The exception tree of the service; no transport is known here.
+
+    ServingError
+    ├── InvalidRequest        the caller can mend it
+    ├── NotFound              no such model, version or entity
+    ├── Overloaded            refused at the door, safe to try elsewhere
+    ├── DeadlineExceeded      the time the caller gave is over
+    ├── NotReady              no verified model is loaded, or the server drains
+    ├── FeatureStoreAway      static features can't be read now
+    ├── ModelFailed           the model itself raised or answered out of its signature
+    └── StartError            the service can't start with what it was given
+        ├── ArtifactError     an artifact is missing, changed or not what it says
+        ├── UnresolvedReference  a model reference can't be read or resolved
+        └── SettingsError     an environment variable or configuration file is wrong
+
+`entrypoints/status.py` holds the one table from these classes to gRPC status codes.
+"""
+
+
+class ServingError(Exception):
+    """Base of all that the service raises on purpose; its text is one sentence, safe to show to a caller."""
+
+
+class InvalidRequest(ServingError):
+    """The request breaks the model's signature."""
+
+
+class NotFound(ServingError):
+    """The model, version or entity that the request names does not exist here."""
+
+
+class Overloaded(ServingError):
+    """The request was refused before any work was done on it."""
+
+
+class DeadlineExceeded(ServingError):
+    """The deadline passed before the answer was ready."""
+
+
+class NotReady(ServingError):
+    """No verified model is loaded, so nothing can be predicted."""
+
+
+class FeatureStoreAway(ServingError):
+    """The feature store did not answer in time or at all."""
+
+
+class ModelFailed(ServingError):
+    """The model raised, or its answer breaks its own signature."""
+
+
+class StartError(ServingError):
+    """The service can't start, or a script can't go on, with what it was given."""
+
+
+class ArtifactError(StartError):
+    """An artifact is missing, incomplete, changed, or holds what its format does not allow."""
+
+
+class UnresolvedReference(StartError):
+    """A model reference can't be read, or names nothing that exists."""
+
+
+class SettingsError(StartError):
+    """An environment variable or configuration file holds what it must not."""
+
+
+def quoted(text: object, limit: int = 64) -> str:
+    """Return foreign text as escaped ASCII in quotes, cut at `limit` characters: safe in logs and answers."""
+    whole = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else str(text)
+    return ascii(whole[:limit]) + ("..." if len(whole) > limit else "")

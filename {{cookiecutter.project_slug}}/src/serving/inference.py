@@ -1,0 +1,102 @@
+"""The use case: check, enrich, predict, check. One straight line, whatever the transport, store or runtime."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from serving.artifacts import Manifest
+from serving.domain import Signature, Tensors
+from serving.enrichment import Enricher
+from serving.errors import DeadlineExceeded, ModelFailed, NotFound, NotReady, quoted
+from serving.ports import ModelRuntime
+from serving.references import Reference
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """Say which model answers, and what its callers send and get."""
+
+    reference: Reference
+    manifest: Manifest
+    signature: Signature
+
+    def check_named(self, name: str, version: str) -> None:
+        """Refuse a request for another model or version.
+
+        :raises NotFound: this is not the one
+        """
+        if name != self.reference.model:
+            raise NotFound(f"model {quoted(name)} is not served here; this server has {self.reference.model}.")
+        if version and version != self.reference.version:
+            raise NotFound(
+                f"model version {quoted(version)} is not served here; this server has version {self.reference.version}."
+            )
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Hold an answer: the outputs asked for, the model that gave them, and the features that were defaults."""
+
+    outputs: Tensors
+    model: ServedModel
+    defaulted: Mapping[str, Sequence[int]]
+
+
+class Service(Protocol):
+    """Answer for one model, or say why there is none."""
+
+    @property
+    def model(self) -> ServedModel:
+        """The model served.
+
+        :raises NotReady: there is none
+        """
+
+    async def infer(self, inputs: Tensors, outputs: Sequence[str], *, timeout: float) -> Inference:
+        """Return the model's answer for one batch."""
+
+
+@dataclass(frozen=True)
+class InferenceService:
+    """Serve a loaded model; `observe_predict` gets the seconds of each model call."""
+
+    model: ServedModel
+    enricher: Enricher
+    runtime: ModelRuntime
+    observe_predict: Callable[[float], None]
+
+    async def infer(self, inputs: Tensors, outputs: Sequence[str], *, timeout: float) -> Inference:
+        """Return the model's answer for one batch, within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        signature = self.model.signature
+        wanted = signature.choose_outputs(outputs)
+        rows = signature.check_inputs(inputs)
+        enriched = await self.enricher.enrich(inputs, timeout=timeout)
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise DeadlineExceeded(f"the deadline of {timeout:.3f} s passed before the model was asked.")
+        started = time.perf_counter()
+        results = await self.runtime.predict(enriched.inputs, timeout=remaining)
+        self.observe_predict(time.perf_counter() - started)
+        if fault := signature.check_outputs(results, rows):
+            raise ModelFailed(f"model {self.model.reference}: {fault}")
+        return Inference({spec.name: results[spec.name] for spec in wanted}, self.model, enriched.defaulted)
+
+
+@dataclass(frozen=True)
+class NoModel:
+    """Stand where a model should be, and say why it is not there."""
+
+    reason: str
+
+    @property
+    def model(self) -> ServedModel:
+        """Raise, always."""
+        raise NotReady(self.reason)
+
+    async def infer(self, inputs: Tensors, outputs: Sequence[str], *, timeout: float) -> Inference:
+        """Raise, always."""
+        raise NotReady(self.reason)

@@ -1,0 +1,101 @@
+"""The ports: what the service needs from the outside, each of at most four methods.
+
+Every adapter of a port passes the same contract suite in `tests/contract/`, the fakes in `tests/support/` included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.domain import Tensor, Tensors
+from serving.features import Feature, FeatureSet
+from serving.references import Reference
+
+
+@dataclass(frozen=True)
+class Column:
+    """Hold one feature for the entities that were asked for.
+
+    `values` has one row per entity; where `present` is false its content means nothing.
+    """
+
+    values: Tensor
+    present: npt.NDArray[np.bool_]
+
+
+class FeatureStore(Protocol):
+    """Read static features by entity key."""
+
+    def supplies(self, features: FeatureSet) -> tuple[Feature, ...]:
+        """Return the features that this store answers for; callers send the others."""
+
+    async def read(
+        self, entities: Sequence[bytes], features: Sequence[Feature], *, timeout: float
+    ) -> Mapping[str, Column]:
+        """Read features for each entity, in order; an unknown entity or value is not present, never zero.
+
+        :raises FeatureStoreAway: there was no answer within `timeout` seconds, or none at all
+        """
+
+    async def close(self) -> None:
+        """Give back what the store holds; safe to call twice."""
+
+
+class FeatureWriter(Protocol):
+    """Fill a feature store; used by batch jobs, never by the server."""
+
+    def write(self, features: Sequence[Feature], entities: Sequence[bytes], columns: Tensors) -> int:
+        """Insert or replace one row per entity, all or none of them; return how many rows the store then holds."""
+
+
+class ModelRuntime(Protocol):
+    """Run one loaded model."""
+
+    async def warm_up(self, inputs: Tensors, max_rows: int) -> None:
+        """Run the model until its timing is known; `inputs` are rows that it accepts."""
+
+    async def predict(self, inputs: Tensors, *, timeout: float) -> Tensors:
+        """Run the model on one batch.
+
+        :raises ModelFailed: the model raised
+        :raises DeadlineExceeded: there was no answer within `timeout` seconds
+        """
+
+    async def close(self) -> None:
+        """Give back what the model holds; safe to call twice."""
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """Describe one version in a registry; `registered_at` is ISO 8601 in UTC."""
+
+    reference: Reference
+    registered_at: str
+
+
+class ModelRegistry(Protocol):
+    """Keep versions of models; opened by scripts, never by the server."""
+
+    def register(self, model: str, artifact: Path, digest: str) -> Reference:
+        """Store a verified artifact as the next version of a model; return its pinned reference."""
+
+    def versions(self, model: str) -> Sequence[RegisteredVersion]:
+        """Return all complete versions of a model, oldest first."""
+
+    def resolve(self, reference: Reference) -> Reference:
+        """Return the pinned form of a reference.
+
+        :raises UnresolvedReference: it names nothing, or its digest is not that version's
+        """
+
+    def fetch(self, reference: Reference, artifacts: Path) -> Path:
+        """Bring a pinned version below a digest-addressed folder, verified; return where it lies.
+
+        :raises ArtifactError: what arrived is not what the digest vouches for
+        """

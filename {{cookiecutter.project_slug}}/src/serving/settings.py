@@ -1,0 +1,120 @@
+"""Settings: environment variables prefixed SERVING_, and the names that users already know."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serving.adapters.feature_store import DEFAULT_URL
+from serving.enrichment import UnknownEntity
+from serving.errors import SettingsError, UnresolvedReference, quoted
+from serving.references import FORM, Reference, is_digest, parse_pinned, read_lock
+
+PREFIX = "SERVING_"
+
+
+class Settings(BaseSettings):
+    """Hold every setting of the server; all have defaults that are right for production."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    model_lock: Path = Path("model.lock")
+    """The file with the one pinned reference to serve."""
+    model_version: str = Field(default="", validation_alias=AliasChoices("MODEL_VERSION"))
+    """Overrides the lock: a full pinned reference, or a bare version together with MODEL_SHA256."""
+    model_sha256: str = Field(default="", validation_alias=AliasChoices("MODEL_SHA256"))
+    """The digest (64 hex digits) that belongs to a bare MODEL_VERSION."""
+    artifacts: Path = Path("artifacts")
+    """The folder of verified artifacts, addressed by digest."""
+    feature_store: str = DEFAULT_URL
+    """The URL of the feature store; its scheme says which adapter opens it."""
+    feature_timeout: float = Field(default=0.05, gt=0, le=60)
+    """Seconds that one read of the feature store may take."""
+    unknown_entity: UnknownEntity = UnknownEntity.DEFAULT
+    """`default` answers unknown entities with declared defaults and flags them; `refuse` answers NOT_FOUND."""
+    host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 inside a container."""
+    grpc_port: int = Field(default=8001, ge=0, le=65535)
+    """The gRPC port; 0 takes a free one and logs it."""
+    metrics_port: int = Field(default=8002, ge=0, le=65535)
+    """The port of /metrics; 0 takes a free one and logs it."""
+    max_rows: int = Field(default=1024, ge=1, le=1 << 20)
+    """The largest batch of one call."""
+    max_running: int = Field(default=16, ge=1, le=4096)
+    """How many calls are worked on at once."""
+    max_queued: int = Field(default=256, ge=0, le=65536)
+    """How many calls may wait for their turn; the next one is refused with RESOURCE_EXHAUSTED."""
+    call_timeout: float = Field(default=5.0, gt=0, le=3600)
+    """Seconds that a call may take at most, whatever deadline its caller set or forgot to set."""
+    drain: float = Field(default=1.0, ge=0, le=300)
+    """Seconds between NOT_SERVING and refusing new calls, so that callers look elsewhere first."""
+    grace: float = Field(default=10.0, ge=0, le=3600)
+    """Seconds that calls in flight get to end after that."""
+    tls_certificate: Path | None = None
+    """The server's certificate chain (PEM); with `tls_key`, turns TLS on."""
+    tls_key: Path | None = None
+    """The private key of the certificate (PEM)."""
+    tls_client_ca: Path | None = None
+    """The authority whose client certificates are required (PEM); turns TLS into mutual TLS."""
+    model_threads: int = Field(default=1, ge=1, le=256)
+    """Threads that one model call may use."""
+    reflection: bool = False
+    """Serve gRPC reflection: for development, off in production."""
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    """DEBUG, INFO, WARNING or ERROR."""
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Settings:
+        if (self.tls_certificate is None) != (self.tls_key is None) or (self.tls_client_ca and not self.tls_key):
+            raise ValueError("SERVING_TLS_CERTIFICATE and SERVING_TLS_KEY go together; set both or neither")
+        return self
+
+    def reference(self) -> Reference:
+        """Return the pinned reference to serve.
+
+        :raises UnresolvedReference: there is none, or it is not pinned; the text has the line to write
+        """
+        if self.model_version:
+            return self._overriding(self.model_version)
+        return read_lock(self.model_lock)
+
+    def _overriding(self, text: str) -> Reference:
+        if ":" in text:
+            return parse_pinned(text, "MODEL_VERSION")
+        digest = f"sha256={self.model_sha256.removeprefix('sha256=')}"
+        if not is_digest(digest):
+            raise UnresolvedReference(
+                f"MODEL_VERSION={text} names no artifact for good without its digest; "
+                f"set MODEL_SHA256=<64 hex digits> beside it, or MODEL_VERSION={FORM}."
+            )
+        return read_lock(self.model_lock).pin(text, digest)
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    :raises SettingsError: a value is wrong, or a SERVING_ variable does not exist; one sentence for all of them
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    faults = [
+        f"{name} is no setting; remove it (the settings are in src/serving/settings.py)"
+        for name in sorted(os.environ)
+        if name.startswith(PREFIX) and name not in known
+    ]
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for fault in error.errors():
+            if not fault["loc"]:  # a rule about several settings: its text names them
+                faults.append(fault["msg"].removeprefix("Value error, "))
+                continue
+            name = str(fault["loc"][0])
+            name = name if name.isupper() else f"{PREFIX}{name.upper()}"
+            faults.append(f"{name}={quoted(os.environ.get(name, ''))}: {fault['msg'][0].lower()}{fault['msg'][1:]}")
+        raise SettingsError("; ".join(faults) + ".") from None
+    if faults:
+        raise SettingsError("; ".join(faults) + ".")
+    return settings
