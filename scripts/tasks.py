@@ -39,7 +39,7 @@ DISPOSABLE = (".venv", ".mypy_cache", ".ruff_cache", ".hypothesis", "build")
 ENVIRONMENT = Environment(ROOT)
 
 
-class StepFailed(Exception):
+class StepError(Exception):
     """A step of a verb ended with an exit code other than 0."""
 
     def __init__(self, step: str, code: int) -> None:
@@ -50,7 +50,7 @@ class StepFailed(Exception):
 def module(name: str, *arguments: str) -> None:
     """Run a module in the environment, with everything that checks and tests need.
 
-    :raises StepFailed: it did not end with 0
+    :raises StepError: it did not end with 0
     """
     python = ENVIRONMENT.ensure([BAKE, DEV])
     step(f"python -m {' '.join([name, *arguments])}", [str(python), "-m", name, *arguments])
@@ -59,11 +59,11 @@ def module(name: str, *arguments: str) -> None:
 def step(name: str, command: Sequence[str]) -> None:
     """Run a command.
 
-    :raises StepFailed: it did not end with 0
+    :raises StepError: it did not end with 0
     """
     code = run(command, ROOT)
     if code:
-        raise StepFailed(name, code)
+        raise StepError(name, code)
 
 
 def show_help(_arguments: Arguments) -> None:
@@ -104,7 +104,7 @@ def check(_arguments: Arguments) -> None:
         if code:
             failed.append(" ".join(words))
     if failed:
-        raise StepFailed(", ".join(failed), 1)
+        raise StepError(", ".join(failed), 1)
 
 
 def fmt(_arguments: Arguments) -> None:
@@ -173,7 +173,7 @@ def main(words: Sequence[str]) -> int:
         return 2
     try:
         VERBS[name].act(arguments)
-    except StepFailed as failure:
+    except StepError as failure:
         print(failure, file=sys.stderr)
         return failure.code
     except SetupError as error:

@@ -66,7 +66,7 @@ def main() -> int:
         print("callers   p50 ms   p99 ms  calls/s  failed  echo calls/s  of floor")
         for callers in CALLERS:
             rounds = [
-                [asyncio.run(_measure(target, request, callers, options.seconds)) for target in (service.target, echo.target)]
+                [asyncio.run(_measure(server.target, request, callers, options.seconds)) for server in (service, echo)]
                 for _ in range(options.rounds)
             ]
             ours, floor = (_median(list(side)) for side in zip(*rounds, strict=True))

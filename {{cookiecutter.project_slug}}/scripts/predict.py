@@ -6,8 +6,6 @@ import argparse
 import os
 import sys
 
-import numpy as np
-
 from scripts import project
 from serving.artifacts import Artifact, artifact_folder, open_artifact
 from serving.settings import load_settings
@@ -47,9 +45,9 @@ def show(prediction: Prediction, artifact: Artifact) -> None:
     """Print each answer beside the one that the training framework gave."""
     for spec in artifact.manifest.outputs:
         print(f"{'row':16} {spec.name:>14} {'as trained':>14}")
-        expected = artifact.golden.outputs[spec.name]
+        expected = artifact.golden_outputs()[spec.name]
         for entity, answer, trained in zip(artifact.golden.entities, prediction[spec.name], expected, strict=True):
-            print(f"{entity:16} {np.asarray(answer)!s:>14} {np.asarray(trained)!s:>14}")
+            print(f"{entity:16} {answer!s:>14} {trained!s:>14}")
     print(f"answered by {prediction.model} version {prediction.model_version}, {prediction.artifact_digest}")
     if prediction.defaulted:
         print(f"defaults stood in for {', '.join(prediction.defaulted)}; fill the feature store with `make features`")

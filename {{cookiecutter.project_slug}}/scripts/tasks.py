@@ -40,7 +40,7 @@ DISPOSABLE = (".venv", "artifacts", "build", "dist", *CACHES)
 ENVIRONMENT = Environment(ROOT, importable=("src", "client", "."))
 
 
-class StepFailed(Exception):
+class StepError(Exception):
     """A step of a verb ended with an exit code other than 0."""
 
     def __init__(self, step: str, code: int) -> None:
@@ -61,11 +61,11 @@ def without_dev() -> list[Path]:
 def module(name: str, *arguments: str, locks: Sequence[Path]) -> None:
     """Run a module in the environment.
 
-    :raises StepFailed: it did not end with 0
+    :raises StepError: it did not end with 0
     """
     code = run([str(ENVIRONMENT.ensure(locks)), "-m", name, *arguments], ROOT)
     if code:
-        raise StepFailed(" ".join(["python -m", name, *arguments]), code)
+        raise StepError(" ".join(["python -m", name, *arguments]), code)
 
 
 def show_help(_arguments: Arguments) -> None:
@@ -129,7 +129,7 @@ def check(_arguments: Arguments) -> None:
         if code:
             failed.append(name)
     if failed:
-        raise StepFailed(", ".join(failed), 1)
+        raise StepError(", ".join(failed), 1)
 
 
 def fmt(_arguments: Arguments) -> None:
@@ -198,7 +198,7 @@ def main(words: Sequence[str]) -> int:
         return 2
     try:
         VERBS[name].act(arguments)
-    except StepFailed as failure:
+    except StepError as failure:
         print(failure, file=sys.stderr)
         return failure.code
     except SetupError as error:

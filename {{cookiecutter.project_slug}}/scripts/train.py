@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import subprocess
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ from model.predictor import Columns, predict, to_onnx
 from model.signature import OUTPUTS
 from model.train import Trained, train
 from scripts import project
+from scripts.git import commit
 from serving.adapters.model_registry import DEFAULT_SCHEME, open_registry
 from serving.adapters.runtime import load_runtime
 from serving.artifacts import GoldenRows, Lineage, Manifest, open_artifact, write_artifact
@@ -86,7 +86,7 @@ def _golden(data: Dataset, trained: Trained, count: int) -> GoldenRows:
 
 def _lineage(data: Dataset, trained: Trained) -> Lineage:
     libraries = {name: version(name) for name in _LIBRARIES}
-    return Lineage(_git_commit(), _data_digest(data), trained.parameters, trained.metrics, libraries)
+    return Lineage(commit(project.ROOT), _data_digest(data), trained.parameters, trained.metrics, libraries)
 
 
 def _data_digest(data: Dataset) -> str:
@@ -96,18 +96,6 @@ def _data_digest(data: Dataset) -> str:
         hashed.update(name.encode() + data.columns[name].tobytes())
     hashed.update(data.target.tobytes())
     return f"sha256={hashed.hexdigest()}"
-
-
-def _git_commit() -> str:
-    """Return the commit of this repo, marked `-dirty` where files differ from it; `none` outside of git."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=project.ROOT, capture_output=True, text=True, check=True, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return "none"
-    return described.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from serving.domain import Tensors, TensorSpec
+from serving.domain import Datatype, Tensor, Tensors, TensorSpec
 from serving.errors import ArtifactError, quoted
 from serving.features import FeatureSet
 
@@ -76,7 +76,7 @@ class Manifest:
 class GoldenRows:
     """Hold model inputs with the answers the training framework itself gave for them.
 
-    `entities` are the keys the rows had in the training data; two answers agree within rtol * |expected| + atol.
+    `entities` are the keys the rows had in the training data; BYTES are text here, as UTF-8; two answers agree within rtol * |expected| + atol.
     """
 
     entities: tuple[str, ...]
@@ -98,15 +98,13 @@ class Artifact:
     def golden_inputs(self) -> Tensors:
         """Return the golden rows as the tensors that the model takes."""
         return {
-            feature.name: np.asarray(self.golden.inputs[feature.name], feature.spec.datatype.dtype)
+            feature.name: _tensor(self.golden.inputs[feature.name], feature.spec)
             for feature in self.manifest.features.model_inputs
         }
 
     def golden_outputs(self) -> Tensors:
         """Return the answers that the model must give for `golden_inputs`."""
-        return {
-            spec.name: np.asarray(self.golden.outputs[spec.name], spec.datatype.dtype) for spec in self.manifest.outputs
-        }
+        return {spec.name: _tensor(self.golden.outputs[spec.name], spec) for spec in self.manifest.outputs}
 
 
 def write_artifact(folder: Path, manifest: Manifest, model: bytes, golden: GoldenRows) -> str:
@@ -218,6 +216,13 @@ def _parse(kind: type[_T], content: bytes, path: Path) -> _T:
         return TypeAdapter(kind).validate_json(content)
     except (ValidationError, ValueError) as error:
         raise ArtifactError(f"{path}: is not a {kind.__name__} ({quoted(str(error).splitlines()[0], 120)}).") from None
+
+
+def _tensor(values: list[Any], spec: TensorSpec) -> Tensor:
+    tensor = np.asarray(values, spec.dtype)
+    if spec.datatype is Datatype.BYTES:
+        tensor = np.frompyfunc(str.encode, 1, 1)(tensor)
+    return tensor
 
 
 def _json(value: Any) -> bytes:

@@ -66,10 +66,11 @@ async def _load(settings: Settings, metrics: Metrics, store: FeatureStore, resou
         metrics.store_seconds.observe,
         lambda name, rows: metrics.defaults.labels(name).inc(rows),
     )
-    try:
-        await store.read([b""], supplied, timeout=_START_TIMEOUT_S)  # opens connections before the first caller pays
-    except FeatureStoreAway as error:
-        log.warning("the feature store does not answer yet: %s", error)
+    if supplied:  # opens connections before the first caller pays
+        try:
+            await store.read([b""], supplied, timeout=_START_TIMEOUT_S)
+        except FeatureStoreAway as error:
+            log.warning("the feature store does not answer yet: %s", error)
     metrics.announce(reference)
     log.info("serving %s", reference)
     model = ServedModel(reference, manifest, signature)

@@ -64,6 +64,7 @@ class ModelRuntime(Protocol):
         """Run the model on one batch.
 
         :raises ModelFailed: the model raised
+        :raises InvalidRequest: this kind of model can't take such an element
         :raises DeadlineExceeded: there was no answer within `timeout` seconds
         """
 

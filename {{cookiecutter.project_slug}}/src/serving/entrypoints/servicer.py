@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import grpc
 
+from serving import TEMPLATE_VERSION
 from serving.entrypoints import codec
 from serving.entrypoints.admission import Admission
 from serving.errors import NotReady
@@ -57,10 +58,9 @@ class InferenceServicer:
         return pb.ServerReadyResponse(ready=self._ready()).SerializeToString()
 
     async def server_metadata(self, body: bytes, context: Context) -> bytes:
-        """Name the server and the protocol's extensions that it has."""
+        """Name the server; it has none of the protocol's extensions."""
         codec.parse(pb.ServerMetadataRequest, body)
-        version = self._service.model.reference.version if self._ready() else ""
-        return pb.ServerMetadataResponse(name="serving", version=version).SerializeToString()
+        return pb.ServerMetadataResponse(name="ml-serving-template", version=TEMPLATE_VERSION).SerializeToString()
 
     async def model_ready(self, body: bytes, context: Context) -> bytes:
         """Say whether a model can be asked; an unknown one is NOT_FOUND."""

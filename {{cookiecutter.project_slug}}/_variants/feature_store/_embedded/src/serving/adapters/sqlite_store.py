@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,21 +80,12 @@ class SqliteStore:
 
     def write(self, features: Sequence[Feature], entities: Sequence[bytes], columns: Tensors) -> int:
         """Insert or replace one row per entity, all or none; return how many rows the store then holds."""
-        names = ["entity", *(feature.name for feature in features)]
-        updates = ", ".join(f'"{name}" = excluded."{name}"' for name in names[1:])
-        with self._next_file() as connection, connection:
-            connection.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (entity BLOB PRIMARY KEY) WITHOUT ROWID")
-            known = {row[1] for row in connection.execute(f"PRAGMA table_info({_TABLE})")}
-            for name in names:
-                if name not in known:
-                    connection.execute(f'ALTER TABLE {_TABLE} ADD COLUMN "{name}"')
-            connection.executemany(
-                f"INSERT INTO {_TABLE} ({_quoted(names)}) VALUES ({', '.join('?' * len(names))}) "
-                f"ON CONFLICT (entity) DO UPDATE SET {updates}",
-                zip(entities, *(_cells(feature, columns[feature.name]) for feature in features), strict=True),
-            )
-            (count,) = connection.execute(f"SELECT count(*) FROM {_TABLE}").fetchone()
-        return int(count)
+        rows = zip(entities, *(_cells(feature, columns[feature.name]) for feature in features), strict=True)
+        try:
+            with self._next_file() as connection, connection:
+                return _upsert(connection, ["entity", *(feature.name for feature in features)], rows)
+        except (sqlite3.Error, OSError) as error:
+            raise FeatureStoreAway(f"the feature store {self._path} can't be written ({error}).") from error
 
     @contextmanager
     def _next_file(self) -> Iterator[sqlite3.Connection]:
@@ -120,11 +111,25 @@ class SqliteStore:
         if self._connection is None or identity != self._opened:
             if self._connection is not None:
                 self._connection.close()
-            self._connection = sqlite3.connect(
-                f"{self._path.absolute().as_uri()}?immutable=1", uri=True
-            )
+            self._connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?immutable=1", uri=True)
             self._opened = identity
         return self._connection
+
+
+def _upsert(connection: sqlite3.Connection, names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> int:
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (entity BLOB PRIMARY KEY) WITHOUT ROWID")
+    known = {row[1] for row in connection.execute(f"PRAGMA table_info({_TABLE})")}
+    for name in names:
+        if name not in known:
+            connection.execute(f'ALTER TABLE {_TABLE} ADD COLUMN "{name}"')
+    updates = ", ".join(f'"{name}" = excluded."{name}"' for name in names[1:])
+    connection.executemany(
+        f"INSERT INTO {_TABLE} ({_quoted(names)}) VALUES ({', '.join('?' * len(names))}) "
+        f"ON CONFLICT (entity) DO UPDATE SET {updates}",
+        rows,
+    )
+    (count,) = connection.execute(f"SELECT count(*) FROM {_TABLE}").fetchone()
+    return int(count)
 
 
 def _select(

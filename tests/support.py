@@ -1,0 +1,147 @@
+"""The template's parts, read from the template itself, and the repos that tests generate from it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_extensions import ROOT_FOLDER
+
+Answers = tuple[tuple[str, str], ...]
+
+ROOT = Path(__file__).resolve().parent.parent
+PROMPTS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
+QUESTIONS = [key for key in PROMPTS if not key.startswith("_")]
+CHOICES: dict[str, list[str]] = {key: PROMPTS[key] for key in QUESTIONS if isinstance(PROMPTS[key], list)}
+COMBINATIONS = [dict(zip(CHOICES, chosen, strict=True)) for chosen in itertools.product(*CHOICES.values())]
+AXES = sorted(folder.name for folder in (ROOT / ROOT_FOLDER / "_variants").iterdir() if folder.is_dir())
+COMMAND_TIMEOUT_S = 900.0
+
+
+@dataclass(frozen=True)
+class Repo:
+    """A generated repo."""
+
+    path: Path
+
+    def files(self) -> list[Path]:
+        """Return the paths of all files, relative to the repo."""
+        return files_below(self.path)
+
+    def text(self, path: str) -> str:
+        """Return a file's text."""
+        return (self.path / path).read_text(encoding="utf-8")
+
+    def verb(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Carry out a verb of the repo, as a machine without make would."""
+        return run([sys.executable, str(self.path / "scripts" / "tasks.py"), *words], cwd=self.path)
+
+
+def combination_id(choices: Mapping[str, str]) -> str:
+    """Name a combination in a test's id."""
+    return "-".join(choices.values())
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return the relative paths of all files below a folder, sorted."""
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+def is_text(path: Path) -> bool:
+    """Tell text from what is not, as git does."""
+    return b"\0" not in path.read_bytes()[:8192]
+
+
+def tracked() -> list[Path]:
+    """Return the paths of the template's files, relative to its root, without what git ignores."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, encoding="utf-8").stdout
+    return sorted(Path(name) for name in listed.split("\0") if name and (ROOT / name).exists())
+
+
+def copy_of_template(folder: Path) -> Path:
+    """Copy the template's files to a new folder, and return that."""
+    for path in tracked():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, target)
+    return folder
+
+
+def run(
+    command: Sequence[str], *, cwd: Path, environment: Mapping[str, str] | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, whatever its exit code, and return what it printed."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=COMMAND_TIMEOUT_S,
+    )
+
+
+def cookiecutter(
+    template: Path,
+    folder: Path,
+    *words: str,
+    stdin: str = "",
+    environment: Mapping[str, str] | None = None,
+    no_input: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Run the cookiecutter command in `folder`, with a home folder of its own beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    home = folder.parent / f"{folder.name}.home"
+    home.mkdir(exist_ok=True)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COOKIECUTTER")}
+    command = [sys.executable, "-m", "cookiecutter", str(template), *(["--no-input"] if no_input else []), *words]
+    surroundings = inherited | {"HOME": str(home), "USERPROFILE": str(home), "COLUMNS": "200"} | dict(environment or {})
+    return run(command, cwd=folder, environment=surroundings, stdin=stdin)
+
+
+def generate(template: Path, folder: Path, answers: Mapping[str, str]) -> Repo:
+    """Generate a repo from these answers, defaults for the rest."""
+    done = cookiecutter(template, folder, *(f"{key}={value}" for key, value in answers.items()))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (repo,) = folder.iterdir()
+    return Repo(repo)
+
+
+def expected_files(template: Path, choices: Mapping[str, str]) -> Iterator[Path]:
+    """Give the paths that a repo must have: the base, and the folders of its choices with what they extend."""
+    base = template / ROOT_FOLDER
+    yield from (path for path in files_below(base) if path.parts[0] != "_variants")
+    for axis in AXES:
+        name: str | None = choices[axis]
+        while name:
+            folder = base / "_variants" / axis / name
+            yield from (path for path in files_below(folder) if path.name != "_extends")
+            extends = folder / "_extends"
+            name = extends.read_text(encoding="utf-8").strip() if extends.exists() else None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page: its language, its text, and the comment right above it."""
+
+    language: str
+    text: str
+    note: str
+
+
+def blocks(page: str) -> list[Block]:
+    """Return the fenced blocks of a Markdown page, in order."""
+    found = re.findall(r"(?:<!-- ([^\n]*) -->\n)?```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return [Block(language, text, note) for note, language, text in found]

@@ -1,0 +1,308 @@
+"""Every answer is data: refused with a sentence or written as it is, whichever way it comes in."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from slugify import slugify
+
+import local_extensions as gate
+from tests.support import AXES, CHOICES, PROMPTS, QUESTIONS, cookiecutter, files_below, generate, run
+
+CANARY = "canary"
+RUN_CANARY = f"open('{CANARY}', 'w')"
+JINJA_CANARY = f"{{{{ cycler.__init__.__globals__.os.system('touch {CANARY}') }}}}"
+
+DEFAULTS = {key: PROMPTS[key][0] if isinstance(PROMPTS[key], list) else PROMPTS[key] for key in QUESTIONS} | {
+    "project_slug": "diabetes-progression"
+}
+
+HOSTILE_SLUGS = {
+    "way out of the folder": "../../escaped/deep/x",
+    "absolute path": "/escaped",
+    "windows path": "..\\escaped",
+    "quotes and code": f'x");{RUN_CANARY};("',
+    "template syntax": JINJA_CANARY,
+    "the folder's own name": gate.ROOT_FOLDER,
+    "device name": "con",
+    "package of the standard library": "json",
+    "package of the repo": "serving",
+    "upper case": "Escaped",
+    "too long": "a" * 64,
+    "too short": "a",
+    "double hyphen": "a--b",
+    "digit first": "3d-model",
+    "not ascii": "größe",
+    "line break": "a\nb",
+    "empty": "",
+}
+HOSTILE_TEXTS = {
+    "template syntax": JINJA_CANARY,
+    "statement": "{% set x = 1 %}",
+    "comment": "{# x #}",
+    "the folder's own name": gate.ROOT_FOLDER,
+    "line break": "one\ntwo",
+    "terminal code": "\x1b[31mred",
+    "zero": "a\x00b",
+    "reordered": "user\u202etxt.exe",
+    "too long": "a" * 201,
+    "blank": "   ",
+    "space at the end": "word ",
+}
+LEGAL_TEXTS = {
+    "quotes": "\"double\" 'single' `back` '''three''' \"\"\"three\"\"\"",
+    "backslash": "C:\\new\\table \\u0041 \\",
+    "comment and mapping": "a: b # c",
+    "emoji": "progress 😀 👩🏽‍⚕️",
+    "right to left": "תחזית סוכרת",
+    "dollar and braces": "${HOME} $(id) {x} %s %(x)s",
+    "code": f'");{RUN_CANARY};("',
+    "markdown": "# *a* _b_ [c](d) <e> | f ~ ! & &amp;",
+    "longest": "é" * 200,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of cookiecutter ended, and what lies where that was not before."""
+
+    code: int
+    said: str
+    left: list[Path]
+
+
+# The ways in. Each gives the same answers to the template by another door.
+
+WayIn = Callable[[Path, Path, Mapping[str, object]], Outcome]
+
+
+def bake(template: Path, place: Path, *words: str, stdin: str = "", no_input: bool = True) -> Outcome:
+    before = set(place.rglob("*"))
+    done = cookiecutter(template, place / "deep" / "out", *words, stdin=stdin, no_input=no_input)
+    own = {place / "deep", place / "deep" / "out", place / "deep" / "out.home"}
+    new = {path for path in place.rglob("*") if place / "deep" / "out.home" not in path.parents}
+    return Outcome(done.returncode, done.stdout + done.stderr, sorted(new - before - own))
+
+
+def as_keys(template: Path, place: Path, answers: Mapping[str, object]) -> Outcome:
+    return bake(template, place, *(f"{key}={value}" for key, value in answers.items()))
+
+
+def as_defaults_file(template: Path, place: Path, answers: Mapping[str, object]) -> Outcome:
+    config = place / "defaults.yaml"
+    config.write_text(json.dumps({"default_context": answers}), encoding="utf-8")
+    return bake(template, place, "--config-file", str(config))
+
+
+def as_replay_file(template: Path, place: Path, answers: Mapping[str, object]) -> Outcome:
+    replay = place / "replay.json"
+    replay.write_text(json.dumps({"cookiecutter": {**DEFAULTS, **answers}}), encoding="utf-8")
+    return bake(template, place, "--replay-file", str(replay), no_input=False)
+
+
+def as_prompts(template: Path, place: Path, answers: Mapping[str, object]) -> Outcome:
+    lines = [str(answers.get(key, "")) for key in QUESTIONS]
+    return bake(template, place, stdin="\n".join(lines) + "\n", no_input=False)
+
+
+def as_keys_with_private_variables(template: Path, place: Path, answers: Mapping[str, object]) -> Outcome:
+    return as_keys(template, place, {**answers, "__checked": "yes", "_checked": "yes", "__prompts__": "{}"})
+
+
+def as_replay_file_with_private_variables(template: Path, place: Path, answers: Mapping[str, object]) -> Outcome:
+    return as_replay_file(template, place, {**answers, "__checked": "yes", "_template": "x", "_output_dir": "/"})
+
+
+WAYS_IN: dict[str, WayIn] = {
+    "keys": as_keys,
+    "defaults file": as_defaults_file,
+    "replay file": as_replay_file,
+    "prompts": as_prompts,
+    "keys with private variables": as_keys_with_private_variables,
+    "replay file with private variables": as_replay_file_with_private_variables,
+}
+EVERY_WAY_IN = pytest.mark.parametrize("way_in", WAYS_IN.values(), ids=WAYS_IN)
+
+
+@EVERY_WAY_IN
+@pytest.mark.parametrize("slug", ["../../escaped/x", f'x");{RUN_CANARY};("', JINJA_CANARY, gate.ROOT_FOLDER])
+def test_hostile_answers_are_refused_all_at_once_and_leave_nothing(
+    template: Path, tmp_path: Path, way_in: WayIn, slug: str
+) -> None:
+    result = way_in(template, tmp_path, {"project_slug": slug, "organization": JINJA_CANARY})
+    assert result.code == 1, result.said
+    assert "The template refuses 2 answers; nothing was written." in result.said
+    assert f"project_slug = {slug!a}"[:60] in result.said
+    assert f"organization = {JINJA_CANARY!a}"[:60] in result.said
+    assert "Traceback" not in result.said
+    assert result.left == []
+
+
+@EVERY_WAY_IN
+def test_legal_answers_arrive_as_they_are(template: Path, tmp_path: Path, way_in: WayIn) -> None:
+    texts = dict(zip(("project_name", "project_description", "organization"), LEGAL_TEXTS.values(), strict=False))
+    result = way_in(template, tmp_path, {**texts, "project_slug": "a1-b2"})
+    assert result.code == 0, result.said
+    repo = tmp_path / "deep" / "out" / "a1-b2"
+    answers = json.loads((repo / ".answers.json").read_text(encoding="utf-8"))["cookiecutter"]
+    assert answers == {**DEFAULTS, **texts, "project_slug": "a1-b2"}
+    assert not list(tmp_path.rglob(CANARY))
+
+
+@pytest.mark.parametrize("text", LEGAL_TEXTS.values(), ids=LEGAL_TEXTS)
+def test_every_file_with_answers_in_it_parses_and_has_them_whole(template: Path, tmp_path: Path, text: str) -> None:
+    repo = generate(
+        template,
+        tmp_path / "out",
+        {"project_name": text, "project_slug": "a1", "project_description": text, "organization": text},
+    )
+    service = tomllib.loads(repo.text("config/service.toml"))["service"]
+    assert service == {"name": "a1", "description": text, "organization": text}
+    project = tomllib.loads(repo.text("pyproject.toml"))["project"]
+    assert (project["name"], project["description"], project["authors"]) == ("a1", text, [{"name": text}])
+    for path in repo.files():
+        if path.suffix == ".toml":
+            tomllib.loads(repo.text(str(path)))
+        elif path.suffix == ".json":
+            json.loads(repo.text(str(path)))
+        elif path.suffix in {".yaml", ".yml"}:
+            list(yaml.safe_load_all(repo.text(str(path))))
+        elif path.suffix == ".py":
+            compile(repo.text(str(path)), str(path), "exec")
+
+
+def test_the_answers_file_generates_the_same_repo_again(template: Path, tmp_path: Path) -> None:
+    first = generate(template, tmp_path / "first", {"organization": LEGAL_TEXTS["quotes"], "feature_store": "none"})
+    again = cookiecutter(
+        template, tmp_path / "again", "--replay-file", str(first.path / ".answers.json"), no_input=False
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    (second,) = (tmp_path / "again").iterdir()
+    assert {path: (second / path).read_bytes() for path in files_below(second)} == {
+        path: (first.path / path).read_bytes() for path in first.files()
+    }
+
+
+# What the refusal says
+
+
+def test_the_refusal_ends_with_a_command_that_works(template: Path, tmp_path: Path) -> None:
+    hostile = {"project_slug": "Not A Slug", "project_description": "  too many\x07 bells ", "organization": "It's #1"}
+    refused = as_keys(template, tmp_path, hostile)
+    command = shlex.split(refused.said.strip().splitlines()[-1])
+    assert command[0] == "cookiecutter"
+    home = tmp_path / "deep" / "out.home"
+    again = run([sys.executable, "-m", *command], cwd=tmp_path / "deep" / "out", environment={"HOME": str(home)})
+    assert again.returncode == 0, again.stdout + again.stderr
+    answers = json.loads((tmp_path / "deep" / "out" / "not-a-slug" / ".answers.json").read_text(encoding="utf-8"))
+    assert answers["cookiecutter"] == {
+        **DEFAULTS,
+        "project_slug": "not-a-slug",
+        "project_description": "too many  bells",
+        "organization": "It's #1",
+    }
+
+
+def test_a_refused_value_is_shown_in_a_form_that_can_do_no_harm(template: Path, tmp_path: Path) -> None:
+    said = as_keys(template, tmp_path, {"organization": "\x1b[31mé" + "x" * 300}).said
+    assert "organization = '\\x1b[31m\\xe9xxx" in said
+    assert "... (3" in said
+    assert "\x1b[31m" not in said.split("way out:")[0]
+
+
+def test_what_steers_cookiecutter_is_no_answer(template: Path, tmp_path: Path) -> None:
+    result = as_replay_file(template, tmp_path, {"_copy_without_render": ["*"], "_new_lines": "\r\n", "team": "x"})
+    assert result.code == 1
+    assert "refuses 3 answers" in result.said
+    assert "team = 'x'\n    rule:    this template asks no such question" in result.said
+    assert result.left == []
+
+
+def test_a_choice_that_is_none_is_refused_in_a_replay_file(template: Path, tmp_path: Path) -> None:
+    result = as_replay_file(template, tmp_path, {"feature_store": "../sqlite", "python_version": 3.12})
+    assert result.code == 1
+    assert "feature_store = '../sqlite'\n    rule:    must be one of sqlite, none" in result.said
+    assert "python_version = 3.12" in result.said
+    assert result.left == []
+
+
+def test_a_folder_with_template_syntax_in_its_name_is_a_folder_like_any_other(template: Path, tmp_path: Path) -> None:
+    repo = generate(template, tmp_path / JINJA_CANARY, {})
+    assert repo.path.name == "diabetes-progression"
+    assert (repo.path / "src" / "serving").is_dir()
+    assert not list(tmp_path.rglob(CANARY))
+
+
+# The rules
+
+
+@pytest.mark.parametrize("slug", HOSTILE_SLUGS.values(), ids=HOSTILE_SLUGS)
+def test_a_bad_slug_breaks_a_rule(slug: object) -> None:
+    assert gate.slug_fault(slug)
+
+
+@pytest.mark.parametrize("slug", ["ab", "a1", "fraud-score-2", "a" * 63, "jsons", "my-model"])
+def test_a_good_slug_breaks_none(slug: str) -> None:
+    assert gate.slug_fault(slug) is None
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS)
+def test_a_bad_text_breaks_a_rule(text: object) -> None:
+    assert gate.text_fault(text)
+
+
+@pytest.mark.parametrize("text", LEGAL_TEXTS.values(), ids=LEGAL_TEXTS)
+def test_a_good_text_breaks_none(text: str) -> None:
+    assert gate.text_fault(text) is None
+
+
+@given(st.text() | st.text("{%#}-a1 \n", max_size=100) | st.from_regex(gate.SLUG, fullmatch=True))
+def test_a_derived_slug_is_always_valid(text: str) -> None:
+    assert gate.slug_fault(gate.slug_of(text, slugify)) is None
+
+
+@given(st.text(max_size=300) | st.text("{%#} a\x00", max_size=300))
+def test_what_is_offered_instead_of_a_bad_text_is_good(text: str) -> None:
+    offered = gate.clean(text)
+    assert not offered or gate.text_fault(offered) is None
+
+
+@given(st.text(max_size=200))
+def test_an_accepted_text_survives_every_quoting(text: str) -> None:
+    if gate.text_fault(text):
+        return
+    assert tomllib.loads(f"x = {gate.quoted(text)}")["x"] == text
+    assert yaml.safe_load(f"x: {gate.quoted(text)}")["x"] == text
+    assert json.loads(gate.quoted(text)) == text
+
+
+# The questions
+
+
+def test_every_question_and_choice_is_explained() -> None:
+    prompts = PROMPTS["__prompts__"]
+    assert list(prompts) == QUESTIONS
+    for key, choices in CHOICES.items():
+        assert list(prompts[key]) == ["__prompt__", *choices]
+    texts = [
+        text for prompt in prompts.values() for text in (prompt.values() if isinstance(prompt, dict) else [prompt])
+    ]
+    assert all(texts)
+
+
+def test_every_axis_of_overlays_is_a_question() -> None:
+    assert set(AXES) <= set(CHOICES)
+
+
+def test_there_are_few_questions() -> None:
+    assert len(QUESTIONS) <= 14

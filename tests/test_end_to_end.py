@@ -1,0 +1,208 @@
+"""Generated repos at work: they pass their own checks, and their servers answer clients of all kinds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import CHOICES, Repo, combination_id, cookiecutter, generate, run
+
+STOP_TIMEOUT_S = 30.0
+# Each choice of each question is in one of them at least; the first is the default.
+SAMPLE = [
+    {question: choices[number % len(choices)] for question, choices in CHOICES.items()}
+    for number in range(max(map(len, CHOICES.values())))
+]
+
+# In one process: the clients of two repos, and two packages that declare the same messages.
+FOUR_CLIENTS = """
+import json, sys
+import diabetes_progression_client, fraud_score_client
+import grpc, tritonclient.grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+first, second = sys.argv[1:]
+sent = json.loads(sys.stdin.read())
+stored = {name: sent.pop(name) for name in ("age", "sex", "bmi")}
+answers = {}
+
+with diabetes_progression_client.Client(first) as client:
+    prediction = client.predict({"patient_id": ["patient-001"], **sent}, timeout=30)
+    answers["with a store"] = prediction["progression"].tolist()
+with fraud_score_client.Client(second) as client:
+    answers["without"] = client.predict({**stored, **sent}, timeout=30)["progression"].tolist()
+
+triton = tritonclient.grpc.InferenceServerClient(second)
+metadata = triton.get_model_metadata("fraud-score", client_timeout=30)
+inputs = []
+for spec in metadata.inputs:
+    import numpy
+    values = numpy.array((stored | sent)[spec.name], dtype=numpy.float32)
+    inputs.append(tritonclient.grpc.InferInput(spec.name, list(values.shape), spec.datatype))
+    inputs[-1].set_data_from_numpy(values)
+result = triton.infer("fraud-score", inputs, client_timeout=30)
+answers["tritonclient"] = result.as_numpy("progression").tolist()
+
+with grpc.insecure_channel(first) as channel:
+    stub = health_pb2_grpc.HealthStub(channel)
+    status = stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=30).status
+    answers["health"] = health_pb2.HealthCheckResponse.ServingStatus.Name(status)
+print(json.dumps(answers))
+"""
+PATIENT_001 = {
+    "age": [59.0],
+    "sex": [2.0],
+    "bmi": [32.1],
+    "blood_pressure": [101.0],
+    "total_cholesterol": [157.0],
+    "ldl": [93.2],
+    "hdl": [38.0],
+    "cholesterol_ratio": [4.0],
+    "log_triglycerides": [4.8598],
+    "glucose": [87.0],
+}
+
+
+@pytest.fixture(scope="session")
+def default_repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    """The repo of the default answers, with its environment."""
+    repo = generate(template, tmp_path_factory.mktemp("default"), {})
+    passes(repo, "setup")
+    return repo
+
+
+@pytest.fixture(scope="session")
+def environment_python(default_repo: Repo) -> str:
+    """The interpreter of the default repo's environment; others may borrow it, as their locks are the same."""
+    folder = "Scripts" if os.name == "nt" else "bin"
+    return str(default_repo.path / ".venv" / folder / "python")
+
+
+def passes(repo: Repo, *words: str) -> str:
+    done = repo.verb(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def borrowed(repo: Repo) -> dict[str, str]:
+    """Return variables under which another repo's environment runs this repo's code."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(str(repo.path / name) for name in ("src", "client", "."))}
+
+
+def module(python: str, repo: Repo, *words: str) -> str:
+    done = run([python, "-m", *words], cwd=repo.path, environment=borrowed(repo))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def served(command: list[str], repo: Repo) -> Iterator[str]:
+    """Run a server on free ports, give its address, stop it; it must end well."""
+    free = {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0", "SERVING_DRAIN": "0"}
+    server = subprocess.Popen(
+        command, cwd=repo.path, env=borrowed(repo) | free, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert server.stderr is not None
+    said: list[str] = []
+    try:
+        for line in server.stderr:
+            said.append(line)
+            if "grpc_port" in line:
+                break
+        else:
+            pytest.fail("the server ended:\n" + "".join(said))
+        # Nobody reads on, and a full pipe would stop the server.
+        threading.Thread(target=said.extend, args=(server.stderr,), daemon=True).start()
+        yield f"localhost:{json.loads(line)['grpc_port']}"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        code = server.wait(timeout=STOP_TIMEOUT_S)
+    assert code == 0, "".join(said)
+
+
+def unpacked_client(python: str, repo: Repo, folder: Path) -> None:
+    """Build the client's wheel and unpack it into `folder`."""
+    module(
+        python, repo, "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", "build/wheels", "./client"
+    )
+    (wheel,) = (repo.path / "build" / "wheels").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+
+
+def test_the_default_repo_passes_its_own_checks(default_repo: Repo) -> None:
+    passes(default_repo, "check")
+
+
+def test_the_default_repo_passes_its_own_tests(default_repo: Repo) -> None:
+    assert " passed" in passes(default_repo, "test")
+
+
+def test_its_environment_agrees_with_itself(environment_python: str, default_repo: Repo) -> None:
+    assert "No broken requirements" in module(environment_python, default_repo, "pip", "check")
+
+
+def test_four_clients_work_in_one_process(
+    default_repo: Repo, environment_python: str, template: Path, tmp_path: Path
+) -> None:
+    other = generate(template, tmp_path / "other", {"project_slug": "fraud-score", "feature_store": "none"})
+    passes(default_repo, "train")
+    passes(default_repo, "features")
+    module(environment_python, other, "scripts.train")
+    for repo in (default_repo, other):
+        unpacked_client(environment_python, repo, tmp_path / "clients")
+    own = [sys.executable, str(default_repo.path / "scripts" / "tasks.py"), "run"]
+    with served(own, default_repo) as first, served([environment_python, "-m", "scripts.run"], other) as second:
+        done = run(
+            [sys.executable, "-c", FOUR_CLIENTS, first, second],
+            cwd=tmp_path,
+            environment=os.environ | {"PYTHONPATH": str(tmp_path / "clients")},
+            stdin=json.dumps(PATIENT_001),
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    answers = json.loads(done.stdout)
+    assert answers["health"] == "SERVING"
+    # The same model on the same values, once looked up and once sent.
+    assert answers["with a store"] == pytest.approx(answers["without"])
+    assert answers["tritonclient"] == pytest.approx(answers["without"])
+
+
+def test_without_a_feature_store_the_verb_says_so(template: Path, tmp_path: Path) -> None:
+    repo = generate(template, tmp_path / "none", {"feature_store": "none"})
+    assert passes(repo, "features").strip() == (
+        "this repo has no feature store: callers send every feature with the request"
+    )
+
+
+def test_a_verb_that_does_not_exist_is_refused_with_a_list(template: Path, tmp_path: Path) -> None:
+    repo = generate(template, tmp_path / "out", {})
+    done = repo.verb("serve")
+    assert done.returncode == 2
+    assert "error: 'serve' is no verb; the verbs are help, setup" in done.stderr
+
+
+def test_a_repo_without_its_hook_says_what_is_missing(template: Path, tmp_path: Path) -> None:
+    done = cookiecutter(template, tmp_path / "out", "--accept-hooks", "no")
+    assert done.returncode == 0, done.stdout + done.stderr
+    refused = Repo(tmp_path / "out" / "diabetes-progression").verb("train")
+    assert refused.returncode == 1
+    assert "its hook did not run" in refused.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("choices", SAMPLE[1:], ids=combination_id)
+def test_other_choices_pass_their_own_checks_and_tests(template: Path, tmp_path: Path, choices: dict[str, str]) -> None:
+    repo = generate(template, tmp_path / "out", choices)
+    passes(repo, "check")
+    assert " passed" in passes(repo, "test")
+    assert "answered by" in passes(repo, "demo")

@@ -1,0 +1,221 @@
+"""What is generated: exactly the right files, everywhere the same, and nothing else happens."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from pytest_cookies.plugin import Cookies
+
+from local_extensions import ROOT_FOLDER, SYNTAX
+from tests.support import (
+    AXES,
+    COMBINATIONS,
+    PROMPTS,
+    Repo,
+    combination_id,
+    cookiecutter,
+    expected_files,
+    files_below,
+    generate,
+    is_text,
+)
+
+EVERY = pytest.mark.parametrize("choices", COMBINATIONS, ids=combination_id)
+
+Generated = Callable[..., Repo]
+
+WINDOWS_FORBIDS = re.compile(r'[<>:"|?*\x00-\x1f\\]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
+LONGEST_PATH = 120
+
+# Runs in every Python that generation starts, the hook's included, and writes down what it must not do.
+SPY = """
+import os, sys
+
+NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg")
+PROCESSES = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
+
+def note(event, arguments):
+    if event in NETWORK + PROCESSES:
+        with open(os.environ["SPY_REPORT"], "a", encoding="utf-8") as report:
+            print(event, arguments[0] if arguments else "", file=report)
+
+sys.addaudithook(note)
+"""
+
+
+@EVERY
+def test_a_repo_is_the_base_and_the_folders_of_its_choices(
+    generated: Generated, template: Path, choices: dict[str, str]
+) -> None:
+    assert generated(**choices).files() == sorted(expected_files(template, choices))
+
+
+@EVERY
+def test_no_template_syntax_is_left(generated: Generated, choices: dict[str, str]) -> None:
+    repo = generated(**choices)
+    # Python files are copied as they are, and double braces are Python there.
+    rendered = [path for path in repo.files() if path.suffix not in {".py", ".pyi"} and is_text(repo.path / path)]
+    left = {str(path) for path in rendered for mark in SYNTAX if mark in repo.text(str(path)).replace("${{", "")}
+    assert left == set()
+
+
+@EVERY
+def test_every_text_is_utf8_with_unix_line_ends_and_a_last_newline(
+    generated: Generated, choices: dict[str, str]
+) -> None:
+    repo = generated(**choices)
+    for path in repo.files():
+        if is_text(repo.path / path):
+            content = (repo.path / path).read_bytes()
+            content.decode("utf-8")
+            assert b"\r" not in content, path
+            assert not content or content.endswith(b"\n"), path
+
+
+@EVERY
+def test_every_path_is_legal_on_windows(generated: Generated, choices: dict[str, str]) -> None:
+    paths = generated(**choices).files()
+    assert [path for path in paths for part in path.parts if WINDOWS_FORBIDS.search(part)] == []
+    assert [path for path in paths if len(str(path)) > LONGEST_PATH] == []
+    assert len({str(path).casefold() for path in paths}) == len(paths)
+
+
+def test_the_same_answers_give_the_same_bytes_everywhere(template: Path, tmp_path: Path) -> None:
+    surroundings = [
+        {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "PYTHONHASHSEED": "1"},
+        {"TZ": "America/Los_Angeles", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "2", "PYTHONUTF8": "0"},
+    ]
+    trees = []
+    for number, environment in enumerate(surroundings):
+        folder = tmp_path / f"place-{number}" / ("deeper" * number)
+        folder.mkdir(parents=True)
+        previous = os.umask(0o077 * number)
+        try:
+            done = cookiecutter(template, folder / "out", "organization=Größe & Söhne", environment=environment)
+        finally:
+            os.umask(previous)
+        assert done.returncode == 0, done.stdout + done.stderr
+        trees.append({path: (folder / "out" / path).read_bytes() for path in files_below(folder / "out")})
+    assert trees[0] == trees[1]
+
+
+def test_generating_needs_no_network_and_starts_nothing_but_the_hook(template: Path, tmp_path: Path) -> None:
+    (tmp_path / "spy").mkdir()
+    (tmp_path / "spy" / "sitecustomize.py").write_text(SPY, encoding="utf-8")
+    report = tmp_path / "report"
+    environment = {"PYTHONPATH": str(tmp_path / "spy"), "SPY_REPORT": str(report)}
+    done = cookiecutter(template, tmp_path / "out", environment=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert report.read_text(encoding="utf-8").splitlines() == [f"subprocess.Popen {sys.executable}"]
+
+
+def test_the_hook_leaves_git_alone(template: Path, tmp_path: Path) -> None:
+    git, canary = tmp_path / "bin" / "git", tmp_path / "canary"
+    git.parent.mkdir()
+    git.write_text(f'#!/bin/sh\ntouch "{canary}"\n', encoding="utf-8")
+    git.chmod(git.stat().st_mode | stat.S_IXUSR)
+    path = os.pathsep.join([str(git.parent), os.environ["PATH"]])
+    done = cookiecutter(template, tmp_path / "out", environment={"PATH": path})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not canary.exists()
+    assert list((tmp_path / "out").rglob(".git")) == []
+
+
+def test_the_next_steps_are_short_and_begin_with_git(template: Path, tmp_path: Path) -> None:
+    done = cookiecutter(template, tmp_path / "out")
+    lines = done.stdout.strip().splitlines()
+    assert len(lines) <= 8
+    commands = [line for line in lines if line.startswith("  ")]
+    assert "git init" in commands[0]
+
+
+def test_it_works_as_a_library_too(cookies: Cookies, template: Path) -> None:
+    result = cookies.bake(template=str(template), extra_context={"project_slug": "another-name"})
+    assert result.exception is None
+    assert result.project_path.name == "another-name"
+
+
+def test_generating_twice_into_one_place_is_refused_and_changes_nothing(template: Path, tmp_path: Path) -> None:
+    repo = generate(template, tmp_path / "out", {})
+    before = {path: (repo.path / path).read_bytes() for path in repo.files()}
+    done = cookiecutter(template, tmp_path / "out")
+    assert done.returncode == 1
+    assert "already exists" in done.stdout
+    assert {path: (repo.path / path).read_bytes() for path in repo.files()} == before
+
+
+def test_every_choice_of_an_axis_has_its_folder(template: Path) -> None:
+    for axis in AXES:
+        folders = {folder.name for folder in (template / ROOT_FOLDER / "_variants" / axis).iterdir()}
+        # What several choices share has a name that no choice can have.
+        assert {name for name in folders if not name.startswith("_")} == set(PROMPTS[axis])
+
+
+# The hook by itself
+
+
+@pytest.fixture
+def hook(template: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hook", template / "hooks" / "post_gen_project.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path) -> Path:
+    """A repo as Cookiecutter leaves it to the hook: one axis, one choice that extends a shared folder."""
+    write(tmp_path, ".answers.json", json.dumps({"cookiecutter": {"store": "redis"}}))
+    write(tmp_path, "base.txt", "base")
+    write(tmp_path, "_variants/store/_shared/src/shared.txt", "shared")
+    write(tmp_path, "_variants/store/redis/_extends", "_shared\n")
+    write(tmp_path, "_variants/store/redis/src/redis.txt", "redis")
+    write(tmp_path, "_variants/store/none/src/none.txt", "none")
+    return tmp_path
+
+
+def write(folder: Path, path: str, text: str) -> None:
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).write_text(text, encoding="utf-8")
+
+
+def test_the_hook_lays_a_choice_over_what_it_extends(hook: ModuleType, unfinished: Path) -> None:
+    hook.lay(unfinished)
+    names = [path.as_posix() for path in files_below(unfinished)]
+    assert names == [".answers.json", "base.txt", "src/redis.txt", "src/shared.txt"]
+    assert not (unfinished / "_variants").exists()
+
+
+@pytest.mark.parametrize("path", ["base.txt", "src/shared.txt"], ids=["of the base", "of what it extends"])
+def test_a_variant_that_would_replace_a_file_is_an_error(hook: ModuleType, unfinished: Path, path: str) -> None:
+    write(unfinished, f"_variants/store/redis/{path}", "other")
+    with pytest.raises(hook.LayingError, match=rf"{path} is there already, store/redis may only add files"):
+        hook.lay(unfinished)
+
+
+def test_a_choice_without_a_folder_is_an_error(hook: ModuleType, unfinished: Path) -> None:
+    write(unfinished, ".answers.json", json.dumps({"cookiecutter": {"store": "feast"}}))
+    with pytest.raises(hook.LayingError, match="_variants/store has no folder feast"):
+        hook.lay(unfinished)
+
+
+def test_a_template_at_fault_leaves_nothing_behind(template: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(template, broken)
+    write(broken / ROOT_FOLDER, f"_variants/feature_store/{PROMPTS['feature_store'][0]}/Makefile", "other")
+    done = cookiecutter(broken, tmp_path / "out")
+    assert done.returncode == 1
+    assert "error: the template is at fault: Makefile is there already" in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []

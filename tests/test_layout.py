@@ -1,0 +1,126 @@
+"""Rules of the template's own tree that no linter knows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from local_extensions import ROOT_FOLDER, SYNTAX
+from tests.support import AXES, CHOICES, PROMPTS, QUESTIONS, ROOT, is_text, tracked
+
+GENERATED = [path for path in tracked() if path.parts[0] == ROOT_FOLDER]
+COPIED = PROMPTS["_copy_without_render"]
+# Few enough to be read; one more is a decision.
+CONDITIONALS_IN_README = 7
+
+# Who reads this repo may be anywhere: an address belongs in it only if it is for reading.
+LINKS_LEAD_TO = {
+    "github.com",
+    "kserve.github.io",
+    "www.apache.org",
+    "127.0.0.1",
+    "localhost",
+}
+ENGINE = "shared/container-engine"
+
+
+def text_of(path: Path) -> str:
+    return (ROOT / path).read_text(encoding="utf-8") if is_text(ROOT / path) else ""
+
+
+def test_no_path_below_the_root_folder_holds_template_syntax() -> None:
+    below = [str(path.relative_to(ROOT_FOLDER)) for path in GENERATED]
+    assert [path for path in below for mark in SYNTAX if mark in path] == []
+
+
+def test_every_python_file_is_copied_and_never_rendered(template: Path) -> None:
+    assert {"*.py", "*.pyi"} <= set(COPIED)
+    for path in GENERATED:
+        if path.suffix == ".py":
+            # Whatever is in it, Python compiles it as it lies there.
+            compile(text_of(path), str(path), "exec")
+
+
+def test_conditionals_stand_in_the_readme_only() -> None:
+    counts = {
+        str(path.relative_to(ROOT_FOLDER)): len(re.findall(r"{%-? *(?:if|elif)\b", text_of(path)))
+        for path in GENERATED
+        if path.suffix != ".py"
+    }
+    assert {path: count for path, count in counts.items() if count} == {"README.md": CONDITIONALS_IN_README}
+
+
+def test_templates_use_no_other_syntax_than_answers_and_conditionals() -> None:
+    tags = {
+        tag
+        for path in GENERATED
+        if path.suffix != ".py"
+        for tag in re.findall(r"{%-? *(\w+)|{{-? *(\w+)", text_of(path).replace("${{", ""))
+        for tag in tag
+        if tag
+    }
+    assert tags <= {"cookiecutter", "if", "elif", "else", "endif"}
+
+
+def test_the_hook_holds_no_template_syntax() -> None:
+    text = (ROOT / "hooks" / "post_gen_project.py").read_text(encoding="utf-8")
+    assert [mark for mark in SYNTAX if mark in text] == []
+
+
+def test_there_is_no_hook_but_the_one_that_lays_variants() -> None:
+    assert [path.name for path in tracked() if path.parts[0] == "hooks"] == ["post_gen_project.py"]
+
+
+def test_no_answer_depends_on_the_time_or_on_chance() -> None:
+    text = (ROOT / "cookiecutter.json").read_text(encoding="utf-8") + "".join(
+        text_of(path) for path in GENERATED if path.suffix != ".py"
+    )
+    assert re.findall(r"{% *now|random_ascii_string|uuid4", text) == []
+
+
+def test_every_address_is_one_for_reading() -> None:
+    addresses = {
+        (str(path), host)
+        for path in tracked()
+        for host in re.findall(r"https?://(?:[^/@\s]*@)?([\w.-]+)", text_of(path))
+    }
+    assert {(path, host) for path, host in addresses if host not in LINKS_LEAD_TO} == set()
+
+
+def test_nothing_names_a_path_of_this_machine() -> None:
+    assert [str(path) for path in tracked() if str(ROOT) in text_of(path)] == []
+
+
+def test_only_the_ci_script_names_the_container_engine() -> None:
+    own = Path(__file__).resolve().relative_to(ROOT)
+    assert [str(path) for path in tracked() if path != own and ENGINE in text_of(path)] == [".ci/run"]
+
+
+def test_both_repos_make_their_environment_in_the_same_way() -> None:
+    generated = ROOT / ROOT_FOLDER / "scripts" / "environment.py"
+    assert generated.read_bytes() == (ROOT / "scripts" / "environment.py").read_bytes()
+
+
+@pytest.mark.parametrize("folder", [".", ROOT_FOLDER])
+def test_make_knows_exactly_the_verbs_that_python_knows(folder: str) -> None:
+    makefile = (ROOT / folder / "Makefile").read_text(encoding="utf-8")
+    tasks = (ROOT / folder / "scripts" / "tasks.py").read_text(encoding="utf-8")
+    verbs = re.findall(r'^    "([\w-]+)": Verb\(', tasks, re.MULTILINE)
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    (rule,) = re.findall(r"^(help .*):$", makefile, re.MULTILINE)
+    assert phony.split() == verbs
+    assert rule.split() == verbs
+
+
+def test_the_readme_lists_every_question_with_its_choices() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", readme, re.MULTILINE)
+    assert [name for name, _ in rows] == QUESTIONS
+    listed = {name: re.findall(r"`([^`]+)`", values) for name, values in rows if name in CHOICES}
+    assert listed == CHOICES
+
+
+def test_every_axis_is_a_question() -> None:
+    assert set(AXES) <= set(CHOICES)

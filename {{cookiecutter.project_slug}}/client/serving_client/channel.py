@@ -1,0 +1,104 @@
+"""How to reach the servers so that no call is lost when one of them restarts, moves or disappears."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from .errors import InvalidRequest
+
+INFERENCE = "inference.GRPCInferenceService"
+
+SERVICE_CONFIG: Mapping[str, Any] = {
+    # Every address behind the name gets its share; the default stays with the first one for ever.
+    "loadBalancingConfig": [{"round_robin": {}}],
+    # A server that says NOT_SERVING, because it drains, gets no new calls.
+    "healthCheckConfig": {"serviceName": INFERENCE},
+    "methodConfig": [
+        {
+            "name": [{}],
+            # Retries and waiting only help together: measured, each alone lost all 50 calls of a server killed and
+            # restarted, both lost none. No timeout here: gRPC counts it from the wrong moment (grpc issue 40633).
+            "waitForReady": True,
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                # Never RESOURCE_EXHAUSTED: retrying a refusal is what turns an overload into an outage.
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    # The budget of retries: a small one loses calls in an ordinary restart.
+    "retryThrottling": {"maxTokens": 1000, "tokenRatio": 0.1},
+}
+
+OPTIONS: tuple[tuple[str, int | str], ...] = (
+    # Look names up again within a second of a failed connection: 30 s is the default, and as long the outage.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # The only cure for a server that vanishes without a word. Servers must allow pings this often; ours do.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    # How large an answer may be is the server's affair.
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+)
+
+WITH_RETRIES = (*OPTIONS, ("grpc.enable_retries", 1), ("grpc.service_config", json.dumps(SERVICE_CONFIG)))
+"""For calls of the model. Health is asked without the service config: it must answer where the model does not."""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Name the PEM files for an encrypted connection.
+
+    `ca` verifies the server (left out: the system's authorities); `certificate` and `key` together prove to the server
+    who calls (mutual TLS). `server_name` is the name to find in the server's certificate if it is not the target's.
+    """
+
+    ca: str | Path | None = None
+    certificate: str | Path | None = None
+    key: str | Path | None = None
+    server_name: str = ""
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Read the files.
+
+        :raises InvalidRequest: a file can't be read, or half of the pair is missing
+        """
+        if (self.certificate is None) != (self.key is None):
+            raise InvalidRequest("tls: certificate and key go together; give both or neither.")
+        return grpc.ssl_channel_credentials(
+            root_certificates=_read("ca", self.ca),
+            private_key=_read("key", self.key),
+            certificate_chain=_read("certificate", self.certificate),
+        )
+
+    def options(self) -> tuple[tuple[str, int | str], ...]:
+        """Return the channel options that belong to these files."""
+        return (("grpc.ssl_target_name_override", self.server_name),) if self.server_name else ()
+
+
+def address(target: str) -> str:
+    """Return the target as gRPC resolves it: a plain host:port is looked up in DNS, and again when it fails."""
+    if not target or any(character.isspace() for character in target):
+        raise InvalidRequest(f"target {target!a} is no address; write host:port, for example localhost:8001.")
+    return target if "://" in target or target.startswith("unix:") else f"dns:///{target}"
+
+
+def _read(name: str, path: str | Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"tls: {name} {str(path)!a} can't be read ({error.strerror}).") from None

@@ -1,0 +1,80 @@
+"""What the server tells about its model, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Tensor = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TensorMetadata:
+    """Describe one input or output; -1 in `shape` stands for the number of rows, which the caller chooses."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """Describe a model: what to send, what comes back; `properties` has units, descriptions and the digest."""
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[TensorMetadata, ...]
+    outputs: tuple[TensorMetadata, ...]
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+    def same_signature(self, other: ModelMetadata) -> bool:
+        """Tell whether a request for the one is a request for the other."""
+        return self.inputs == other.inputs and self.outputs == other.outputs
+
+
+@dataclass(frozen=True)
+class Prediction(Mapping[str, Tensor]):
+    """Hold an answer: a mapping from output name to array, one row per row of the request.
+
+    `model_version` and `artifact_digest` say exactly which model gave it. `defaulted` names the features that were not
+    known and for which rows their declared defaults stood in: look at it before you trust an answer.
+    """
+
+    outputs: Mapping[str, Tensor]
+    model: str
+    model_version: str
+    artifact_digest: str
+    request_id: str
+    defaulted: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.outputs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the answer in types that JSON has."""
+        return {
+            "model": self.model,
+            "model_version": self.model_version,
+            "artifact_digest": self.artifact_digest,
+            "request_id": self.request_id,
+            "defaulted": {name: list(rows) for name, rows in self.defaulted.items()},
+            "outputs": {name: _plain(tensor) for name, tensor in self.outputs.items()},
+        }
+
+
+def _plain(tensor: Tensor) -> Any:
+    if tensor.dtype == object:
+        text = [item.decode("utf-8", "backslashreplace") for item in tensor.ravel()]
+        return np.array(text, dtype=object).reshape(tensor.shape).tolist()
+    return tensor.tolist()

@@ -1,0 +1,166 @@
+"""Run this service in containers: `make up`, `make deploy`, `make down`.
+
+    make up                builds the images, creates missing secrets, starts everything, waits until it is healthy
+    make up SCALE=2        with two replicas of the server
+    make up DEV=1          with this folder's source in the container, run as its owner
+    make deploy            changes to the version in model.lock without losing a call: new replicas first, then the old go
+    make down              stops and removes the containers; volumes stay
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts import project
+from scripts.git import commit
+from scripts.model_version import fetch
+from serving import TEMPLATE_VERSION
+from serving.errors import StartError
+from serving.settings import load_settings
+
+SERVER = "server"
+SECRETS = project.ROOT / "secrets"
+CONTAINER_USER = 65532
+
+_FIRST_PORTS = {"GRPC_PORTS": 8001, "METRICS_PORTS": 8101}
+_SECRET_BYTES = 32
+_BUILD_TIMEOUT_S = 1800.0
+_UP_TIMEOUT_S = 180
+_STOP_TIMEOUT_S = 60.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.containers", description=__doc__)
+    parser.add_argument("verb", choices=("up", "deploy", "down"))
+    parser.add_argument("--scale", type=int, default=int(os.environ.get("SCALE") or 1), help="replicas of the server")
+    parser.add_argument("--dev", action="store_true", default=os.environ.get("DEV", "") not in ("", "0"))
+    options = parser.parse_args(arguments)
+    stack = Stack(options.scale, dev=options.dev)
+    {"up": stack.up, "deploy": stack.deploy, "down": stack.down}[options.verb]()
+    return 0
+
+
+class Stack:
+    """The containers of this repo; every answer of the engine is waited for, within a bound."""
+
+    def __init__(self, scale: int, *, dev: bool = False) -> None:
+        if not 1 <= scale <= 50:
+            raise StartError(f"SCALE={scale} is no number of replicas; give 1 to 50.")
+        if shutil.which("docker") is None:
+            raise StartError("docker is not installed; `make run` serves without containers.")
+        self._scale = scale
+        self._files = ["compose.yaml", "compose/publish.yaml", *(["compose/dev.yaml"] if dev else [])]
+        self._environment = {**os.environ, "TEMPLATE_VERSION": TEMPLATE_VERSION, "GIT_COMMIT": commit(project.ROOT)}
+        self._environment.setdefault("MODEL_VERSION", "none")
+        if dev:
+            self._environment["DEV_USER"] = _owner(project.ROOT)
+        # Twice as many ports as replicas: a deployment runs the old and the new ones side by side.
+        for name, first in _FIRST_PORTS.items():
+            self._environment.setdefault(name, f"{first}-{first + 2 * scale - 1}")
+
+    def up(self) -> None:
+        """Build, create secrets, start, wait until healthy."""
+        self._pin()
+        self._create_secrets()
+        print("building the images ...")
+        self._compose("build", "--quiet", timeout=_BUILD_TIMEOUT_S)
+        print(f"starting {self._scale} server(s), waiting until healthy ...")
+        self._start(self._scale)
+        for address in self.addresses():
+            print(f"serving on {address}")
+
+    def deploy(self) -> None:
+        """Start as many new replicas as there are old ones, wait until they are healthy, then stop the old."""
+        self._pin()
+        old = self._containers()
+        if not old:
+            raise StartError("nothing runs that could be replaced; use `make up`.")
+        print(f"starting {len(old)} replica(s) of {self._environment['MODEL_VERSION']} beside the old ...")
+        self._start(2 * len(old), "--no-recreate")
+        print("draining the old ...")
+        _run(["docker", "stop", *old], self._environment, _STOP_TIMEOUT_S * len(old))
+        _run(["docker", "rm", *old], self._environment, _STOP_TIMEOUT_S)
+        self._start(len(old), "--no-recreate")
+        for address in self.addresses():
+            print(f"serving on {address}")
+
+    def down(self) -> None:
+        """Stop and remove the containers and networks."""
+        self._compose("down", timeout=_STOP_TIMEOUT_S * 4)
+
+    def addresses(self) -> list[str]:
+        """Return the gRPC addresses of all replicas on this machine."""
+        found = []
+        for container in self._containers():
+            ports = _run(["docker", "port", container, "8001/tcp"], self._environment, _STOP_TIMEOUT_S)
+            found.append(ports.splitlines()[0])
+        return found
+
+    def _pin(self) -> None:
+        """Fetch the pinned version and hand its reference to Compose."""
+        reference = load_settings().reference()
+        fetch(reference, project.REGISTRY, project.ARTIFACTS)
+        self._environment["MODEL_VERSION"] = str(reference)
+
+    def _create_secrets(self) -> None:
+        """Create each secret file that Compose names and that is missing, readable in the container, not beside it."""
+        config = json.loads(self._compose("config", "--format", "json", timeout=_STOP_TIMEOUT_S))
+        for secret in _files_of(config):
+            if secret.exists():
+                continue
+            secret.parent.mkdir(mode=0o700, exist_ok=True)
+            secret.write_text(secrets.token_urlsafe(_SECRET_BYTES), encoding="utf-8")
+            secret.chmod(0o444)  # the container's user is neither owner nor group; the folder keeps others out
+            print(f"created {secret.relative_to(project.ROOT)}")
+
+    def _start(self, scale: int, *options: str) -> None:
+        wait = ["--detach", "--wait", "--wait-timeout", str(_UP_TIMEOUT_S)]
+        scaled = ["--scale", f"{SERVER}={scale}"]
+        self._compose("up", *wait, *options, *scaled, timeout=_UP_TIMEOUT_S + _STOP_TIMEOUT_S)
+
+    def _containers(self) -> list[str]:
+        return self._compose("ps", "--quiet", SERVER, timeout=_STOP_TIMEOUT_S).split()
+
+    def _compose(self, *arguments: str, timeout: float) -> str:
+        files = [word for file in self._files for word in ("--file", file)]
+        return _run(["docker", "compose", *files, *arguments], self._environment, timeout)
+
+
+def _files_of(config: Mapping[str, Any]) -> list[Path]:
+    return [Path(secret["file"]) for secret in config.get("secrets", {}).values() if "file" in secret]
+
+
+def _owner(folder: Path) -> str:
+    """Return uid:gid of a folder's owner; for root's, a user that may do nothing, since no container here runs as root."""
+    stat = folder.stat()
+    if stat.st_uid != 0:
+        return f"{stat.st_uid}:{stat.st_gid}"
+    print(f"this folder belongs to root: the container runs as {CONTAINER_USER} instead")
+    return f"{CONTAINER_USER}:{CONTAINER_USER}"
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], timeout: float) -> str:
+    try:
+        done = subprocess.run(
+            command, cwd=project.ROOT, env=environment, capture_output=True, text=True, check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        raise StartError(f"`{' '.join(command)}` did not end within {timeout:.0f} s.") from None
+    if done.returncode:
+        last = "\n".join(done.stderr.strip().splitlines()[-8:])
+        raise StartError(f"`{' '.join(command)}` failed:\n{last}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    os.chdir(project.ROOT)
+    project.run(main)

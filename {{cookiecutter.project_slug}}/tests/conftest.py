@@ -1,0 +1,52 @@
+"""What all tests share: a clean environment, Hypothesis without stopwatch, one trained example per run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Before anything imports these: their assertions then say as much as those in test modules.
+pytest.register_assert_rewrite("tests.contract", "tests.support")
+
+from tests.support.server import ServerProcess  # noqa: E402
+from tests.support.workspace import Workspace  # noqa: E402
+
+# No deadline: other work shares the machine, and no test here asserts how long a thing takes.
+settings.register_profile("repo", deadline=None, print_blob=True)
+settings.load_profile("repo")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the settings of whoever runs the tests."""
+    for name in os.environ:
+        if name.startswith(("SERVING_", "MODEL_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Train this repo's own model once, and fill its feature store if it has one."""
+    workspace = Workspace.copy_of_this_repo(tmp_path_factory.mktemp("example") / "repo")
+    workspace.train()
+    workspace.materialize()
+    workspace.fetch()
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def example_server(example: Workspace) -> Iterator[ServerProcess]:
+    """Serve the trained example in a process of its own."""
+    with ServerProcess(example.root) as server:
+        server.wait_until_listening()
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return an empty folder to lay an artifact, a lock and a store into."""
+    return tmp_path

@@ -1,0 +1,53 @@
+"""Good requests to the `rich` model, for tests that then change them; without FP16, which travels raw only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serving.domain import Datatype
+from serving.proto import open_inference_pb2 as pb
+from tests.support.artifacts import rich
+from tests.support.wire import raw
+
+MODEL = rich(datatype for datatype in Datatype if datatype is not Datatype.FP16)
+ROWS = 2
+
+Request = pb.ModelInferRequest
+
+_SMALL_INTEGERS = {
+    **dict.fromkeys((Datatype.INT8, Datatype.INT16, Datatype.INT32), "int_contents"),
+    **dict.fromkeys((Datatype.UINT8, Datatype.UINT16, Datatype.UINT32), "uint_contents"),
+}
+
+
+def good() -> Request:
+    """Return a request without a fault, contents raw."""
+    request = Request(model_name=MODEL.name)
+    for feature in MODEL.manifest.features.model_inputs:
+        values = np.ones((ROWS, *feature.shape)).astype(feature.datatype.dtype)
+        if feature.datatype is Datatype.BYTES:
+            values.fill(b"\xff\x00text")  # neither UTF-8 nor free of NUL, and good all the same
+        request.inputs.add(name=feature.name, datatype=feature.datatype, shape=values.shape)
+        request.raw_input_contents.append(raw(values))
+    return request
+
+
+def good_typed() -> Request:
+    """Return a request without a fault, contents typed."""
+    request = Request(model_name=MODEL.name)
+    for feature in MODEL.manifest.features.model_inputs:
+        sent = request.inputs.add(name=feature.name, datatype=feature.datatype, shape=[ROWS, *feature.shape])
+        count = int(np.prod(sent.shape))
+        field = _SMALL_INTEGERS.get(feature.datatype, f"{feature.datatype.value.lower()}_contents")
+        getattr(sent.contents, field).extend([b"text" if feature.datatype is Datatype.BYTES else 1] * count)
+    return request
+
+
+def tensor(request: Request, name: str) -> Request.InferInputTensor:
+    """Return one input of a request."""
+    return request.inputs[index(name)]
+
+
+def index(name: str) -> int:
+    """Return the place of an input in a request."""
+    return [feature.name for feature in MODEL.manifest.features.model_inputs].index(name)

@@ -1,0 +1,64 @@
+"""The real service around fakes: no file, no ONNX, no socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from serving.domain import Signature, Tensors
+from serving.enrichment import Enricher, UnknownEntity
+from serving.inference import InferenceService, ServedModel
+from serving.references import Reference
+from tests.support.artifacts import Model
+from tests.support.fakes import FakeRuntime, FakeStore
+
+DIGEST = f"sha256={'ab' * 32}"
+MAX_ROWS = 1024
+
+
+@dataclass
+class Observed:
+    """Hold what the service told its observers."""
+
+    reads: list[float] = field(default_factory=list)
+    defaults: list[tuple[str, int]] = field(default_factory=list)
+    predictions: list[float] = field(default_factory=list)
+
+
+def fake_service(
+    model: Model,
+    *,
+    store: FakeStore | None = None,
+    runtime: FakeRuntime | None = None,
+    unknown: UnknownEntity = UnknownEntity.DEFAULT,
+    feature_timeout: float = 60.0,
+    max_rows: int = MAX_ROWS,
+    observed: Observed | None = None,
+) -> InferenceService:
+    """Serve a model's signature with fakes in place of store and runtime."""
+    store = store or FakeStore()
+    seen = observed or Observed()
+    features = model.manifest.features
+    signature = Signature(features.request_inputs(store.supplies(features)), model.manifest.outputs, max_rows)
+    enricher = Enricher(
+        store,
+        features,
+        unknown,
+        feature_timeout,
+        seen.reads.append,
+        lambda name, rows: seen.defaults.append((name, rows)),
+    )
+    served = ServedModel(Reference("local", model.name, "1", DIGEST), model.manifest, signature)
+    return InferenceService(served, enricher, runtime or FakeRuntime(answer_of(model)), seen.predictions.append)
+
+
+def answer_of(model: Model) -> Callable[[Tensors], Tensors]:
+    """Return what the ONNX models of `artifacts.py` compute, in NumPy."""
+
+    def add(inputs: Tensors) -> Tensors:
+        return {"total": inputs["base"] + inputs["value"]}
+
+    def echo(inputs: Tensors) -> Tensors:
+        return {f"{name}_out": tensor for name, tensor in inputs.items()}
+
+    return echo if model.name == "rich" else add

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from serving.domain import Datatype
+from serving.features import Entity, Feature, FeatureSet
+
+AGE = Feature("age", "years", default=50.0)
+CITY = Feature("city", datatype=Datatype.BYTES, default="Bern")
+WEIGHT = Feature("weight", "kg", "Body weight")
+FEATURES = FeatureSet(Entity("patient", "Key"), (AGE, CITY), (WEIGHT,))
+
+
+@pytest.mark.parametrize("name", ["", "1st", "a-b", "a b", 'a"', "a;drop table", "é", "x" * 64])
+def test_names_that_could_not_be_columns_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="feature name"):
+        Feature(name)
+
+
+def test_names_must_differ_from_each_other_and_from_the_entity() -> None:
+    with pytest.raises(ValueError, match="declared twice: age, patient"):
+        FeatureSet(Entity("patient"), (AGE, Feature("patient")), (AGE,))
+
+
+def test_the_model_takes_static_features_first() -> None:
+    assert [feature.name for feature in FEATURES.model_inputs] == ["age", "city", "weight"]
+
+
+def test_callers_send_the_key_in_place_of_what_the_store_supplies() -> None:
+    assert [spec.name for spec in FEATURES.request_inputs((AGE, CITY))] == ["patient", "weight"]
+    assert [spec.name for spec in FEATURES.request_inputs((AGE,))] == ["patient", "city", "weight"]
+
+
+def test_callers_send_everything_and_no_key_where_there_is_no_store() -> None:
+    assert [spec.name for spec in FEATURES.request_inputs(())] == ["age", "city", "weight"]
+
+
+def test_a_feature_travels_under_its_name_unit_and_description() -> None:
+    spec = WEIGHT.spec
+    assert (spec.name, spec.datatype, spec.shape) == ("weight", Datatype.FP32, (-1,))
+    assert (spec.unit, spec.description) == ("kg", "Body weight")
+
+
+def test_an_array_has_its_shape_behind_the_rows() -> None:
+    assert Feature("image", shape=(28, 28)).spec.shape == (-1, 28, 28)
+
+
+def test_a_default_is_an_element_of_the_features_tensor() -> None:
+    assert (AGE.default_value, CITY.default_value, WEIGHT.default_value) == (50.0, b"Bern", None)
