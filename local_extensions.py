@@ -170,9 +170,8 @@ def shown(value: object) -> str:
 
 def quoted(text: str) -> str:
     """Quote a text for TOML and YAML: JSON's form, with what those two forbid or fold escaped as well."""
-    return re.sub(
-        "[\x7f-\x9f\u2028\u2029\ufeff]", lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False)
-    )
+    form = json.dumps(text, ensure_ascii=False)
+    return re.sub("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda match: f"\\u{ord(match[0]):04x}", form)
 
 
 def markdown(text: str) -> str:

@@ -109,24 +109,26 @@ def module(python: str, repo: Repo, *words: str) -> str:
 def served(command: list[str], repo: Repo) -> Iterator[str]:
     """Run a server on free ports, give its address, stop it; it must end well."""
     free = {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0", "SERVING_DRAIN": "0"}
-    server = subprocess.Popen(
-        command, cwd=repo.path, env=borrowed(repo) | free, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert server.stderr is not None
     said: list[str] = []
-    try:
+    with subprocess.Popen(
+        command, cwd=repo.path, env=borrowed(repo) | free, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
         for line in server.stderr:
             said.append(line)
             if "grpc_port" in line:
                 break
         else:
             pytest.fail("the server ended:\n" + "".join(said))
-        # Nobody reads on, and a full pipe would stop the server.
-        threading.Thread(target=said.extend, args=(server.stderr,), daemon=True).start()
-        yield f"localhost:{json.loads(line)['grpc_port']}"
-    finally:
-        server.send_signal(signal.SIGTERM)
-        code = server.wait(timeout=STOP_TIMEOUT_S)
+        # Someone must read on: a full pipe would stop the server.
+        reader = threading.Thread(target=said.extend, args=(server.stderr,))
+        reader.start()
+        try:
+            yield f"localhost:{json.loads(line)['grpc_port']}"
+        finally:
+            server.send_signal(signal.SIGTERM)
+            code = server.wait(timeout=STOP_TIMEOUT_S)
+            reader.join()
     assert code == 0, "".join(said)
 
 

@@ -85,6 +85,9 @@ def test_what_is_not_as_locked_is_refused_and_the_next_try_is_a_whole_one(repo: 
     base.write_text(good[:-65] + "0" * 64 + "\n", encoding="utf-8")
     with pytest.raises(SetupError, match=r"(?s)HASH.*error: repo/base.txt can't be installed"):
         Environment(repo).ensure([base])
+    base.write_text(good.partition(" --hash")[0], encoding="utf-8")
+    with pytest.raises(SetupError, match=r"(?s)[Hh]ashes are required.*error: repo/base.txt"):
+        Environment(repo).ensure([base])
     base.write_text(good, encoding="utf-8")
     assert says(Environment(repo).ensure([base]), "import thing; print(thing.VERSION)") == "1.0"
 
@@ -128,6 +131,7 @@ CHILD = """
 import signal, sys
 def stop(*_): print("stopped", flush=True); sys.exit(0)
 signal.signal(signal.SIGTERM, stop); signal.signal(signal.SIGINT, stop)
+signal.alarm(30)
 print("ready", flush=True)
 signal.pause()
 """

@@ -1,10 +1,9 @@
 """Run this service in containers: `make up`, `make deploy`, `make down`.
 
-    make up                builds the images, creates missing secrets, starts everything, waits until it is healthy
-    make up SCALE=2        with two replicas of the server
-    make up DEV=1          with this folder's source in the container, run as its owner
-    make deploy            changes to the version in model.lock without losing a call: new replicas first, then the old go
-    make down              stops and removes the containers; volumes stay
+`up` builds the images, creates missing secrets, starts everything and waits until it is healthy; SCALE=2 gives two
+replicas of the server, DEV=1 puts this folder's source into the container and runs it as its owner. `deploy` changes to
+the version in model.lock without losing a call: new replicas first, then the old ones go. `down` removes the containers
+and leaves the volumes.
 """
 
 from __future__ import annotations
@@ -30,7 +29,9 @@ SERVER = "server"
 SECRETS = project.ROOT / "secrets"
 CONTAINER_USER = 65532
 
-_FIRST_PORTS = {"GRPC_PORTS": 8001, "METRICS_PORTS": 8101}
+_ONE_PORT = {"GRPC_PORTS": "8001", "METRICS_PORTS": "8002"}
+_MANY_PORTS = {"GRPC_PORTS": "8001-8064", "METRICS_PORTS": "8101-8164"}
+_MAX_SCALE = 32  # a deployment needs a port for the old and the new replicas at once
 _SECRET_BYTES = 32
 _BUILD_TIMEOUT_S = 1800.0
 _UP_TIMEOUT_S = 180
@@ -53,8 +54,8 @@ class Stack:
     """The containers of this repo; every answer of the engine is waited for, within a bound."""
 
     def __init__(self, scale: int, *, dev: bool = False) -> None:
-        if not 1 <= scale <= 50:
-            raise StartError(f"SCALE={scale} is no number of replicas; give 1 to 50.")
+        if not 1 <= scale <= _MAX_SCALE:
+            raise StartError(f"SCALE={scale} is no number of replicas; give 1 to {_MAX_SCALE}.")
         if shutil.which("docker") is None:
             raise StartError("docker is not installed; `make run` serves without containers.")
         self._scale = scale
@@ -63,9 +64,7 @@ class Stack:
         self._environment.setdefault("MODEL_VERSION", "none")
         if dev:
             self._environment["DEV_USER"] = _owner(project.ROOT)
-        # Twice as many ports as replicas: a deployment runs the old and the new ones side by side.
-        for name, first in _FIRST_PORTS.items():
-            self._environment.setdefault(name, f"{first}-{first + 2 * scale - 1}")
+        self._environment |= _ONE_PORT if scale == 1 else _MANY_PORTS
 
     def up(self) -> None:
         """Build, create secrets, start, wait until healthy."""
@@ -81,6 +80,7 @@ class Stack:
     def deploy(self) -> None:
         """Start as many new replicas as there are old ones, wait until they are healthy, then stop the old."""
         self._pin()
+        self._environment |= _MANY_PORTS
         old = self._containers()
         if not old:
             raise StartError("nothing runs that could be replaced; use `make up`.")
@@ -140,7 +140,7 @@ def _files_of(config: Mapping[str, Any]) -> list[Path]:
 
 
 def _owner(folder: Path) -> str:
-    """Return uid:gid of a folder's owner; for root's, a user that may do nothing, since no container here runs as root."""
+    """Return uid:gid of a folder's owner; instead of root's, since no container runs as root, the image's user."""
     stat = folder.stat()
     if stat.st_uid != 0:
         return f"{stat.st_uid}:{stat.st_gid}"

@@ -31,7 +31,7 @@ CHECKS = {
     "ruff format --check": ("-m", "ruff", "format", "--check", "."),
     "mypy": ("-m", "mypy"),
     # It can't be run as a module, and its script names an interpreter, which a moved repo has no longer.
-    "lint-imports": ("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"),
+    "lint-imports": ("-c", "from importlinter.cli import lint_imports_command as lint; lint(['--no-logo'])"),
 }
 # What any verb can make again. Versions in registry/ and features in data/ are not among it.
 CACHES = (".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis")
@@ -153,6 +153,21 @@ def bench(arguments: Arguments) -> None:
     module("benchmarks.load", *arguments, locks=without_dev())
 
 
+def up(arguments: Arguments) -> None:
+    """Run everything in containers."""
+    module("scripts.containers", "up", *arguments, locks=without_dev())
+
+
+def deploy(arguments: Arguments) -> None:
+    """Change the version in the running containers."""
+    module("scripts.containers", "deploy", *arguments, locks=without_dev())
+
+
+def down(arguments: Arguments) -> None:
+    """Remove the containers."""
+    module("scripts.containers", "down", *arguments, locks=without_dev())
+
+
 def clean(_arguments: Arguments) -> None:
     """Remove what the other verbs can make again."""
     for name in DISPOSABLE:
@@ -177,6 +192,9 @@ VERBS = {
     "features": Verb("fill the feature store from the data", features),
     "run": Verb("serve the pinned version on localhost:8001 until Ctrl-C", serve),
     "predict": Verb("ask the running server for predictions", predict),
+    "up": Verb("serve in containers: images, network, feature store (replicas: SCALE=2; own source: DEV=1)", up),
+    "deploy": Verb("change running containers to the version in model.lock, without losing a call", deploy),
+    "down": Verb("stop and remove the containers; volumes stay", down),
     "test": Verb('run the tests (some of them: ARGS="-k word")', test),
     "check": Verb("lint, formatting, types, layers", check),
     "fmt": Verb("rewrite the code in the form that check asks for", fmt),

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
-import uuid
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import TypeVar
 
 import grpc
 
 from . import health, protocol
-from ._proto import health_pb2
 from ._proto import open_inference_pb2 as pb
-from .channel import OPTIONS, WITH_RETRIES, Tls, address
-from .client import REQUEST_ID_KEY
-from .errors import DeadlineExceeded, InvalidRequest, NotFound, ServingClientError, Unavailable, from_status
+from .channel import OPTIONS, WITH_RETRIES, Tls, connect_aio
+from .deadline import Deadline
+from .errors import Cancelled, InvalidRequest, NotFound, ServingClientError, Unavailable, from_status
 from .model import ModelMetadata, Prediction
 
 _Request = TypeVar("_Request")
@@ -27,28 +26,12 @@ class AsyncClient:
 
     def __init__(self, target: str, *, model: str | None = None, tls: Tls | None = None) -> None:
         self._model = protocol.default_model() if model is None else model
-        self._channel = _open(target, tls, WITH_RETRIES)
-        self._plain = _open(target, tls, OPTIONS)
-        self._infer = self._channel.unary_unary(
-            protocol.INFER,
-            request_serializer=pb.ModelInferRequest.SerializeToString,
-            response_deserializer=pb.ModelInferResponse.FromString,
-        )
-        self._describe = self._channel.unary_unary(
-            protocol.METADATA,
-            request_serializer=pb.ModelMetadataRequest.SerializeToString,
-            response_deserializer=pb.ModelMetadataResponse.FromString,
-        )
-        self._check = self._plain.unary_unary(
-            health.CHECK,
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
-        self._watch = self._plain.unary_stream(
-            health.WATCH,
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
+        self._channel = connect_aio(target, tls, WITH_RETRIES)
+        self._plain = connect_aio(target, tls, OPTIONS)
+        self._infer = self._channel.unary_unary(*protocol.INFER)
+        self._describe = self._channel.unary_unary(*protocol.METADATA)
+        self._check = self._plain.unary_unary(*health.CHECK)
+        self._watch = self._plain.unary_stream(*health.WATCH)
         self._known: ModelMetadata | None = None
 
     async def __aenter__(self) -> AsyncClient:
@@ -74,26 +57,22 @@ class AsyncClient:
         request_id: str | None = None,
     ) -> Prediction:
         """Return the model's answer for one batch; see `Client.predict`."""
-        deadline = protocol.Deadline(timeout)
-        request_id = request_id or uuid.uuid4().hex
-        metadata = self._known or await self.metadata(timeout=deadline.left())
+        deadline = Deadline(timeout)
+        question = protocol.Question(inputs, outputs, version, protocol.checked_request_id(request_id))
+        known = self._known
+        if known is None:
+            return await self._ask(question, await self._metadata(deadline), deadline)
         try:
-            request = protocol.infer_request(metadata, inputs, outputs, version, request_id)
-            return protocol.prediction(await _call(self._infer, request, deadline, request_id), request_id)
-        except (InvalidRequest, NotFound):
-            # The model may have changed since it was described: look again, and try once more if it has.
-            fresh = await self.metadata(timeout=deadline.left())
-            if fresh.same_signature(metadata):
-                raise
-            request = protocol.infer_request(fresh, inputs, outputs, version, request_id)
-            return protocol.prediction(await _call(self._infer, request, deadline, request_id), request_id)
+            return await self._ask(question, known, deadline)
+        except (InvalidRequest, NotFound) as refusal:
+            fresh = await self._changed(known, deadline)
+            if fresh is None:
+                raise refusal from None
+        return await self._ask(question, fresh, deadline)
 
     async def metadata(self, *, timeout: float) -> ModelMetadata:
         """Return the description of the model: what to send, what comes back, units and digest."""
-        request = pb.ModelMetadataRequest(name=self._model)
-        response = await _call(self._describe, request, protocol.Deadline(timeout), uuid.uuid4().hex)
-        self._known = protocol.model_metadata(response)
-        return self._known
+        return await self._metadata(Deadline(timeout))
 
     async def health(self, *, timeout: float) -> str:
         """Return SERVING, NOT_SERVING, SERVICE_UNKNOWN or UNKNOWN.
@@ -101,53 +80,79 @@ class AsyncClient:
         :raises Unavailable: no server answers
         """
         try:
-            return health.status_name(await self._check(health.request(), timeout=timeout))
+            return health.status_name(await self._check(health.REQUEST, timeout=Deadline(timeout).left()))
         except grpc.aio.AioRpcError as error:
-            raise from_status(error.code(), error.details(), "") from None
+            return health.check_failed(error.code(), error.details())
 
     async def is_ready(self, *, timeout: float) -> bool:
-        """Tell whether the server takes predictions now."""
+        """Tell whether the server takes predictions now.
+
+        :raises Unavailable: no server answers
+        """
         return await self.health(timeout=timeout) == health.SERVING
 
-    async def watch_health(self, *, timeout: float) -> AsyncIterator[str]:
+    async def watch_health(self, *, timeout: float) -> AsyncGenerator[str, None]:
         """Give the health now and at every change, for `timeout` seconds."""
+        call = self._watch(health.REQUEST, timeout=Deadline(timeout).left(), wait_for_ready=True)
         try:
-            async for response in self._watch(health.request(), timeout=timeout, wait_for_ready=True):
+            async for response in call:
                 yield health.status_name(response)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise from_status(error.code(), error.details(), "") from None
+                raise from_status(error.code(), error.details()) from None
+        finally:
+            call.cancel()
 
     async def wait_ready(self, *, timeout: float) -> None:
         """Return as soon as the server takes predictions.
 
         :raises DeadlineExceeded: it does not within `timeout` seconds
         """
-        end = time.monotonic() + timeout
-        last: str | ServingClientError = "no answer"
-        while (left := end - time.monotonic()) > 0:
+        deadline = Deadline(timeout)
+        last: str | ServingClientError = "nothing."
+        while not deadline.passed():
             try:
-                async for last in self.watch_health(timeout=left):
-                    if last == health.SERVING:
-                        return
+                async with aclosing(self.watch_health(timeout=deadline.left())) as statuses:
+                    async for last in statuses:
+                        if last == health.SERVING:
+                            return
             except Unavailable as error:  # it went away while we watched; the next watch waits for its return
                 last = error
-        raise DeadlineExceeded(f"the server is not {health.SERVING} after {timeout} s: {last}.")
+            await asyncio.sleep(min(health.PAUSE_S, deadline.left()))
+        raise health.not_ready(timeout, last)
 
+    async def _ask(self, question: protocol.Question, metadata: ModelMetadata, deadline: Deadline) -> Prediction:
+        request = question.request(metadata)
+        return question.prediction(await _call(self._infer, request, deadline, question.request_id))
 
-def _open(target: str, tls: Tls | None, options: tuple[tuple[str, int | str], ...]) -> grpc.aio.Channel:
-    if tls is None:
-        return grpc.aio.insecure_channel(address(target), options)
-    return grpc.aio.secure_channel(address(target), tls.credentials(), options + tls.options())
+    async def _metadata(self, deadline: Deadline) -> ModelMetadata:
+        request = pb.ModelMetadataRequest(name=self._model)
+        response = await _call(self._describe, request, deadline, protocol.checked_request_id(None))
+        self._known = protocol.model_metadata(response)
+        return self._known
+
+    async def _changed(self, known: ModelMetadata, deadline: Deadline) -> ModelMetadata | None:
+        """Return the model's new description if what it takes has changed since the one that is known."""
+        try:
+            fresh = await self._metadata(deadline)
+        except ServingClientError:
+            return None  # what the caller must know is the refusal that made us look
+        return None if fresh.same_signature(known) else fresh
 
 
 async def _call(
     method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response],
     request: _Request,
-    deadline: protocol.Deadline,
+    deadline: Deadline,
     request_id: str,
 ) -> _Response:
     try:
-        return await method(request, timeout=deadline.left(), metadata=((REQUEST_ID_KEY, request_id),))
+        return await method(request, timeout=deadline.left(), metadata=((protocol.REQUEST_ID_KEY, request_id),))
     except grpc.aio.AioRpcError as error:
         raise from_status(error.code(), error.details(), request_id) from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # Nobody cancelled the task: gRPC says so when the channel is closed under a call.
+        raise Cancelled("the client was closed during the call.", code="CANCELLED", request_id=request_id) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import grpc
 from .errors import InvalidRequest
 
 INFERENCE = "inference.GRPCInferenceService"
+
+Options = tuple[tuple[str, int | str], ...]
 
 SERVICE_CONFIG: Mapping[str, Any] = {
     # Every address behind the name gets its share; the default stays with the first one for ever.
@@ -39,12 +42,14 @@ SERVICE_CONFIG: Mapping[str, Any] = {
     "retryThrottling": {"maxTokens": 1000, "tokenRatio": 0.1},
 }
 
-OPTIONS: tuple[tuple[str, int | str], ...] = (
+OPTIONS: Options = (
     # Look names up again within a second of a failed connection: 30 s is the default, and as long the outage.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # gRPC keeps 256 KiB of a request for its retries, and retries no larger one: enough here for any.
+    ("grpc.per_rpc_retry_buffer_size", (1 << 31) - 1),
     # The only cure for a server that vanishes without a word. Servers must allow pings this often; ours do.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 3_000),
@@ -55,6 +60,9 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
 
 WITH_RETRIES = (*OPTIONS, ("grpc.enable_retries", 1), ("grpc.service_config", json.dumps(SERVICE_CONFIG)))
 """For calls of the model. Health is asked without the service config: it must answer where the model does not."""
+
+_GRPC_FORM = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds):\S+")
+_HOST_AND_PORT = re.compile(r"([^\s:/]+|\[[0-9a-fA-F:.%]+\]):\d{1,5}")
 
 
 @dataclass(frozen=True)
@@ -83,22 +91,44 @@ class Tls:
             certificate_chain=_read("certificate", self.certificate),
         )
 
-    def options(self) -> tuple[tuple[str, int | str], ...]:
+    def options(self) -> Options:
         """Return the channel options that belong to these files."""
         return (("grpc.ssl_target_name_override", self.server_name),) if self.server_name else ()
 
 
+def connect(target: str, tls: Tls | None, options: Options) -> grpc.Channel:
+    """Open a channel; it connects by itself when it is first used."""
+    if tls is None:
+        return grpc.insecure_channel(address(target), options)
+    return grpc.secure_channel(address(target), tls.credentials(), (*options, *tls.options()))
+
+
+def connect_aio(target: str, tls: Tls | None, options: Options) -> grpc.aio.Channel:
+    """Open a channel for asyncio."""
+    if tls is None:
+        return grpc.aio.insecure_channel(address(target), options)
+    return grpc.aio.secure_channel(address(target), tls.credentials(), (*options, *tls.options()))
+
+
 def address(target: str) -> str:
-    """Return the target as gRPC resolves it: a plain host:port is looked up in DNS, and again when it fails."""
-    if not target or any(character.isspace() for character in target):
-        raise InvalidRequest(f"target {target!a} is no address; write host:port, for example localhost:8001.")
-    return target if "://" in target or target.startswith("unix:") else f"dns:///{target}"
+    """Return the target as gRPC resolves it: a plain host:port is looked up in DNS, and again when it fails.
+
+    :raises InvalidRequest: it is neither host:port nor in one of gRPC's own forms, such as `unix:/run/model.sock`
+    """
+    if _GRPC_FORM.fullmatch(target):
+        return target
+    if _HOST_AND_PORT.fullmatch(target):
+        return f"dns:///{target}"
+    raise InvalidRequest(f"target {target!a} is no address; write host:port, for example localhost:8001.")
 
 
 def _read(name: str, path: str | Path | None) -> bytes | None:
     if path is None:
         return None
     try:
-        return Path(path).read_bytes()
+        content = Path(path).read_bytes()
     except OSError as error:
         raise InvalidRequest(f"tls: {name} {str(path)!a} can't be read ({error.strerror}).") from None
+    if b"-----BEGIN " not in content:
+        raise InvalidRequest(f"tls: {name} {str(path)!a} is no PEM file.")
+    return content

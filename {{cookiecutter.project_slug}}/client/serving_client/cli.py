@@ -1,6 +1,7 @@
 """The command line: predict, health, metadata.
 
-Exit codes: 0 all well, 1 the server said no, is not serving or can't be reached, 2 the command line is wrong.
+Exit codes: 0 all well, 1 the server is not serving, can't be reached or failed, 2 the command line or the request is
+wrong.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .channel import Tls
+from .deadline import LONGEST_S, Deadline
 from .errors import InvalidRequest, ServingClientError
 
 DEFAULT_TARGET = "localhost:8001"
@@ -23,27 +25,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     options = _parser().parse_args(arguments)
     tls = None
-    if options.ca or options.certificate or options.key:
+    if options.tls or options.ca or options.certificate or options.key or options.server_name:
         tls = Tls(options.ca, options.certificate, options.key, options.server_name)
     try:
         return int(_COMMANDS[options.command](options, tls))
     except ServingClientError as error:
         known = f" (request id {error.request_id})" if error.request_id else ""
         print(f"error: {options.target}: {error}{known}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, InvalidRequest) else 1
     except KeyboardInterrupt:
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="serving-client", description="Ask a served model for predictions.")
+    script = Path(sys.argv[0]).name
+    name = f"python -m {__package__}" if script == "__main__.py" else script
+    parser = argparse.ArgumentParser(prog=name, description="Ask a served model for predictions.")
     common = argparse.ArgumentParser(add_help=False)
     target = os.environ.get("SERVING_TARGET", DEFAULT_TARGET)
     common.add_argument("--target", default=target, help="host:port (or SERVING_TARGET; now %(default)s)")
     common.add_argument("--timeout", type=_seconds, default=5.0, help="seconds to wait at most (%(default)s)")
     common.add_argument("--model", help="name of the model; that of this client's own service if left out")
     common.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    common.add_argument("--ca", help="PEM file that verifies the server; turns TLS on")
+    common.add_argument("--tls", action="store_true", help="encrypt; so does each of the options below")
+    common.add_argument("--ca", help="PEM file that verifies the server, in place of the system's authorities")
     common.add_argument("--certificate", help="PEM file that proves who calls (mutual TLS)")
     common.add_argument("--key", help="PEM file with the certificate's private key")
     common.add_argument("--server-name", default="", help="name in the server's certificate, if not the target's")
@@ -52,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--input",
         required=True,
+        type=_inputs,
         metavar="JSON",
         help="lists of one value per row, such as '{\"age\": [59, 48]}'; @file reads a file, - the standard input",
     )
@@ -63,9 +69,8 @@ def _parser() -> argparse.ArgumentParser:
 def _predict(options: argparse.Namespace, tls: Tls | None) -> int:
     from .client import Client
 
-    inputs = _inputs(options.input)
     with Client(options.target, model=options.model, tls=tls) as client:
-        answer = client.predict(inputs, timeout=options.timeout).as_dict()
+        answer = client.predict(options.input, timeout=options.timeout).as_dict()
     if options.json:
         print(json.dumps(answer))
         return 0
@@ -125,16 +130,20 @@ def _inputs(argument: str) -> dict[str, Any]:
             text = argument
         inputs = json.loads(text)
     except OSError as error:
-        raise InvalidRequest(f"--input: {argument[1:]} can't be read ({error.strerror}).") from None
+        raise argparse.ArgumentTypeError(f"{argument[1:]!a} can't be read ({error.strerror})") from None
     except ValueError as error:
-        raise InvalidRequest(f"--input: is no JSON ({error}).") from None
+        raise argparse.ArgumentTypeError(f"is no JSON ({error})") from None
     if not isinstance(inputs, dict):
-        raise InvalidRequest('--input: must be a JSON object such as {"age": [59, 48]}.')
+        raise argparse.ArgumentTypeError('must be a JSON object such as {"age": [59, 48]}')
     return inputs
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is no time to answer in; give seconds")
+    try:
+        value = float(text)
+        Deadline(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!a} is no time to answer in; give seconds, more than 0 and at most {LONGEST_S:.0f}"
+        ) from None
     return value

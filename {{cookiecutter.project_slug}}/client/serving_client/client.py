@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
@@ -11,15 +10,14 @@ import grpc
 
 from . import protocol
 from ._proto import open_inference_pb2 as pb
-from .channel import WITH_RETRIES, Tls, address
-from .errors import InvalidRequest, NotFound, from_status
+from .channel import WITH_RETRIES, Tls, connect
+from .deadline import Deadline
+from .errors import InvalidRequest, NotFound, ServingClientError, from_status
 from .health import SERVING, Health
 from .model import ModelMetadata, Prediction
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
-
-REQUEST_ID_KEY = "x-request-id"
 
 
 class Client:
@@ -27,26 +25,15 @@ class Client:
 
     `target` is host:port; a name with several addresses is balanced over all of them. `model` is the name of the
     model, that of this client's own service if left out. With `tls`, the connection is encrypted.
+
+    :raises InvalidRequest: the target is no address, or a file of `tls` can't be used
     """
 
     def __init__(self, target: str, *, model: str | None = None, tls: Tls | None = None) -> None:
         self._model = protocol.default_model() if model is None else model
-        options = WITH_RETRIES + (tls.options() if tls else ())
-        self._channel = (
-            grpc.secure_channel(address(target), tls.credentials(), options)
-            if tls
-            else grpc.insecure_channel(address(target), options)
-        )
-        self._infer = self._channel.unary_unary(
-            protocol.INFER,
-            request_serializer=pb.ModelInferRequest.SerializeToString,
-            response_deserializer=pb.ModelInferResponse.FromString,
-        )
-        self._describe = self._channel.unary_unary(
-            protocol.METADATA,
-            request_serializer=pb.ModelMetadataRequest.SerializeToString,
-            response_deserializer=pb.ModelMetadataResponse.FromString,
-        )
+        self._channel = connect(target, tls, WITH_RETRIES)
+        self._infer = self._channel.unary_unary(*protocol.INFER)
+        self._describe = self._channel.unary_unary(*protocol.METADATA)
         self._health = Health(target, tls=tls)
         self._known: ModelMetadata | None = None
 
@@ -75,32 +62,28 @@ class Client:
         """Return the model's answer for one batch.
 
         `inputs` has an array or list per input, one value per row, as `metadata` describes them. `timeout` is in
-        seconds and covers retries. `outputs` chooses some outputs, `version` insists on a version, `request_id` is
-        what the server's log has.
+        seconds and covers everything, retries included. `outputs` chooses some outputs, `version` insists on a
+        version, `request_id` is what the server's log has.
 
         :raises InvalidRequest: an input is missing, unknown or does not fit
         :raises ServingClientError: see `serving_client.errors` for the others
         """
-        deadline = protocol.Deadline(timeout)
-        request_id = request_id or uuid.uuid4().hex
-        metadata = self._known or self.metadata(timeout=deadline.left())
+        deadline = Deadline(timeout)
+        question = protocol.Question(inputs, outputs, version, protocol.checked_request_id(request_id))
+        known = self._known
+        if known is None:
+            return self._ask(question, self._metadata(deadline), deadline)
         try:
-            request = protocol.infer_request(metadata, inputs, outputs, version, request_id)
-            return protocol.prediction(_call(self._infer, request, deadline, request_id), request_id)
-        except (InvalidRequest, NotFound):
-            # The model may have changed since it was described: look again, and try once more if it has.
-            fresh = self.metadata(timeout=deadline.left())
-            if fresh.same_signature(metadata):
-                raise
-            request = protocol.infer_request(fresh, inputs, outputs, version, request_id)
-            return protocol.prediction(_call(self._infer, request, deadline, request_id), request_id)
+            return self._ask(question, known, deadline)
+        except (InvalidRequest, NotFound) as refusal:
+            fresh = self._changed(known, deadline)
+            if fresh is None:
+                raise refusal from None
+        return self._ask(question, fresh, deadline)
 
     def metadata(self, *, timeout: float) -> ModelMetadata:
         """Return the description of the model: what to send, what comes back, units and digest."""
-        request = pb.ModelMetadataRequest(name=self._model)
-        response = _call(self._describe, request, protocol.Deadline(timeout), uuid.uuid4().hex)
-        self._known = protocol.model_metadata(response)
-        return self._known
+        return self._metadata(Deadline(timeout))
 
     def health(self, *, timeout: float) -> str:
         """Return SERVING, NOT_SERVING, SERVICE_UNKNOWN or UNKNOWN.
@@ -110,7 +93,10 @@ class Client:
         return self._health.check(timeout=timeout)
 
     def is_ready(self, *, timeout: float) -> bool:
-        """Tell whether the server takes predictions now."""
+        """Tell whether the server takes predictions now.
+
+        :raises Unavailable: no server answers
+        """
         return self.health(timeout=timeout) == SERVING
 
     def watch_health(self, *, timeout: float) -> Iterator[str]:
@@ -124,14 +110,29 @@ class Client:
         """
         self._health.wait_ready(timeout=timeout)
 
+    def _ask(self, question: protocol.Question, metadata: ModelMetadata, deadline: Deadline) -> Prediction:
+        request = question.request(metadata)
+        return question.prediction(_call(self._infer, request, deadline, question.request_id))
+
+    def _metadata(self, deadline: Deadline) -> ModelMetadata:
+        request = pb.ModelMetadataRequest(name=self._model)
+        response = _call(self._describe, request, deadline, protocol.checked_request_id(None))
+        self._known = protocol.model_metadata(response)
+        return self._known
+
+    def _changed(self, known: ModelMetadata, deadline: Deadline) -> ModelMetadata | None:
+        """Return the model's new description if what it takes has changed since the one that is known."""
+        try:
+            fresh = self._metadata(deadline)
+        except ServingClientError:
+            return None  # what the caller must know is the refusal that made us look
+        return None if fresh.same_signature(known) else fresh
+
 
 def _call(
-    method: grpc.UnaryUnaryMultiCallable[_Request, _Response],
-    request: _Request,
-    deadline: protocol.Deadline,
-    request_id: str,
+    method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, deadline: Deadline, request_id: str
 ) -> _Response:
     try:
-        return method(request, timeout=deadline.left(), metadata=((REQUEST_ID_KEY, request_id),))
+        return method(request, timeout=deadline.left(), metadata=((protocol.REQUEST_ID_KEY, request_id),))
     except grpc.RpcError as error:
         raise from_status(error.code(), error.details(), request_id) from None

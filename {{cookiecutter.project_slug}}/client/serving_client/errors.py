@@ -14,6 +14,7 @@ A retry has been made where one could help by the time that any of these is rais
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import grpc
@@ -72,10 +73,20 @@ _CLASSES: Mapping[grpc.StatusCode, type[ServingClientError]] = {
 """Every other code is a ServerFault."""
 
 _NO_ANSWER = "no answer within the timeout; the health check tells whether a server is up and SERVING."
+_SILENT = "Deadline Exceeded"
+_TOO_LARGE = re.compile(r"Received message larger than max \((\d+) vs\. (\d+)\)")
 
 
-def from_status(code: grpc.StatusCode, details: str | None, request_id: str) -> ServingClientError:
+def from_status(code: grpc.StatusCode, details: str | None, request_id: str = "") -> ServingClientError:
     """Return the error for the status that a call ended with."""
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        details = _NO_ANSWER  # gRPC says no more than that the deadline was exceeded
-    return _CLASSES.get(code, ServerFault)(details or code.name, code=code.name, request_id=request_id)
+    kind = _CLASSES.get(code, ServerFault)
+    text = details or code.name
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and text == _SILENT:
+        text = _NO_ANSWER
+    elif code is grpc.StatusCode.UNIMPLEMENTED:
+        text = f"the server at this address has no such call ({text}); is it another service?"
+    elif large := _TOO_LARGE.search(text):
+        # gRPC's words under the code of an overload; but no wait makes this request fit.
+        kind = InvalidRequest
+        text = f"the request has {large[1]} bytes, the server takes {large[2]} at most; send fewer rows at a time."
+    return kind(text, code=code.name, request_id=request_id)

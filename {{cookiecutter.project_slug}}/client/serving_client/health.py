@@ -4,49 +4,55 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import grpc
 
 from ._proto import health_pb2
-from .channel import INFERENCE, OPTIONS, Tls, address
+from .channel import INFERENCE, OPTIONS, Tls, connect
+from .deadline import Deadline
 from .errors import DeadlineExceeded, ServingClientError, Unavailable, from_status
 
-CHECK = "/grpc.health.v1.Health/Check"
-WATCH = "/grpc.health.v1.Health/Watch"
+_MESSAGES = (health_pb2.HealthCheckRequest.SerializeToString, health_pb2.HealthCheckResponse.FromString)
+CHECK = ("/grpc.health.v1.Health/Check", *_MESSAGES)
+WATCH = ("/grpc.health.v1.Health/Watch", *_MESSAGES)
+REQUEST = health_pb2.HealthCheckRequest(service=INFERENCE)
+
 SERVING = "SERVING"
 
+PAUSE_S = 0.1
+"""Between two watches: a proxy whose server is away ends them at once."""
 
-def status_name(response: Any) -> str:
+
+def status_name(response: health_pb2.HealthCheckResponse) -> str:
     """Return SERVING, NOT_SERVING, SERVICE_UNKNOWN or UNKNOWN."""
-    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
 
 
-def request() -> health_pb2.HealthCheckRequest:
-    """Return the question for the service that predicts."""
-    return health_pb2.HealthCheckRequest(service=INFERENCE)
+def check_failed(code: grpc.StatusCode, details: str | None) -> str:
+    """Return the status that a failed check stands for.
+
+    :raises ServingClientError: it stands for none
+    """
+    if code is grpc.StatusCode.NOT_FOUND:  # what Watch answers with SERVICE_UNKNOWN
+        return "SERVICE_UNKNOWN"
+    raise from_status(code, details) from None
+
+
+def not_ready(timeout: float, last: str | ServingClientError) -> DeadlineExceeded:
+    """Return the error of a wait in vain; `last` is what was heard last."""
+    return DeadlineExceeded(
+        f"the server is not {SERVING} after {timeout} s; last heard: {last}",
+        code=grpc.StatusCode.DEADLINE_EXCEEDED.name,
+    )
 
 
 class Health:
-    """Ask one server, or all behind a name in turn, how it is; also when it has no model."""
+    """Ask a server how it is, also when it has no model; of several behind a name, the first that answers."""
 
     def __init__(self, target: str, *, tls: Tls | None = None) -> None:
-        options = OPTIONS + (tls.options() if tls else ())
-        self._channel = (
-            grpc.secure_channel(address(target), tls.credentials(), options)
-            if tls
-            else grpc.insecure_channel(address(target), options)
-        )
-        self._check = self._channel.unary_unary(
-            CHECK,
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
-        self._watch = self._channel.unary_stream(
-            WATCH,
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
+        self._channel = connect(target, tls, OPTIONS)
+        self._check = self._channel.unary_unary(*CHECK)
+        self._watch = self._channel.unary_stream(*WATCH)
 
     def close(self) -> None:
         """Close the connection."""
@@ -58,31 +64,35 @@ class Health:
         :raises Unavailable: no server answers
         """
         try:
-            return status_name(self._check(request(), timeout=timeout))
+            return status_name(self._check(REQUEST, timeout=Deadline(timeout).left()))
         except grpc.RpcError as error:
-            raise from_status(error.code(), error.details(), "") from None
+            return check_failed(error.code(), error.details())
 
     def watch(self, *, timeout: float) -> Iterator[str]:
         """Give the status now and at every change, for `timeout` seconds."""
+        call = self._watch(REQUEST, timeout=Deadline(timeout).left(), wait_for_ready=True)
         try:
-            for response in self._watch(request(), timeout=timeout, wait_for_ready=True):
+            for response in call:
                 yield status_name(response)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise from_status(error.code(), error.details(), "") from None
+                raise from_status(error.code(), error.details()) from None
+        finally:
+            call.cancel()
 
     def wait_ready(self, *, timeout: float) -> None:
         """Return as soon as the server says SERVING.
 
         :raises DeadlineExceeded: it did not within `timeout` seconds
         """
-        end = time.monotonic() + timeout
-        last: str | ServingClientError = "no answer"
-        while (left := end - time.monotonic()) > 0:
+        deadline = Deadline(timeout)
+        last: str | ServingClientError = "nothing."
+        while not deadline.passed():
             try:
-                for last in self.watch(timeout=left):
+                for last in self.watch(timeout=deadline.left()):
                     if last == SERVING:
                         return
             except Unavailable as error:  # it went away while we watched; the next watch waits for its return
                 last = error
-        raise DeadlineExceeded(f"the server is not {SERVING} after {timeout} s: {last}.", code="DEADLINE_EXCEEDED")
+            time.sleep(min(PAUSE_S, deadline.left()))
+        raise not_ready(timeout, last)

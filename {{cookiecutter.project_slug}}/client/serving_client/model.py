@@ -39,7 +39,7 @@ class ModelMetadata:
 
 @dataclass(frozen=True)
 class Prediction(Mapping[str, Tensor]):
-    """Hold an answer: a mapping from output name to array, one row per row of the request.
+    """Hold an answer: a mapping from output name to array, one row per row of the request; text comes as bytes.
 
     `model_version` and `artifact_digest` say exactly which model gave it. `defaulted` names the features that were not
     known and for which rows their declared defaults stood in: look at it before you trust an answer.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-import time
-from collections.abc import Mapping, Sequence
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,21 @@ from ._proto import open_inference_pb2 as pb
 from .channel import INFERENCE
 from .errors import InvalidRequest, ServerFault
 from .model import ModelMetadata, Prediction, Tensor, TensorMetadata
-from .tensors import DTYPES, from_raw, to_raw, to_tensor
+from .tensors import DTYPES, from_raw, shaped, to_raw, to_tensor
 
-INFER = f"/{INFERENCE}/ModelInfer"
-METADATA = f"/{INFERENCE}/ModelMetadata"
+INFER = (
+    f"/{INFERENCE}/ModelInfer",
+    pb.ModelInferRequest.SerializeToString,
+    pb.ModelInferResponse.FromString,
+)
+METADATA = (
+    f"/{INFERENCE}/ModelMetadata",
+    pb.ModelMetadataRequest.SerializeToString,
+    pb.ModelMetadataResponse.FromString,
+)
+
+REQUEST_ID_KEY = "x-request-id"
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 Inputs = Mapping[str, npt.ArrayLike]
 
@@ -30,67 +43,76 @@ def default_model() -> str:
     return str(described["model"])
 
 
-class Deadline:
-    """Share one timeout between the steps of a call."""
+def checked_request_id(request_id: str | None) -> str:
+    """Return the caller's id for a request, or a new one.
 
-    def __init__(self, timeout: float) -> None:
-        if not timeout > 0:
-            raise InvalidRequest(f"timeout: {timeout!r} is no time to answer in; give seconds, for example 1.0.")
-        self._end = time.monotonic() + timeout
-
-    def left(self) -> float:
-        """Return the seconds that are left; a call with none left fails by itself."""
-        return max(self._end - time.monotonic(), 0.001)
-
-
-def infer_request(
-    metadata: ModelMetadata, inputs: Inputs, outputs: Sequence[str], version: str, request_id: str
-) -> pb.ModelInferRequest:
-    """Build a request with raw contents.
-
-    :raises InvalidRequest: an input is missing, unknown, or does not fit
+    :raises InvalidRequest: it can't travel, or no log would have it
     """
-    known = {spec.name: spec for spec in metadata.inputs}
-    unknown = [name for name in inputs if name not in known]
-    if unknown:
-        raise InvalidRequest(f"input {unknown[0]!a} is unknown; the inputs are {', '.join(known)}.")
-    missing = [name for name in known if name not in inputs]
-    if missing:
-        raise InvalidRequest(f"input {missing[0]!a} is missing; the inputs are {', '.join(known)}.")
-    request = pb.ModelInferRequest(model_name=metadata.name, model_version=version, id=request_id)
-    for name, spec in known.items():
-        tensor = to_tensor(spec, inputs[name])
-        request.inputs.add(name=name, datatype=spec.datatype, shape=tensor.shape)
-        request.raw_input_contents.append(to_raw(tensor))
-    for name in outputs:
-        request.outputs.add(name=name)
-    return request
+    if request_id is None:
+        return uuid.uuid4().hex
+    if not _REQUEST_ID.fullmatch(request_id):
+        raise InvalidRequest(f"request_id: {request_id[:64]!a} must be 1 to 128 visible ASCII characters, no spaces.")
+    return request_id
 
 
-def prediction(response: pb.ModelInferResponse, request_id: str) -> Prediction:
-    """Read an answer.
+@dataclass(frozen=True)
+class Question:
+    """Hold what a caller asks, apart from whom and how."""
 
-    :raises ServerFault: it does not keep to the protocol
-    """
-    raws = response.raw_output_contents
-    try:
-        outputs = {
-            output.name: from_raw(output.datatype, output.shape, raws[index]) if raws else _from_typed(output)
-            for index, output in enumerate(response.outputs)
-        }
-        flags = json.loads(response.parameters["defaulted_features"].string_param or "{}")
-        defaulted = {str(name): tuple(int(row) for row in rows) for name, rows in flags.items()}
-    except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise ServerFault(f"the answer can't be read ({error}).", request_id=request_id) from None
-    digest = response.parameters["artifact_digest"].string_param
-    return Prediction(outputs, response.model_name, response.model_version, digest, request_id, defaulted)
+    inputs: Inputs
+    outputs: Sequence[str]
+    version: str
+    request_id: str
+
+    def request(self, metadata: ModelMetadata) -> pb.ModelInferRequest:
+        """Build the request to the model so described, with raw contents.
+
+        :raises InvalidRequest: an input is missing, or an input or output is unknown or does not fit
+        """
+        specs = {spec.name: spec for spec in metadata.inputs}
+        _check_known("input", self.inputs, list(specs))
+        _check_known("output", self.outputs, [spec.name for spec in metadata.outputs])
+        request = pb.ModelInferRequest(model_name=metadata.name, model_version=self.version, id=self.request_id)
+        for name, spec in specs.items():
+            if name not in self.inputs:
+                raise InvalidRequest(f"input {name!a} is missing; the inputs are {', '.join(specs)}.")
+            tensor = to_tensor(spec, self.inputs[name])
+            request.inputs.add(name=name, datatype=spec.datatype, shape=tensor.shape)
+            request.raw_input_contents.append(to_raw(tensor))
+        for name in self.outputs:
+            request.outputs.add(name=name)
+        return request
+
+    def prediction(self, response: pb.ModelInferResponse) -> Prediction:
+        """Read the answer.
+
+        :raises ServerFault: it does not keep to the protocol
+        """
+        raws = response.raw_output_contents
+        try:
+            outputs = {
+                output.name: from_raw(output.datatype, output.shape, raws[index]) if raws else _from_typed(output)
+                for index, output in enumerate(response.outputs)
+            }
+            flags = json.loads(response.parameters["defaulted_features"].string_param or "{}")
+            defaulted = {str(name): tuple(int(row) for row in rows) for name, rows in flags.items()}
+        except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+            raise ServerFault(f"the answer can't be read: {error!r}.", request_id=self.request_id) from None
+        digest = response.parameters["artifact_digest"].string_param
+        return Prediction(outputs, response.model_name, response.model_version, digest, self.request_id, defaulted)
+
+
+def _check_known(side: str, given: Iterable[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise InvalidRequest(f"{side} {name!a} is unknown; the {side}s are {', '.join(known)}.")
 
 
 def _from_typed(output: pb.ModelInferResponse.InferOutputTensor) -> Tensor:
     values = [item for _, items in output.contents.ListFields() for item in items]
     tensor = np.empty(len(values), dtype=DTYPES[output.datatype])
     tensor[:] = values
-    return tensor.reshape(output.shape)
+    return shaped(tensor, output.shape)
 
 
 def model_metadata(response: pb.ModelMetadataResponse) -> ModelMetadata:

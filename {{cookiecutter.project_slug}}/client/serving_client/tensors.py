@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -41,61 +42,77 @@ def to_tensor(spec: TensorMetadata, value: npt.ArrayLike) -> Tensor:
     if dtype is None:
         raise InvalidRequest(f"input {spec.name!a}: this client can't send {spec.datatype}.")
     try:
-        tensor = _objects(value) if dtype.hasobject else _numbers(spec, np.asarray(value), dtype)
-    except (ValueError, TypeError, OverflowError) as error:
-        if isinstance(error, InvalidRequest):
-            raise
-        raise InvalidRequest(f"input {spec.name!a}: rows differ in shape, or hold no {spec.datatype}.") from None
-    wanted = "[" + ", ".join("rows" if size < 0 else str(size) for size in spec.shape) + "]"
+        array = np.asarray(value, dtype=object if dtype.hasobject else None)
+    except (ValueError, TypeError):
+        raise InvalidRequest(f"input {spec.name!a}: its rows differ in shape; must be {_wanted(spec)}.") from None
+    tensor = _encoded(spec, array) if dtype.hasobject else _converted(spec, value, array, dtype)
     if tensor.ndim != len(spec.shape) or any(
         size not in (-1, actual) for size, actual in zip(spec.shape, tensor.shape, strict=True)
     ):
-        raise InvalidRequest(
-            f"input {spec.name!a}: shape is {list(tensor.shape)}, must be {wanted}; give one value per row."
-        )
+        raise InvalidRequest(f"input {spec.name!a}: its shape is {list(tensor.shape)}, must be {_wanted(spec)}.")
     return tensor
 
 
-def _numbers(spec: TensorMetadata, array: Tensor, dtype: np.dtype[Any]) -> Tensor:
+def _wanted(spec: TensorMetadata) -> str:
+    shape = ", ".join("rows" if size < 0 else str(size) for size in spec.shape)
+    return f"[{shape}], a list or an array with one {'value' if len(spec.shape) == 1 else 'entry'} per row"
+
+
+def _converted(spec: TensorMetadata, value: npt.ArrayLike, array: Tensor, dtype: np.dtype[Any]) -> Tensor:
     """Convert numbers where nothing is lost but the precision of a float."""
-    if array.dtype.kind not in "biuf":
-        raise InvalidRequest(f"input {spec.name!a}: {_sample(array)} is no {spec.datatype}.")
-    if array.dtype.kind == "f" and dtype.kind in "iu" and not np.array_equal(array, np.trunc(array)):
-        raise InvalidRequest(f"input {spec.name!a}: {_sample(array)} is no {spec.datatype}; round it first.")
-    if (array.dtype.kind == "b") != (dtype.kind == "b"):
-        raise InvalidRequest(f"input {spec.name!a}: {_sample(array)} is no {spec.datatype}.")
-    with np.errstate(over="ignore", invalid="ignore"):
-        tensor = array.astype(dtype)
+    if array.dtype.kind == "O":  # numbers in a column of objects, as pandas has them
+        array = np.asarray(array.tolist())
+    if dtype.kind in "iu" and array.dtype.kind in "fO":
+        items = np.asarray(value, dtype=object)
+        if all(isinstance(item, Integral) for item in items.flat):
+            return _integers(spec, items, dtype)  # NumPy makes floats of integers on both sides of 2^63
+    kinds, word = ("b", "True or False") if dtype.kind == "b" else ("iuf", "a number")
+    if array.size and array.dtype.kind not in kinds:
+        items = np.asarray(value, dtype=object)
+        fits = np.array([np.asarray(item).dtype.kind in kinds for item in items.flat])
+        raise _refusal(spec, items, fits, word)
     if dtype.kind in "iu":
-        fits = np.array_equal(tensor, array)
-    else:
-        fits = np.array_equal(np.isfinite(tensor), np.isfinite(array))
-    if not fits:
-        raise InvalidRequest(f"input {spec.name!a}: {_sample(array)} is beyond the range of {spec.datatype}.")
+        return _integers(spec, array, dtype)
+    with np.errstate(over="ignore"):
+        tensor = array.astype(dtype)
+    if dtype.kind == "f":
+        largest = f"{np.finfo(dtype).max:.8g}"
+        _check(spec, array, np.isfinite(tensor) | ~np.isfinite(array), f"-{largest} to {largest}")
     return tensor
 
 
-def _objects(value: npt.ArrayLike) -> Tensor:
-    """Return strings and bytes as an array of bytes."""
-    if isinstance(value, str | bytes):
-        return np.array(_encoded(value), dtype=object)
-    array = np.asarray(value, dtype=object)
-    tensor = np.empty(array.shape, dtype=object)
-    for index in np.ndindex(array.shape):
-        tensor[index] = _encoded(array[index])
-    return tensor
+def _integers(spec: TensorMetadata, array: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    if array.dtype.kind == "f":
+        array = array.astype(np.float64)
+        _check(spec, array, np.trunc(array) == array, "a whole number; round it first")
+    limits = np.iinfo(dtype)
+    # Not `<= max`: as a float, the largest INT64 is one more than it is.
+    fits = (array >= limits.min) & (array < limits.max + 1)
+    _check(spec, array, fits, f"{limits.min} to {limits.max}")
+    return array.astype(dtype)
 
 
-def _encoded(item: object) -> bytes:
-    if isinstance(item, bytes):
-        return item
-    if isinstance(item, str):
-        return item.encode()
-    raise TypeError(type(item).__name__)
+def _encoded(spec: TensorMetadata, array: Tensor) -> Tensor:
+    """Return strings and bytes as bytes."""
+    _check(spec, array, np.array([isinstance(item, str | bytes) for item in array.flat], dtype=bool), "text or bytes")
+    try:
+        return objects([item.encode() if isinstance(item, str) else item for item in array.flat], array.shape)
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"input {spec.name!a}: {error.object[:64]!a} can't be written in UTF-8.") from None
 
 
-def _sample(array: Tensor) -> str:
-    return ascii(array.ravel()[:1].tolist())[1:-1][:64] or "an empty list"
+def _check(spec: TensorMetadata, array: Tensor, fits: npt.NDArray[np.bool_], word: str) -> None:
+    if not fits.all():
+        raise _refusal(spec, array.astype(object), fits, word)
+
+
+def _refusal(spec: TensorMetadata, items: Tensor, fits: npt.NDArray[np.bool_], word: str) -> InvalidRequest:
+    """Return the error that names the first value that does not fit."""
+    first = int(np.argmin(fits))
+    where = f"row {np.unravel_index(first, items.shape)[0]} has" if items.ndim else "has"
+    return InvalidRequest(
+        f"input {spec.name!a}: {where} {ascii(items.flat[first])[:64]}, must be {word} ({spec.datatype})."
+    )
 
 
 def to_raw(tensor: Tensor) -> bytes:
@@ -106,18 +123,35 @@ def to_raw(tensor: Tensor) -> bytes:
 
 
 def from_raw(datatype: str, shape: Sequence[int], raw: bytes) -> Tensor:
-    """Return the array that travelled as these bytes.
+    """Return the array that travelled as these bytes; it is read-only, but for BYTES.
 
     :raises ValueError: they are not of this datatype and shape
     """
     dtype = DTYPES[datatype]
     if not dtype.hasobject:
-        return np.frombuffer(raw, dtype).reshape(shape)
+        return shaped(np.frombuffer(raw, dtype), shape)
     items, offset = [], 0
     while offset < len(raw):
-        end = offset + _LENGTH.size + _LENGTH.unpack_from(raw, offset)[0]
-        items.append(raw[offset + _LENGTH.size : end])
-        offset = end
+        start = offset + _LENGTH.size
+        offset = start + int.from_bytes(raw[offset:start], "little")
+        items.append(raw[start:offset])
+    if offset != len(raw):
+        raise ValueError("an element ends beyond the contents")
+    return objects(items, shape)
+
+
+def objects(items: Sequence[object], shape: Sequence[int]) -> Tensor:
+    """Return the items as they are, as an array of objects."""
     tensor = np.empty(len(items), dtype=object)
     tensor[:] = items
+    return shaped(tensor, shape)
+
+
+def shaped(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the elements in this shape.
+
+    :raises ValueError: it has another number of elements
+    """
+    if any(size < 0 for size in shape):  # NumPy would choose
+        raise ValueError(f"shape {list(shape)}")
     return tensor.reshape(shape)

@@ -10,6 +10,7 @@ Nothing is loaded before its sha256 was compared, and what is loaded are the ver
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -33,6 +34,8 @@ GOLDEN = "golden.json"
 MODEL_FILES = {"onnx": "model.onnx"}
 """The formats that can be served, each with the one file it consists of. Pickle is not among them, and won't be."""
 
+# Follow no link, and wait for no writer: opening a named pipe would otherwise never end.
+_READ_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_BYTES = 2 << 30
 
@@ -76,7 +79,8 @@ class Manifest:
 class GoldenRows:
     """Hold model inputs with the answers the training framework itself gave for them.
 
-    `entities` are the keys the rows had in the training data; BYTES are text here, as UTF-8; two answers agree within rtol * |expected| + atol.
+    `entities` are the keys the rows had in the training data; BYTES are text here, as UTF-8. Two answers agree within
+    rtol * |expected| + atol.
     """
 
     entities: tuple[str, ...]
@@ -197,15 +201,14 @@ def _verified(path: Path, entry: FileEntry) -> bytes:
 def _read(path: Path, limit: int) -> bytes:
     """Read a regular file of at most `limit` bytes; follow no link."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        with open(path, "rb", opener=lambda name, _: os.open(name, _READ_FLAGS)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ArtifactError(f"{path}: is not a regular file.")
+            content = file.read(limit + 1)
     except FileNotFoundError:
         raise ArtifactError(f"{path}: is missing; fetch the artifact again.") from None
     except OSError as error:
         raise ArtifactError(f"{path}: can't be read ({error.strerror}).") from None
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ArtifactError(f"{path}: is not a regular file.")
-        content = file.read(limit + 1)
     if len(content) > limit:
         raise ArtifactError(f"{path}: is larger than {limit} bytes, which is all that its manifest or format allows.")
     return content
@@ -213,9 +216,14 @@ def _read(path: Path, limit: int) -> bytes:
 
 def _parse(kind: type[_T], content: bytes, path: Path) -> _T:
     try:
-        return TypeAdapter(kind).validate_json(content)
+        return _adapter(kind).validate_json(content)
     except (ValidationError, ValueError) as error:
         raise ArtifactError(f"{path}: is not a {kind.__name__} ({quoted(str(error).splitlines()[0], 120)}).") from None
+
+
+@functools.cache
+def _adapter(kind: type[_T]) -> TypeAdapter[_T]:
+    return TypeAdapter(kind)
 
 
 def _tensor(values: list[Any], spec: TensorSpec) -> Tensor:

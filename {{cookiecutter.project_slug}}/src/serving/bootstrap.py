@@ -65,6 +65,7 @@ async def _load(settings: Settings, metrics: Metrics, store: FeatureStore, resou
         settings.feature_timeout,
         metrics.store_seconds.observe,
         lambda name, rows: metrics.defaults.labels(name).inc(rows),
+        settings.store_away,
     )
     if supplied:  # opens connections before the first caller pays
         try:

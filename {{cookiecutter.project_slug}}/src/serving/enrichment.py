@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from serving.domain import Tensor, Tensors
-from serving.errors import NotFound, quoted
+from serving.errors import FeatureStoreAway, NotFound, quoted
 from serving.features import Feature, FeatureSet
 from serving.ports import Column, FeatureStore
 
@@ -25,6 +25,16 @@ class UnknownEntity(enum.StrEnum):
 
     REFUSE = "refuse"
     """NOT_FOUND, always."""
+
+
+class StoreAway(enum.StrEnum):
+    """Say what a call is answered with while the store gives no answer."""
+
+    DEFAULT = "default"
+    """The declared defaults, flagged in the answer; UNAVAILABLE where a feature declares none."""
+
+    REFUSE = "refuse"
+    """UNAVAILABLE, always."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class Enricher:
     timeout: float
     observe_read: Callable[[float], None]
     observe_default: Callable[[str, int], None]
+    away: StoreAway = StoreAway.REFUSE
 
     async def enrich(self, inputs: Tensors, *, timeout: float) -> Enriched:
         """Return the model's inputs: those of the request, and the store's in place of the entity key.
@@ -59,31 +70,43 @@ class Enricher:
         if not supplied:
             return Enriched(inputs)
         entities = inputs[self.features.entity.name].tolist()
+        defaulted: dict[str, list[int]] = {}
         started = time.perf_counter()
         try:
             columns = await self.store.read(entities, supplied, timeout=min(timeout, self.timeout))
+        except FeatureStoreAway:
+            if self.away is StoreAway.REFUSE or any(feature.default is None for feature in supplied):
+                raise
+            values = {feature.name: self._default_all(feature, len(entities), defaulted) for feature in supplied}
+        else:
+            values = {
+                feature.name: self._fill(feature, columns[feature.name], entities, defaulted) for feature in supplied
+            }
         finally:
             self.observe_read(time.perf_counter() - started)
-        complete = {name: tensor for name, tensor in inputs.items() if name != self.features.entity.name}
-        defaulted: dict[str, list[int]] = {}
-        for feature in supplied:
-            column = columns[feature.name]
-            complete[feature.name] = self._fill(feature, column, entities, defaulted)
-        return Enriched(complete, defaulted)
+        given = {name: tensor for name, tensor in inputs.items() if name != self.features.entity.name}
+        return Enriched(given | values, defaulted)
 
     def _fill(self, feature: Feature, column: Column, entities: list[bytes], defaulted: dict[str, list[int]]) -> Tensor:
         if column.present.all():
             return column.values
         missing = np.flatnonzero(~column.present).tolist()
-        if self.unknown is UnknownEntity.REFUSE or feature.default_value is None:
+        if self.unknown is UnknownEntity.REFUSE or feature.default is None:
             unknown = list(dict.fromkeys(entities[row] for row in missing))
             shown = ", ".join(map(quoted, unknown[:_NAMED_ENTITIES]))
             raise NotFound(
                 f"input {quoted(self.features.entity.name)}: the feature store has no {feature.name} "
                 f"for {shown} ({len(unknown)} in all); correct the key or have its features materialized."
             )
-        values = column.values.copy()
-        values[missing] = feature.default_value
-        defaulted[feature.name] = missing
-        self.observe_default(feature.name, len(missing))
+        return self._default(feature, column.values.copy(), missing, defaulted)
+
+    def _default_all(self, feature: Feature, rows: int, defaulted: dict[str, list[int]]) -> Tensor:
+        values = np.empty((rows, *feature.shape), feature.datatype.dtype)
+        return self._default(feature, values, list(range(rows)), defaulted)
+
+    def _default(self, feature: Feature, values: Tensor, rows: list[int], defaulted: dict[str, list[int]]) -> Tensor:
+        """Put the default into these rows, and say so to the caller and to the metrics."""
+        values[rows] = feature.default_value
+        defaulted[feature.name] = rows
+        self.observe_default(feature.name, len(rows))
         return values

@@ -68,4 +68,7 @@ class SettingsError(StartError):
 def quoted(text: object, limit: int = 64) -> str:
     """Return foreign text as escaped ASCII in quotes, cut at `limit` characters: safe in logs and answers."""
     whole = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else str(text)
-    return ascii(whole[:limit]) + ("..." if len(whole) > limit else "")
+    escaped = ascii(whole[:limit])
+    if len(whole) <= limit and len(escaped) <= limit + 2:
+        return escaped
+    return f"{escaped[:-1][: limit + 1]}{escaped[-1]}..."

@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serving.adapters.feature_store import DEFAULT_URL
-from serving.enrichment import UnknownEntity
+from serving.enrichment import StoreAway, UnknownEntity
 from serving.errors import SettingsError, UnresolvedReference, quoted
 from serving.references import FORM, Reference, is_digest, parse_pinned, read_lock
 
@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     """The URL of the feature store; its scheme says which adapter opens it."""
     feature_timeout: float = Field(default=0.05, gt=0, le=60)
     """Seconds that one read of the feature store may take."""
+    store_away: StoreAway = StoreAway.REFUSE
+    """What a call gets while the feature store is away: `refuse` is UNAVAILABLE, `default` the flagged defaults."""
     unknown_entity: UnknownEntity = UnknownEntity.DEFAULT
     """`default` answers unknown entities with declared defaults and flags them; `refuse` answers NOT_FOUND."""
     host: str = "127.0.0.1"
@@ -87,10 +89,10 @@ class Settings(BaseSettings):
         digest = f"sha256={self.model_sha256.removeprefix('sha256=')}"
         if not is_digest(digest):
             raise UnresolvedReference(
-                f"MODEL_VERSION={text} names no artifact for good without its digest; "
+                f"MODEL_VERSION={quoted(text)} names no artifact for good without its digest; "
                 f"set MODEL_SHA256=<64 hex digits> beside it, or MODEL_VERSION={FORM}."
             )
-        return read_lock(self.model_lock).pin(text, digest)
+        return Reference.parse(str(read_lock(self.model_lock).pin(text, digest)))
 
 
 def load_settings() -> Settings:

@@ -37,25 +37,29 @@ class FakeStore:
                 await asyncio.wait_for(self.gate.wait(), timeout)
             except TimeoutError:
                 raise FeatureStoreAway(f"the feature store did not answer within {timeout:.3f} s.") from None
-        return {feature.name: self._column(feature, entities) for feature in features}
+        rows = self.rows
+        return {feature.name: _column(feature, entities, rows) for feature in features}
 
     async def close(self) -> None:
         self.closed = True
 
     def write(self, features: Sequence[Feature], entities: Sequence[bytes], columns: Tensors) -> int:
+        rows = {entity: dict(row) for entity, row in self.rows.items()}
         for row, entity in enumerate(entities):
-            target = self.rows.setdefault(entity, {})
+            target = rows.setdefault(entity, {})
             target.update({feature.name: columns[feature.name][row] for feature in features})
-        return len(self.rows)
+        self.rows = rows  # all of the write at once
+        return len(rows)
 
-    def _column(self, feature: Feature, entities: Sequence[bytes]) -> Column:
-        values = np.zeros((len(entities), *feature.shape), feature.datatype.dtype)
-        present = np.zeros(len(entities), np.bool_)
-        for row, entity in enumerate(entities):
-            value = self.rows.get(entity, {}).get(feature.name)
-            if value is not None:
-                values[row], present[row] = value, True
-        return Column(values, present)
+
+def _column(feature: Feature, entities: Sequence[bytes], rows: Mapping[bytes, Mapping[str, object]]) -> Column:
+    values = np.zeros((len(entities), *feature.shape), feature.datatype.dtype)
+    present = np.zeros(len(entities), np.bool_)
+    for row, entity in enumerate(entities):
+        value = rows.get(entity, {}).get(feature.name)
+        if value is not None:
+            values[row], present[row] = value, True
+    return Column(values, present)
 
 
 class FakeRuntime:

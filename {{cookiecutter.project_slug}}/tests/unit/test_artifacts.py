@@ -146,11 +146,11 @@ def test_a_link_is_refused_even_to_the_right_content(written: tuple[Path, str], 
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_folder_or_pipe_in_place_of_a_file_is_refused(written: tuple[Path, str], name: str) -> None:
+def test_a_folder_in_place_of_a_file_is_refused(written: tuple[Path, str], name: str) -> None:
     path, digest = written
     (path / name).unlink()
     (path / name).mkdir()
-    with pytest.raises(ArtifactError, match=f"{name}: (is not a regular file|can't be read)"):
+    with pytest.raises(ArtifactError, match=f"{name}: can't be read"):
         open_artifact(path, digest)
 
 

@@ -22,6 +22,13 @@ def test_names_must_differ_from_each_other_and_from_the_entity() -> None:
         FeatureSet(Entity("patient"), (AGE, Feature("patient")), (AGE,))
 
 
+def test_what_no_store_can_keep_is_no_static_feature() -> None:
+    words = Feature("words", datatype=Datatype.BYTES, shape=(2,))
+    with pytest.raises(ValueError, match="static feature words: no store keeps arrays of BYTES"):
+        FeatureSet(Entity("patient"), (words,), ())
+    assert FeatureSet(Entity("patient"), (), (words,)).model_inputs == (words,)
+
+
 def test_the_model_takes_static_features_first() -> None:
     assert [feature.name for feature in FEATURES.model_inputs] == ["age", "city", "weight"]
 

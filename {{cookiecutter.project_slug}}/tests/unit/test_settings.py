@@ -125,7 +125,7 @@ def test_a_bare_version_without_its_digest_is_refused_with_the_line_to_write(
 ) -> None:
     monkeypatch.setenv("MODEL_VERSION", "3")
     monkeypatch.setenv("MODEL_SHA256", digest)
-    with pytest.raises(UnresolvedReference, match=r"MODEL_VERSION=3 .*set MODEL_SHA256=<64 hex digits>"):
+    with pytest.raises(UnresolvedReference, match=r"MODEL_VERSION='3' .*set MODEL_SHA256=<64 hex digits>"):
         load_settings().reference()
 
 

@@ -183,12 +183,12 @@ def _from_typed(spec: TensorSpec, shape: tuple[int, ...], contents: pb.InferTens
     if spec.datatype is Datatype.BYTES:
         return _objects(list(values), shape)
     dtype = spec.datatype.dtype
-    wide = np.array(values)
-    if dtype.kind in "iu" and dtype.itemsize < 4:
-        limits = np.iinfo(dtype)
-        if wide.min() < limits.min or wide.max() > limits.max:
-            raise InvalidRequest(f"input {quoted(spec.name)}: an element is outside {limits.min} to {limits.max}.")
-    return wide.astype(dtype, copy=False).reshape(shape)
+    if dtype.kind not in "iu" or dtype.itemsize >= 4:  # the protocol's field has the range of the type itself
+        return np.array(values, dtype).reshape(shape)
+    wide, limits = np.array(values, np.int64), np.iinfo(dtype)
+    if wide.min() < limits.min or wide.max() > limits.max:
+        raise InvalidRequest(f"input {quoted(spec.name)}: an element is outside {limits.min} to {limits.max}.")
+    return wide.astype(dtype).reshape(shape)
 
 
 def _objects(items: Sequence[bytes], shape: tuple[int, ...]) -> Tensor:

@@ -148,8 +148,8 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 def _cells(feature: Feature, tensor: Tensor) -> list[Any]:
-    """Return one SQLite value per row: numbers as numbers, so that people can query them, arrays as bytes."""
-    if feature.shape:
+    """Return one SQLite value per row: numbers as numbers, so that people can query them, others as bytes."""
+    if _packed(feature):
         return [row.astype(feature.datatype.dtype).tobytes() for row in tensor]
     return list(tensor.tolist())
 
@@ -160,8 +160,11 @@ def _column(feature: Feature, cells: Sequence[Any]) -> Column:
     for row, cell in enumerate(cells):
         if cell is not None:
             values[row] = (
-                np.frombuffer(cell, feature.datatype.dtype).reshape(feature.shape)
-                if feature.shape and feature.datatype is not Datatype.BYTES
-                else cell
+                np.frombuffer(cell, feature.datatype.dtype).reshape(feature.shape) if _packed(feature) else cell
             )
     return Column(values, present)
+
+
+def _packed(feature: Feature) -> bool:
+    """Tell whether values are stored as bytes: arrays, and integers beyond the 63 bits that SQLite has."""
+    return bool(feature.shape) or feature.datatype is Datatype.UINT64

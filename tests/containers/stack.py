@@ -1,0 +1,157 @@
+"""The containers of a generated repo, driven as its user drives them, and looked at from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support import Repo, run
+
+LOAD = Path(__file__).with_name("load.py")
+TIMEOUT_S = 300.0
+
+
+def docker(*words: str, stdin: str = "") -> str:
+    """Run a docker command that must succeed; return what it printed."""
+    done = subprocess.run(
+        ["docker", *words], input=stdin, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+    )
+    assert done.returncode == 0, f"docker {' '.join(words)}: {done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+def engine_answers() -> bool:
+    """Tell whether there is an engine to run containers with."""
+    try:
+        return subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=60).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A generated repo whose containers run."""
+
+    repo: Repo
+    project: str
+
+    def verb(self, *words: str, **variables: str) -> str:
+        """Carry out a verb of the repo that must succeed."""
+        command = [os.environ.get("PYTHON", "python3"), "scripts/tasks.py", *words]
+        done = run(command, cwd=self.repo.path, environment=os.environ | variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def containers(self, service: str) -> list[str]:
+        """Return the ids of a service's running containers."""
+        return docker(
+            "ps", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}",
+            "--filter", f"label=com.docker.compose.service={service}",
+            # Compose labels the image as well, so that its own containers are known by their number only.
+            "--filter", "label=com.docker.compose.container-number",
+        ).split()  # fmt: skip
+
+    def inside(self, container: str, *command: str) -> str:
+        """Run a command in a container; return what it printed, whatever its exit code."""
+        done = subprocess.run(
+            ["docker", "exec", container, *command], capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+        )
+        return (done.stdout + done.stderr).strip()
+
+    def address(self, container: str) -> str:
+        """Return a container's address in the callers' network."""
+        networks = json.loads(docker("inspect", container))[0]["NetworkSettings"]["Networks"]
+        return str(networks[f"{self.project}_clients"]["IPAddress"])
+
+    @contextmanager
+    def load(self, known: str, *without: str, callers: int = 10) -> Iterator[Load]:
+        """Ask from another container, by service name, for as long as the block lasts."""
+        name = f"{self.project}-load"
+        subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False, timeout=TIMEOUT_S)
+        image = f"{self.project}-server:local"
+        docker(
+            "create", "--interactive", "--init", "--name", name, "--network", f"{self.project}_clients",
+            "--volume", f"{LOAD}:/load.py:ro", image, "python", "/load.py", "server:8001", str(callers), *without,
+        )  # fmt: skip
+        command = ["docker", "start", "--attach", "--interactive", name]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+            load = Load(process, name)
+            try:
+                load.begin(known)
+                yield load
+                load.end()
+            finally:
+                subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False, timeout=TIMEOUT_S)
+                load.join()
+
+
+class Load:
+    """A running load, and after the block what it saw."""
+
+    def __init__(self, process: subprocess.Popen[str], name: str) -> None:
+        self._process = process
+        self._name = name
+        self._errors: list[str] = []
+        self._changed = threading.Condition()
+        self._answered = 0
+        self._follower: threading.Thread | None = None
+        self.seen: dict[str, Any] = {}
+
+    def begin(self, known: str) -> None:
+        """Hand over what is known, and wait for the first answers."""
+        assert self._process.stdin is not None
+        assert self._process.stderr is not None
+        self._process.stdin.write(known)
+        self._process.stdin.close()
+        self._follower = threading.Thread(target=self._follow, args=(self._process.stderr,), daemon=True)
+        self._follower.start()
+        self.wait_for(50)
+
+    def wait_for(self, answers: int) -> None:
+        """Wait until so many more calls were answered."""
+        with self._changed:
+            wanted = self._answered + answers
+            reached = self._changed.wait_for(lambda: self._answered >= wanted, timeout=TIMEOUT_S)
+        assert reached, f"no {answers} answers within {TIMEOUT_S} s: {self._errors[-5:]}"
+
+    def end(self) -> None:
+        """Stop asking, and read the summary."""
+        docker("stop", "--time", "30", self._name)
+        assert self._process.stdout is not None
+        self.seen = json.loads(self._process.stdout.read().splitlines()[-1])
+
+    def join(self) -> None:
+        """Wait until nothing more is said."""
+        if self._follower is not None:
+            self._follower.join(TIMEOUT_S)
+
+    def _follow(self, lines: Iterator[str]) -> None:
+        for line in lines:
+            with self._changed:
+                if line.strip().isdecimal():
+                    self._answered = int(line)
+                else:
+                    self._errors.append(line)
+                self._changed.notify_all()
+
+
+def known_answers(repo: Repo, digests: Sequence[str]) -> str:
+    """Return, as JSON, the golden rows of some versions: what to ask, and what each version answers."""
+    known = {}
+    for digest in digests:
+        folder = repo.path / "artifacts" / digest.removeprefix("sha256=")
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+        features = manifest["features"]
+        real_time = {feature["name"]: golden["inputs"][feature["name"]] for feature in features["real_time"]}
+        inputs = {features["entity"]["name"]: golden["entities"], **real_time}
+        known[digest] = {"inputs": inputs, "outputs": golden["outputs"]}
+    return json.dumps(known)

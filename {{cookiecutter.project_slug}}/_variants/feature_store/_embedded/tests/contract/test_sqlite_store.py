@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.adapters.sqlite_store import SqliteStore
+from serving.errors import FeatureStoreAway, SettingsError
+from serving.features import Feature
+from tests.contract.feature_store_contract import AGE, LONG_S, FeatureStoreContract
+
+
+def file(folder: Path) -> Path:
+    return folder / "data" / "features.db"
+
+
+def write(folder: Path, value: float) -> None:
+    SqliteStore(file(folder)).write([AGE], [b"ann"], {"age": np.array([value], np.float32)})
+
+
+async def read(store: SqliteStore, *keys: bytes) -> list[float]:
+    return (await store.read(keys or [b"ann"], [AGE], timeout=LONG_S))["age"].values.tolist()
+
+
+class TestSqliteStore(FeatureStoreContract):
+    impatience_s = 0.0  # a read ends by itself, but not at once
+
+    def reader(self, folder: Path) -> SqliteStore:
+        return SqliteStore.open(f"sqlite:{file(folder)}")
+
+    def writer(self, folder: Path) -> SqliteStore:
+        return SqliteStore.open(f"sqlite:{file(folder)}")
+
+    @contextmanager
+    def stalled(self, folder: Path) -> Iterator[SqliteStore]:
+        yield self.reader(folder)
+
+    @contextmanager
+    def away(self, folder: Path) -> Iterator[None]:
+        hidden = folder / "hidden"
+        file(folder).rename(hidden)
+        yield
+        hidden.rename(file(folder))
+
+
+async def test_a_store_that_was_never_filled_says_what_to_run(folder: Path) -> None:
+    store = SqliteStore(file(folder))
+    with pytest.raises(FeatureStoreAway, match="can't be read; fill it with `make features`"):
+        await read(store)
+    write(folder, 1.0)
+    assert await read(store) == [1.0]
+    await store.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no database" * 1000])
+async def test_a_file_that_is_no_database_is_told(folder: Path, content: bytes) -> None:
+    file(folder).parent.mkdir()
+    file(folder).write_bytes(content)
+    with pytest.raises(FeatureStoreAway, match="can't be read"):
+        await read(SqliteStore(file(folder)))
+
+
+async def test_a_feature_that_the_file_lacks_is_told(folder: Path) -> None:
+    write(folder, 1.0)
+    store = SqliteStore(file(folder))
+    with pytest.raises(FeatureStoreAway, match="fill it with `make features`"):
+        await store.read([b"ann"], [AGE, Feature("new")], timeout=LONG_S)
+    assert await read(store) == [1.0]
+    await store.close()
+
+
+async def test_a_reader_goes_over_to_the_new_file(folder: Path) -> None:
+    store = SqliteStore(file(folder))
+    for value in (1.0, 2.0, 3.0):
+        write(folder, value)
+        assert await read(store) == [value]
+    await store.close()
+
+
+async def test_a_write_that_fails_leaves_the_store_as_it_was(folder: Path) -> None:
+    write(folder, 1.0)
+    before = file(folder).read_bytes()
+    with pytest.raises(ValueError, match="shorter"):
+        SqliteStore(file(folder)).write([AGE], [b"ann", b"bob"], {"age": np.array([2.0], np.float32)})
+    assert file(folder).read_bytes() == before
+    assert not list(file(folder).parent.glob(".features-*"))
+
+
+async def test_it_can_be_read_where_nothing_can_be_written(folder: Path) -> None:
+    write(folder, 1.0)
+    before = set(file(folder).parent.iterdir())
+    os.chmod(file(folder), 0o400)  # noqa: PTH101
+    os.chmod(file(folder).parent, 0o500)  # noqa: PTH101
+    try:
+        store = SqliteStore(file(folder))
+        assert await read(store) == [1.0]
+        await store.close()
+        assert set(file(folder).parent.iterdir()) == before
+    finally:
+        os.chmod(file(folder).parent, 0o700)  # noqa: PTH101
+
+
+async def test_more_entities_are_read_than_sqlite_has_variables(folder: Path) -> None:
+    write(folder, 1.0)
+    store = SqliteStore(file(folder))
+    keys = [b"%d" % number for number in range(300_000)]
+    assert (await read(store, *keys, b"ann"))[-1] == 1.0
+    await store.close()
+
+
+def test_a_url_without_a_file_is_refused() -> None:
+    with pytest.raises(SettingsError, match="feature store 'sqlite:' names no file; write sqlite:data/features.db"):
+        SqliteStore.open("sqlite:")

@@ -1,0 +1,190 @@
+"""The feature store in Redis: one hash per entity, read in one round trip per batch.
+
+A key that is not there means an entity that is not known. A Redis that was restarted empty answers every read with
+success and nothing in it: what it does not have is missing, and never zero.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from serving.adapters.breaker import Breaker
+from serving.domain import Datatype, Tensor, Tensors
+from serving.errors import FeatureStoreAway, SettingsError, quoted
+from serving.features import Feature, FeatureSet
+from serving.ports import Column
+
+_PREFIX = b"features:"
+MARKER = b"features-materialized"
+"""Holds how many rows the last write brought; gone when Redis comes back empty."""
+
+_UNREADABLE = "the feature store can't be read."
+_SOCKET_TIMEOUT_S = 0.05
+_WRITE_TIMEOUT_S = 5.0
+_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Address:
+    """Say where a Redis is: `redis://host:6379/0?password_file=/run/secrets/...`."""
+
+    host: str
+    port: int
+    database: int
+    password: str | None
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read a URL and the file with the password that it names; a password in the URL itself is refused."""
+        parts = urlsplit(url)
+        query = parse_qs(parts.query)
+        try:
+            port, database = parts.port or 6379, int(parts.path.strip("/") or 0)
+        except ValueError:
+            raise SettingsError(f"feature store {quoted(url)}: write redis://host:6379/0.") from None
+        if parts.username or parts.password:
+            raise SettingsError("feature store: the URL holds a password, which logs would show; name a password_file.")
+        if not parts.hostname or set(query) - {"password_file"}:
+            raise SettingsError(
+                f"feature store {quoted(url)}: write redis://host:6379/0, with ?password_file=<path> if it needs one."
+            )
+        return cls(parts.hostname, port, database, _password(query.get("password_file", [""])[0]))
+
+
+class RedisStore:
+    """Read static features from Redis.
+
+    No retry hides in the client library: with its defaults a read of a dead Redis took up to 8 seconds. After some
+    failures in a row the breaker answers at once, until Redis gets its next chance.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, breaker: Breaker) -> None:
+        self._client = client
+        self._breaker = breaker
+
+    @classmethod
+    def open(cls, url: str) -> RedisStore:
+        """Open `redis://host:6379/0`; the first read connects."""
+        where = Address.parse(url)
+        client = redis.asyncio.Redis(
+            host=where.host,
+            port=where.port,
+            db=where.database,
+            password=where.password,
+            socket_timeout=_SOCKET_TIMEOUT_S,
+            socket_connect_timeout=_SOCKET_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+        return cls(client, Breaker())
+
+    def supplies(self, features: FeatureSet) -> tuple[Feature, ...]:
+        """Return all static features."""
+        return features.static
+
+    async def read(
+        self, entities: Sequence[bytes], features: Sequence[Feature], *, timeout: float
+    ) -> Mapping[str, Column]:
+        """Read features for each entity in one round trip."""
+        started = self._breaker.now()
+        if not self._breaker.allows():
+            raise FeatureStoreAway("the feature store has failed repeatedly and is given a moment to recover.")
+        names = [feature.name for feature in features]
+        try:
+            async with asyncio.timeout(timeout):
+                pipeline = self._client.pipeline(transaction=False)
+                for entity in entities:
+                    pipeline.hmget(_PREFIX + entity, names)
+                rows = await pipeline.execute()
+        except TimeoutError:
+            self._breaker.failed(started)
+            raise FeatureStoreAway(f"the feature store did not answer within {timeout:.3f} s.") from None
+        except (redis.RedisError, OSError) as error:
+            self._breaker.failed(started)
+            raise FeatureStoreAway(_UNREADABLE) from error
+        self._breaker.succeeded()
+        return {feature.name: _column(feature, [row[index] for row in rows]) for index, feature in enumerate(features)}
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await cast("Awaitable[None]", self._client.aclose())
+
+
+class RedisWriter:
+    """Fill Redis with static features; blocking, for batch jobs."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    @classmethod
+    def open(cls, url: str) -> RedisWriter:
+        """Open `redis://host:6379/0`; the first write connects."""
+        where = Address.parse(url)
+        return cls(
+            redis.Redis(
+                host=where.host,
+                port=where.port,
+                db=where.database,
+                password=where.password,
+                socket_timeout=_WRITE_TIMEOUT_S,
+                socket_connect_timeout=_WRITE_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+            )
+        )
+
+    def write(self, features: Sequence[Feature], entities: Sequence[bytes], columns: Tensors) -> int:
+        """Insert or replace one hash per entity, in one transaction, and the marker with it."""
+        pipeline = self._client.pipeline(transaction=True)
+        cells = {feature.name: _cells(feature, columns[feature.name]) for feature in features}
+        for row, entity in enumerate(entities):
+            values = {name: column[row] for name, column in cells.items()}
+            pipeline.hset(_PREFIX + entity, mapping=values)
+        pipeline.set(MARKER, len(entities))
+        try:
+            pipeline.execute()
+            return sum(1 for _ in self._client.scan_iter(match=_PREFIX + b"*", count=_BATCH))
+        except (redis.RedisError, OSError) as error:
+            raise FeatureStoreAway(f"the feature store can't be written ({type(error).__name__}).") from error
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing has been written since Redis started."""
+        try:
+            return not self._client.exists(MARKER)
+        except (redis.RedisError, OSError) as error:
+            raise FeatureStoreAway(f"the feature store can't be read ({type(error).__name__}).") from error
+
+
+def _password(path: str) -> str | None:
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"feature store: password_file {quoted(path)} can't be read ({error.strerror}).") from None
+
+
+def _cells(feature: Feature, tensor: Tensor) -> list[bytes]:
+    """Return one value per row as its bytes in the feature's datatype: what is read is what was written, to the bit."""
+    if feature.datatype is Datatype.BYTES:
+        return list(tensor)
+    return [row.tobytes() for row in np.ascontiguousarray(tensor, feature.datatype.dtype)]
+
+
+def _column(feature: Feature, cells: Sequence[Any]) -> Column:
+    dtype = feature.datatype.dtype
+    present = np.array([cell is not None for cell in cells], dtype=np.bool_)
+    values = np.zeros((len(cells), *feature.shape), dtype)
+    for row, cell in enumerate(cells):
+        if cell is not None:
+            values[row] = cell if dtype.hasobject else np.frombuffer(cell, dtype).reshape(feature.shape)
+    return Column(values, present)

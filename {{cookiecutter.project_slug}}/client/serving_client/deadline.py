@@ -1,0 +1,31 @@
+"""The time that a caller gives, shared by everything that is done with it."""
+
+from __future__ import annotations
+
+import time
+from numbers import Real
+
+from .errors import InvalidRequest
+
+LONGEST_S = 86_400.0
+"""gRPC takes a timeout that is too long to count, such as infinity, for one that has passed."""
+
+
+class Deadline:
+    """Share one timeout between the steps and retries of a call."""
+
+    def __init__(self, timeout: float) -> None:
+        seconds: float = float(timeout) if isinstance(timeout, Real) else 0.0
+        if not 0 < seconds <= LONGEST_S:
+            raise InvalidRequest(
+                f"timeout: {timeout!r} is no time to answer in; give seconds, more than 0 and at most {LONGEST_S:.0f}."
+            )
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left; a call with none left fails by itself."""
+        return max(self._end - time.monotonic(), 0.001)
+
+    def passed(self) -> bool:
+        """Tell whether no time is left."""
+        return time.monotonic() >= self._end

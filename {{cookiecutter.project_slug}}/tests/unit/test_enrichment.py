@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from serving.domain import Datatype, Tensors
+from serving.enrichment import Enricher, UnknownEntity
+from serving.errors import FeatureStoreAway, NotFound
+from serving.features import Entity, Feature, FeatureSet
+from tests.support.fakes import FakeStore
+
+AGE = Feature("age", default=50.0)
+CITY = Feature("city", datatype=Datatype.BYTES, default="Bern")
+CURVE = Feature("curve", shape=(2,), default=-1.0)
+STRICT = Feature("strict")
+VALUE = Feature("value")
+LONG = 60.0
+
+ROW = {"age": 31.0, "city": b"Oslo", "curve": [1.0, 2.0], "strict": 7.0}
+
+
+class Setup:
+    """An enricher around a fake store, and what it observed."""
+
+    def __init__(self, *static: Feature, unknown: UnknownEntity = UnknownEntity.DEFAULT, timeout: float = LONG) -> None:
+        self.store = FakeStore({b"known": ROW, b"ageless": ROW | {"age": None}, b"zero": ROW | {"age": 0.0}})
+        self.features = FeatureSet(Entity("key"), static or (AGE,), (VALUE,))
+        self.reads: list[float] = []
+        self.defaults: list[tuple[str, int]] = []
+        self.enricher = Enricher(
+            self.store,
+            self.features,
+            unknown,
+            timeout,
+            self.reads.append,
+            lambda name, rows: self.defaults.append((name, rows)),
+        )
+
+
+def request(*keys: bytes) -> Tensors:
+    return {"key": np.array(keys, object), "value": np.ones(len(keys), np.float32)}
+
+
+async def test_static_features_take_the_place_of_the_key() -> None:
+    setup = Setup(AGE, CITY, CURVE)
+    enriched = await setup.enricher.enrich(request(b"known", b"known"), timeout=LONG)
+    assert sorted(enriched.inputs) == ["age", "city", "curve", "value"]
+    assert enriched.inputs["age"].tolist() == [31.0, 31.0]
+    assert enriched.inputs["city"].tolist() == [b"Oslo", b"Oslo"]
+    assert enriched.inputs["curve"].tolist() == [[1.0, 2.0]] * 2
+    assert not enriched.defaulted
+    assert setup.defaults == []
+
+
+async def test_an_unknown_entity_gets_the_defaults_and_the_answer_says_so() -> None:
+    setup = Setup(AGE, CITY, CURVE)
+    enriched = await setup.enricher.enrich(request(b"known", b"nobody", b"ageless"), timeout=LONG)
+    assert enriched.inputs["age"].tolist() == [31.0, 50.0, 50.0]
+    assert enriched.inputs["city"].tolist() == [b"Oslo", b"Bern", b"Oslo"]
+    assert enriched.inputs["curve"].tolist() == [[1.0, 2.0], [-1.0, -1.0], [1.0, 2.0]]
+    assert enriched.defaulted == {"age": [1, 2], "city": [1], "curve": [1]}
+    assert setup.defaults == [("age", 2), ("city", 1), ("curve", 1)]
+
+
+async def test_a_stored_zero_is_a_value_and_a_missing_value_is_no_zero() -> None:
+    enriched = await Setup().enricher.enrich(request(b"zero", b"nobody"), timeout=LONG)
+    assert enriched.inputs["age"].tolist() == [0.0, 50.0]
+    assert enriched.defaulted == {"age": [1]}
+
+
+async def test_what_the_store_gave_is_not_written_to() -> None:
+    setup = Setup()
+    first = await setup.enricher.enrich(request(b"known", b"nobody"), timeout=LONG)
+    again = await setup.enricher.enrich(request(b"known", b"nobody"), timeout=LONG)
+    assert first.defaulted == again.defaulted
+
+
+@pytest.mark.parametrize("key", [b"nobody", b"ageless"])
+async def test_what_the_store_does_not_have_is_refused_where_told_to(key: bytes) -> None:
+    setup = Setup(unknown=UnknownEntity.REFUSE)
+    with pytest.raises(NotFound) as refusal:
+        await setup.enricher.enrich(request(b"known", key), timeout=LONG)
+    assert str(refusal.value) == (
+        f"input 'key': the feature store has no age for '{key.decode()}' (1 in all); "
+        "correct the key or have its features materialized."
+    )
+    assert setup.defaults == []
+
+
+async def test_a_feature_without_a_default_is_refused_in_either_case() -> None:
+    with pytest.raises(NotFound, match="no strict for 'nobody'"):
+        await Setup(AGE, STRICT).enricher.enrich(request(b"nobody"), timeout=LONG)
+
+
+async def test_a_refusal_names_a_few_entities_once_and_counts_all() -> None:
+    setup = Setup(unknown=UnknownEntity.REFUSE)
+    keys = [b"\x1b[31m", *(b"n%d" % (number % 40) for number in range(80))]
+    with pytest.raises(NotFound) as refusal:
+        await setup.enricher.enrich(request(*keys), timeout=LONG)
+    text = str(refusal.value)
+    assert r"'\x1b[31m', 'n0', 'n1', 'n2', 'n3' (41 in all)" in text
+    assert text.isascii()
+
+
+async def test_the_store_is_given_its_own_timeout_and_never_more_than_the_call_has_left() -> None:
+    given: list[float] = []
+
+    class Watched(FakeStore):
+        async def read(self, entities, features, *, timeout):  # type: ignore[no-untyped-def]
+            given.append(timeout)
+            return await super().read(entities, features, timeout=timeout)
+
+    setup = Setup(timeout=0.05)
+    enricher = Enricher(
+        Watched({b"known": ROW}), setup.features, UnknownEntity.DEFAULT, 0.05, setup.reads.append, lambda *_: None
+    )
+    for left in (LONG, 0.02):
+        await enricher.enrich(request(b"known"), timeout=left)
+    assert given == [0.05, 0.02]
+
+
+async def test_a_store_that_is_away_is_told_and_its_time_is_observed() -> None:
+    setup = Setup()
+    setup.store.away = True
+    with pytest.raises(FeatureStoreAway):
+        await setup.enricher.enrich(request(b"known"), timeout=LONG)
+    assert len(setup.reads) == 1
+    assert math.isfinite(setup.reads[0])
+
+
+async def test_without_static_features_no_store_is_asked() -> None:
+    setup = Setup()
+    enricher = Enricher(
+        setup.store,
+        FeatureSet(Entity("key"), (), (VALUE,)),
+        UnknownEntity.REFUSE,
+        LONG,
+        setup.reads.append,
+        lambda *_: None,
+    )
+    inputs = {"value": np.ones(2, np.float32)}
+    assert (await enricher.enrich(inputs, timeout=LONG)).inputs == inputs
+    assert (setup.store.reads, setup.reads) == (0, [])
