@@ -28,3 +28,11 @@ def generated(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
         return repos[key]
 
     return give
+
+
+@pytest.fixture(scope="session")
+def default_repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    """The repo of the default answers, with its environment, to work in."""
+    repo = generate(template, tmp_path_factory.mktemp("default"), {})
+    repo.passes("setup")
+    return repo

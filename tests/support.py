@@ -22,6 +22,11 @@ PROMPTS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 QUESTIONS = [key for key in PROMPTS if not key.startswith("_")]
 CHOICES: dict[str, list[str]] = {key: PROMPTS[key] for key in QUESTIONS if isinstance(PROMPTS[key], list)}
 COMBINATIONS = [dict(zip(CHOICES, chosen, strict=True)) for chosen in itertools.product(*CHOICES.values())]
+# Each choice of each question is in one of them at least; the first is the default.
+SAMPLE = [
+    {question: choices[number % len(choices)] for question, choices in CHOICES.items()}
+    for number in range(max(map(len, CHOICES.values())))
+]
 AXES = sorted(folder.name for folder in (ROOT / ROOT_FOLDER / "_variants").iterdir() if folder.is_dir())
 COMMAND_TIMEOUT_S = 900.0
 
@@ -43,6 +48,12 @@ class Repo:
     def verb(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Carry out a verb of the repo, as a machine without make would."""
         return run([sys.executable, str(self.path / "scripts" / "tasks.py"), *words], cwd=self.path)
+
+    def passes(self, *words: str) -> str:
+        """Carry out a verb that must end well, and return what it printed."""
+        done = self.verb(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
 
 def combination_id(choices: Mapping[str, str]) -> str:

@@ -15,15 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import CHOICES, Repo, combination_id, cookiecutter, generate, run
+from tests.support import Repo, cookiecutter, generate, run
 
 STOP_TIMEOUT_S = 30.0
-# Each choice of each question is in one of them at least; the first is the default.
-SAMPLE = [
-    {question: choices[number % len(choices)] for question, choices in CHOICES.items()}
-    for number in range(max(map(len, CHOICES.values())))
-]
-
 # In one process: the clients of two repos, and two packages that declare the same messages.
 FOUR_CLIENTS = """
 import json, sys
@@ -74,24 +68,10 @@ PATIENT_001 = {
 
 
 @pytest.fixture(scope="session")
-def default_repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
-    """The repo of the default answers, with its environment."""
-    repo = generate(template, tmp_path_factory.mktemp("default"), {})
-    passes(repo, "setup")
-    return repo
-
-
-@pytest.fixture(scope="session")
 def environment_python(default_repo: Repo) -> str:
     """The interpreter of the default repo's environment; others may borrow it, as their locks are the same."""
     folder = "Scripts" if os.name == "nt" else "bin"
     return str(default_repo.path / ".venv" / folder / "python")
-
-
-def passes(repo: Repo, *words: str) -> str:
-    done = repo.verb(*words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def borrowed(repo: Repo) -> dict[str, str]:
@@ -142,12 +122,9 @@ def unpacked_client(python: str, repo: Repo, folder: Path) -> None:
         archive.extractall(folder)
 
 
+# Its tests run where its README says so: test_generated_readme.py.
 def test_the_default_repo_passes_its_own_checks(default_repo: Repo) -> None:
-    passes(default_repo, "check")
-
-
-def test_the_default_repo_passes_its_own_tests(default_repo: Repo) -> None:
-    assert " passed" in passes(default_repo, "test")
+    default_repo.passes("check")
 
 
 def test_its_environment_agrees_with_itself(environment_python: str, default_repo: Repo) -> None:
@@ -158,8 +135,8 @@ def test_four_clients_work_in_one_process(
     default_repo: Repo, environment_python: str, template: Path, tmp_path: Path
 ) -> None:
     other = generate(template, tmp_path / "other", {"project_slug": "fraud-score", "feature_store": "none"})
-    passes(default_repo, "train")
-    passes(default_repo, "features")
+    default_repo.passes("train")
+    default_repo.passes("features")
     module(environment_python, other, "scripts.train")
     for repo in (default_repo, other):
         unpacked_client(environment_python, repo, tmp_path / "clients")
@@ -181,7 +158,7 @@ def test_four_clients_work_in_one_process(
 
 def test_without_a_feature_store_the_verb_says_so(template: Path, tmp_path: Path) -> None:
     repo = generate(template, tmp_path / "none", {"feature_store": "none"})
-    assert passes(repo, "features").strip() == (
+    assert repo.passes("features").strip() == (
         "this repo has no feature store: callers send every feature with the request"
     )
 
@@ -199,12 +176,3 @@ def test_a_repo_without_its_hook_says_what_is_missing(template: Path, tmp_path: 
     refused = Repo(tmp_path / "out" / "diabetes-progression").verb("train")
     assert refused.returncode == 1
     assert "its hook did not run" in refused.stderr
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("choices", SAMPLE[1:], ids=combination_id)
-def test_other_choices_pass_their_own_checks_and_tests(template: Path, tmp_path: Path, choices: dict[str, str]) -> None:
-    repo = generate(template, tmp_path / "out", choices)
-    passes(repo, "check")
-    assert " passed" in passes(repo, "test")
-    assert "answered by" in passes(repo, "demo")

@@ -19,13 +19,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Ask for the golden rows of the served version; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.predict", description=__doc__)
     parser.add_argument("--target", default=os.environ.get("SERVING_TARGET", _DEFAULT_TARGET), help="host:port")
-    target = parser.parse_args(arguments).target
+    parser.add_argument("--timeout", type=float, default=_TIMEOUT_S, help="seconds (default %(default)s)")
+    options = parser.parse_args(arguments)
+    target = options.target
     settings = load_settings()
     reference = settings.reference()
     artifact = open_artifact(artifact_folder(settings.artifacts, reference.digest), reference.digest)
     try:
         with Client(target, model=reference.model) as client:
-            prediction = ask(client, artifact)
+            prediction = ask(client, artifact, timeout=options.timeout)
     except ServingClientError as error:
         print(f"error: {target}: {error}; is the server running? (`make run`)", file=sys.stderr)
         return 1
@@ -33,12 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def ask(client: Client, artifact: Artifact) -> Prediction:
+def ask(client: Client, artifact: Artifact, *, timeout: float) -> Prediction:
     """Send what the server's own metadata says it takes: entity keys where it has a feature store, else all values."""
     entity = artifact.manifest.features.entity.name
     known = {entity: list(artifact.golden.entities), **artifact.golden.inputs}
-    inputs = client.metadata(timeout=_TIMEOUT_S).inputs
-    return client.predict({spec.name: known[spec.name] for spec in inputs}, timeout=_TIMEOUT_S)
+    inputs = client.metadata(timeout=timeout).inputs
+    return client.predict({spec.name: known[spec.name] for spec in inputs}, timeout=timeout)
 
 
 def show(prediction: Prediction, artifact: Artifact) -> None:

@@ -13,10 +13,19 @@ from serving.adapters.runtime import load_runtime
 from serving.artifacts import artifact_folder, open_artifact
 from serving.domain import Signature
 from serving.enrichment import Enricher
-from serving.errors import ArtifactError, FeatureStoreAway, ModelFailed, SettingsError, UnresolvedReference, quoted
+from serving.errors import (
+    ArtifactError,
+    DeadlineExceeded,
+    FeatureStoreAway,
+    ModelFailed,
+    SettingsError,
+    UnresolvedReference,
+    quoted,
+)
 from serving.golden import replay
 from serving.inference import InferenceService, NoModel, ServedModel, Service
 from serving.ports import FeatureStore
+from serving.references import Reference
 from serving.settings import Settings
 from serving.telemetry import Metrics
 
@@ -35,23 +44,28 @@ async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack)
     store = _open_store(settings.feature_store)
     resources.push_async_callback(store.close)
     try:
-        return await _load(settings, metrics, store, resources)
-    except (ArtifactError, UnresolvedReference, ModelFailed) as error:
+        reference = settings.reference()
+    except UnresolvedReference as error:
         log.error("no model is served: %s", error)
-        return NoModel(f"no model is served: {error}")
+        return NoModel("no model is served: none is chosen; the server's log says more.")
+    try:
+        return await _load(reference, settings, metrics, store, resources)
+    except (ArtifactError, ModelFailed, DeadlineExceeded) as error:
+        # The log names files and what was raised; callers are told the reference and no more.
+        log.error("no model is served: %s: %s", reference, error)
+        return NoModel(f"no model is served: {reference} can't be loaded; the server's log says why.")
 
 
-async def _load(settings: Settings, metrics: Metrics, store: FeatureStore, resources: AsyncExitStack) -> Service:
-    reference = settings.reference()
+async def _load(
+    reference: Reference, settings: Settings, metrics: Metrics, store: FeatureStore, resources: AsyncExitStack
+) -> Service:
     folder = artifact_folder(settings.artifacts, reference.digest)
     if not folder.exists():
-        raise ArtifactError(
-            f"{reference} is not in {settings.artifacts}; fetch it with `python -m scripts.model_version fetch`."
-        )
+        raise ArtifactError(f"is not in {settings.artifacts}; fetch it with `python -m scripts.model_version fetch`.")
     artifact = open_artifact(folder, reference.digest)
     manifest = artifact.manifest
     if manifest.model != reference.model:
-        raise ArtifactError(f"{reference} is an artifact of the model {quoted(manifest.model)}; correct the reference.")
+        raise ArtifactError(f"is an artifact of the model {quoted(manifest.model)}; correct the reference.")
     runtime = load_runtime(artifact, threads=settings.model_threads)
     resources.push_async_callback(runtime.close)
     await replay(artifact, runtime, timeout=_START_TIMEOUT_S)

@@ -73,7 +73,9 @@ class FeatureSet:
             raise ValueError(f"feature names must differ; declared twice: {', '.join(twice)}")
         lists = [feature.name for feature in self.static if feature.shape and feature.datatype is Datatype.BYTES]
         if lists:
-            raise ValueError(f"static feature {lists[0]}: no store keeps arrays of BYTES; declare a feature per element")
+            raise ValueError(
+                f"static feature {lists[0]}: no store keeps arrays of BYTES; declare a feature per element"
+            )
 
     @property
     def model_inputs(self) -> tuple[Feature, ...]:

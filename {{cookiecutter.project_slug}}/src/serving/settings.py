@@ -14,6 +14,7 @@ from serving.errors import SettingsError, UnresolvedReference, quoted
 from serving.references import FORM, Reference, is_digest, parse_pinned, read_lock
 
 PREFIX = "SERVING_"
+_CLIENT_VARIABLE = "SERVING_TARGET"  # says whom the client asks; it may be set where a server starts
 
 
 class Settings(BaseSettings):
@@ -100,7 +101,8 @@ def load_settings() -> Settings:
 
     :raises SettingsError: a value is wrong, or a SERVING_ variable does not exist; one sentence for all of them
     """
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    own = [name for name, field in Settings.model_fields.items() if field.validation_alias is None]
+    known = {f"{PREFIX}{name.upper()}" for name in own} | {_CLIENT_VARIABLE}
     faults = [
         f"{name} is no setting; remove it (the settings are in src/serving/settings.py)"
         for name in sorted(os.environ)

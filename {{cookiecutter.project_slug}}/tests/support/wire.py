@@ -24,10 +24,12 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 class Wire:
     """Call one server."""
 
-    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None, name: str = "") -> None:
         self.target = target
         # A pool of its own: channels of one process to one address would otherwise share a connection.
-        options = [("grpc.use_local_subchannel_pool", 1)]
+        options: list[tuple[str, int | str]] = [("grpc.use_local_subchannel_pool", 1)]
+        if name:  # the one in the server's certificate
+            options.append(("grpc.ssl_target_name_override", name))
         self.channel = (
             grpc.aio.insecure_channel(target, options)
             if credentials is None

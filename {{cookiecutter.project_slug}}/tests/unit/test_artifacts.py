@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,6 +196,21 @@ def test_a_manifest_that_declares_what_can_not_be_is_refused(written: tuple[Path
     digest = rewritten(path, lambda manifest: manifest["outputs"][0].update(shape=[-1, -1]))  # type: ignore[index]
     with pytest.raises(ArtifactError, match=r"manifest\.json: is not a Manifest"):
         open_artifact(path, digest)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {},
+        {"base": [1.0, 2.0]},
+        {"base": [1.0, 2.0], "value": ["one", "two"]},
+        {"base": [1.0, 2.0], "value": [[1.0], [2.0, 3.0]]},
+    ],
+)
+def test_golden_rows_that_the_model_could_not_be_asked_are_refused(folder: Path, inputs: dict[str, list[Any]]) -> None:
+    model = tiny()
+    with pytest.raises(ArtifactError, match=r"golden\.json: does not fit the features and outputs"):
+        replace(model, golden=replace(model.golden, inputs=inputs)).opened(folder / "artifact")
 
 
 def test_a_manifest_without_end_is_not_read_to_the_end(written: tuple[Path, str]) -> None:

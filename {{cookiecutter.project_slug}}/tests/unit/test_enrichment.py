@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serving.domain import Datatype, Tensors
-from serving.enrichment import Enricher, UnknownEntity
+from serving.enrichment import Enricher, StoreAway, UnknownEntity
 from serving.errors import FeatureStoreAway, NotFound
 from serving.features import Entity, Feature, FeatureSet
 from tests.support.fakes import FakeStore
@@ -24,7 +24,13 @@ ROW = {"age": 31.0, "city": b"Oslo", "curve": [1.0, 2.0], "strict": 7.0}
 class Setup:
     """An enricher around a fake store, and what it observed."""
 
-    def __init__(self, *static: Feature, unknown: UnknownEntity = UnknownEntity.DEFAULT, timeout: float = LONG) -> None:
+    def __init__(
+        self,
+        *static: Feature,
+        unknown: UnknownEntity = UnknownEntity.DEFAULT,
+        away: StoreAway = StoreAway.REFUSE,
+        timeout: float = LONG,
+    ) -> None:
         self.store = FakeStore({b"known": ROW, b"ageless": ROW | {"age": None}, b"zero": ROW | {"age": 0.0}})
         self.features = FeatureSet(Entity("key"), static or (AGE,), (VALUE,))
         self.reads: list[float] = []
@@ -36,6 +42,7 @@ class Setup:
             timeout,
             self.reads.append,
             lambda name, rows: self.defaults.append((name, rows)),
+            away,
         )
 
 
@@ -128,6 +135,26 @@ async def test_a_store_that_is_away_is_told_and_its_time_is_observed() -> None:
         await setup.enricher.enrich(request(b"known"), timeout=LONG)
     assert len(setup.reads) == 1
     assert math.isfinite(setup.reads[0])
+    assert setup.defaults == []
+
+
+async def test_a_store_that_is_away_is_bridged_by_flagged_defaults_where_told_to() -> None:
+    setup = Setup(AGE, CITY, CURVE, away=StoreAway.DEFAULT)
+    setup.store.away = True
+    enriched = await setup.enricher.enrich(request(b"known", b"nobody"), timeout=LONG)
+    assert enriched.inputs["age"].tolist() == [50.0, 50.0]
+    assert enriched.inputs["city"].tolist() == [b"Bern", b"Bern"]
+    assert enriched.inputs["curve"].tolist() == [[-1.0, -1.0]] * 2
+    assert enriched.defaulted == {"age": [0, 1], "city": [0, 1], "curve": [0, 1]}
+    assert setup.defaults == [("age", 2), ("city", 2), ("curve", 2)]
+
+
+async def test_no_default_means_that_nothing_can_stand_in_for_the_store() -> None:
+    setup = Setup(AGE, STRICT, away=StoreAway.DEFAULT)
+    setup.store.away = True
+    with pytest.raises(FeatureStoreAway):
+        await setup.enricher.enrich(request(b"known"), timeout=LONG)
+    assert setup.defaults == []
 
 
 async def test_without_static_features_no_store_is_asked() -> None:

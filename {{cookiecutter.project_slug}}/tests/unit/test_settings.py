@@ -83,6 +83,16 @@ def test_a_variable_that_is_no_setting_is_refused(monkeypatch: Environment) -> N
     assert sentence.startswith("SERVING_GRPC_PROT is no setting; remove it")
 
 
+@pytest.mark.parametrize("name", ["SERVING_MODEL_VERSION", "SERVING_MODEL_SHA256"])
+def test_a_name_that_users_know_without_prefix_has_none(monkeypatch: Environment, name: str) -> None:
+    assert f"{name} is no setting" in refusal(monkeypatch, **{name: "1"})
+
+
+def test_the_clients_own_variable_may_be_set_where_a_server_starts(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("SERVING_TARGET", "localhost:8001")
+    load_settings()
+
+
 @pytest.mark.parametrize(
     "halves",
     [

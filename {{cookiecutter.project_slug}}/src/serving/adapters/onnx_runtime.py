@@ -88,7 +88,7 @@ class OnnxRuntime:
         return {name: _as_bytes(np.asarray(result)) for name, result in zip(self._outputs, results, strict=True)}
 
 
-_OnnxErrors = (
+_OnnxErrors: tuple[type[Exception], ...] = (
     RuntimeError,
     ValueError,
     TypeError,
@@ -100,13 +100,13 @@ _OnnxErrors = (
 def _as_text(name: str, tensor: Tensor) -> Tensor:
     """Return BYTES as the text that ONNX has in their place."""
     try:
-        return _TO_TEXT(tensor)
+        return cast("Tensor", _TO_TEXT(tensor))
     except UnicodeDecodeError:
         raise InvalidRequest(f"input {quoted(name)}: an element is not UTF-8, and this model takes text.") from None
 
 
 def _as_bytes(tensor: Tensor) -> Tensor:
-    return _TO_BYTES(tensor) if tensor.dtype == object else tensor
+    return cast("Tensor", _TO_BYTES(tensor)) if tensor.dtype == object else tensor
 
 
 _TO_TEXT = np.frompyfunc(bytes.decode, 1, 1)

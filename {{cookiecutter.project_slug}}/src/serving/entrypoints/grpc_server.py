@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import signal
+import ssl
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -141,18 +142,27 @@ async def serve(settings: Settings) -> None:
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    if settings.tls_certificate is None or settings.tls_key is None:
+    certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+    if certificate is None or key is None:
         return None
-    client_ca = _read("SERVING_TLS_CLIENT_CA", settings.tls_client_ca) if settings.tls_client_ca else None
-    return grpc.ssl_server_credentials(
-        [(_read("SERVING_TLS_KEY", settings.tls_key), _read("SERVING_TLS_CERTIFICATE", settings.tls_certificate))],
-        root_certificates=client_ca,
-        require_client_auth=client_ca is not None,
-    )
+    # gRPC would say of a wrong certificate only that it can't listen.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    pair = f"SERVING_TLS_CERTIFICATE={certificate}, SERVING_TLS_KEY={key}"
+    with _readable(pair, "are no certificate and its key, in PEM and without a password"):
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+        chain = (key.read_bytes(), certificate.read_bytes())
+    if client_ca is None:
+        return grpc.ssl_server_credentials([chain])
+    with _readable(f"SERVING_TLS_CLIENT_CA={client_ca}", "is no certificate in PEM"):
+        context.load_verify_locations(client_ca)
+        return grpc.ssl_server_credentials([chain], client_ca.read_bytes(), require_client_auth=True)
 
 
-def _read(name: str, path: Path) -> bytes:
+@contextlib.contextmanager
+def _readable(names: str, fault: str) -> Iterator[None]:
     try:
-        return path.read_bytes()
+        yield
+    except ssl.SSLError:
+        raise SettingsError(f"{names}: {fault}.") from None
     except OSError as error:
-        raise SettingsError(f"{name}={path}: can't be read ({error.strerror}).") from None
+        raise SettingsError(f"{names}: can't be read ({error.strerror}).") from None

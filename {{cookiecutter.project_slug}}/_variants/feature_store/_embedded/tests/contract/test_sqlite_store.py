@@ -113,5 +113,5 @@ async def test_more_entities_are_read_than_sqlite_has_variables(folder: Path) ->
 
 
 def test_a_url_without_a_file_is_refused() -> None:
-    with pytest.raises(SettingsError, match="feature store 'sqlite:' names no file; write sqlite:data/features.db"):
+    with pytest.raises(SettingsError, match="feature store 'sqlite:' names no file; write sqlite:data/features"):
         SqliteStore.open("sqlite:")

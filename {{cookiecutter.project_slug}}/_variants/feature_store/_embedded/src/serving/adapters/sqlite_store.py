@@ -25,6 +25,7 @@ from serving.ports import Column
 _TABLE = "static_features"
 _WRITER_TIMEOUT_S = 30.0
 _STEPS_BETWEEN_CHECKS = 10_000
+_MAX_VARIABLES = 30_000  # in one statement; SQLite's own limit is 32,766, where nobody has raised it
 _UNREADABLE = "the feature store can't be read; fill it with `make features`."
 
 
@@ -55,7 +56,7 @@ class SqliteStore:
     async def read(
         self, entities: Sequence[bytes], features: Sequence[Feature], *, timeout: float
     ) -> Mapping[str, Column]:
-        """Read features for each entity in one query; an unknown entity is not present."""
+        """Read features for each entity; an unknown entity is not present."""
         deadline = time.monotonic() + timeout
         try:
             connection = self._reader()
@@ -136,11 +137,17 @@ def _select(
     connection: sqlite3.Connection, entities: Sequence[bytes], features: Sequence[Feature]
 ) -> dict[bytes, dict[str, Any]]:
     names = [feature.name for feature in features]
+    # Not the bare names: SQLite takes a quoted name that is no column for a text.
+    columns = ", ".join(f'{_TABLE}."{name}"' for name in ["entity", *names])
     keys = list(dict.fromkeys(entities))
-    found = connection.execute(
-        f"SELECT {_quoted(['entity', *names])} FROM {_TABLE} WHERE entity IN ({', '.join('?' * len(keys))})", keys
-    )
-    return {row[0]: dict(zip(names, row[1:], strict=True)) for row in found}
+    found = {}
+    for start in range(0, len(keys), _MAX_VARIABLES):
+        part = keys[start : start + _MAX_VARIABLES]
+        rows = connection.execute(
+            f"SELECT {columns} FROM {_TABLE} WHERE entity IN ({', '.join('?' * len(part))})", part
+        )
+        found.update({row[0]: dict(zip(names, row[1:], strict=True)) for row in rows})
+    return found
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -84,7 +85,7 @@ class RedisStore:
             password=where.password,
             socket_timeout=_SOCKET_TIMEOUT_S,
             socket_connect_timeout=_SOCKET_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
+            retry=AsyncRetry(NoBackoff(), 0),
         )
         return cls(client, Breaker())
 
@@ -104,7 +105,7 @@ class RedisStore:
             async with asyncio.timeout(timeout):
                 pipeline = self._client.pipeline(transaction=False)
                 for entity in entities:
-                    pipeline.hmget(_PREFIX + entity, names)
+                    pipeline.hmget(_key(entity), names)
                 rows = await pipeline.execute()
         except TimeoutError:
             self._breaker.failed(started)
@@ -148,7 +149,7 @@ class RedisWriter:
         cells = {feature.name: _cells(feature, columns[feature.name]) for feature in features}
         for row, entity in enumerate(entities):
             values = {name: column[row] for name, column in cells.items()}
-            pipeline.hset(_PREFIX + entity, mapping=values)
+            pipeline.hset(_key(entity), mapping=values)
         pipeline.set(MARKER, len(entities))
         try:
             pipeline.execute()
@@ -162,6 +163,11 @@ class RedisWriter:
             return not self._client.exists(MARKER)
         except (redis.RedisError, OSError) as error:
             raise FeatureStoreAway(f"the feature store can't be read ({type(error).__name__}).") from error
+
+
+def _key(entity: bytes) -> Any:
+    """Return the key of an entity's hash; redis-py takes bytes, though its types say text."""
+    return _PREFIX + entity
 
 
 def _password(path: str) -> str | None:

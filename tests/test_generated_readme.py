@@ -1,0 +1,125 @@
+"""The README of a generated repo is true: its commands and its code work, in the order in which they stand there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import CHOICES, SAMPLE, Block, Repo, blocks, combination_id, generate, run
+
+RUNNABLE = {"sh", "python"}
+OF_ITS_OWN = "run: in an environment of its own"
+IN_THE_BACKGROUND = "run: in the background"
+STOP_TIMEOUT_S = 30.0
+PORT = "8001"
+
+
+def page(repo: Repo) -> list[Block]:
+    return [block for block in blocks(repo.text("README.md")) if block.language in RUNNABLE]
+
+
+@pytest.mark.parametrize("feature_store", CHOICES["feature_store"])
+def test_it_says_how_to_run_what_is_not_simply_run(generated: Callable[..., Repo], feature_store: str) -> None:
+    notes = [block.note for block in page(generated(feature_store=feature_store)) if block.note]
+    assert notes == [OF_ITS_OWN, IN_THE_BACKGROUND]
+
+
+@pytest.mark.parametrize("feature_store", CHOICES["feature_store"])
+def test_its_verbs_exist(generated: Callable[..., Repo], feature_store: str) -> None:
+    repo = generated(feature_store=feature_store)
+    named = set(re.findall(r"(?:^|`)make ([\w-]+)", repo.text("README.md"), re.MULTILINE))
+    assert named
+    assert named <= set(re.findall(r'^    "([\w-]+)": Verb\(', repo.text("scripts/tasks.py"), re.MULTILINE))
+
+
+def test_its_commands_and_its_code_work(default_repo: Repo, tmp_path: Path) -> None:
+    work_through(default_repo, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("choices", SAMPLE[1:], ids=combination_id)
+def test_its_commands_and_its_code_work_with_other_choices(
+    template: Path, tmp_path: Path, choices: dict[str, str]
+) -> None:
+    work_through(generate(template, tmp_path / "out", choices), tmp_path)
+
+
+def work_through(repo: Repo, folder: Path) -> None:
+    """Do what the page says, from top to bottom."""
+    port = str(free_port())
+    server = f"localhost:{port}"
+    # The page is for a machine on which nothing else listens; here something may.
+    environment = os.environ | {"PYTHON": sys.executable, "SERVING_GRPC_PORT": port, "SERVING_METRICS_PORT": "0"}
+    caller = folder / "caller"
+    python = caller / ("Scripts" if os.name == "nt" else "bin") / "python"
+    todo = page(repo)
+    with ExitStack() as running:
+        for block in todo:
+            if block.note == OF_ITS_OWN:
+                passes(["sh", "-e", "-c", f'"{sys.executable}" -m venv "{caller}"'], repo, environment)
+                inside = environment | {"PATH": os.pathsep.join([str(python.parent), environment["PATH"]])}
+                passes(["sh", "-e", "-c", block.text], repo, inside)
+            elif block.language == "python":
+                # It says "with a server running (below)".
+                (background,) = [other for other in todo if other.note == IN_THE_BACKGROUND]
+                running.enter_context(served(background, repo, environment))
+                code = block.text.replace(f"localhost:{PORT}", server)
+                assert "sha256=" in passes([str(python), "-c", code], repo, environment)
+            elif block.note != IN_THE_BACKGROUND:
+                for line in block.text.splitlines():
+                    options = {"ARGS": f"--target {server}"} if line.startswith("make predict") else {}
+                    passes(["sh", "-e", "-c", line], repo, environment | options)
+
+
+def free_port() -> int:
+    with socket.create_server(("localhost", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def passes(command: list[str], repo: Repo, environment: dict[str, str]) -> str:
+    done = run(command, cwd=repo.path, environment=environment)
+    assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@contextmanager
+def served(block: Block, repo: Repo, environment: dict[str, str]) -> Iterator[None]:
+    """Run a block that serves, until the server is heard of; stop it in the end, as Ctrl-C does."""
+    command = ["sh", "-e", "-c", block.text]
+    with subprocess.Popen(
+        command,
+        cwd=repo.path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        said: list[str] = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith("{") and "grpc_port" in json.loads(line):
+                break
+        else:
+            pytest.fail("the server ended:\n" + "".join(said))
+        reader = threading.Thread(target=said.extend, args=(process.stderr,))
+        reader.start()
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(timeout=STOP_TIMEOUT_S)
+            reader.join()
+    assert "Traceback" not in "".join(said)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.adapters import local_registry
+from serving.adapters.local_registry import LocalRegistry
+from serving.adapters.model_registry import open_registry
+from serving.artifacts import artifact_folder
+from serving.errors import ArtifactError, UnresolvedReference
+from serving.references import Reference
+from tests.contract.model_registry_contract import ModelRegistryContract, registered, variant
+from tests.support.workspace import THIS_REPO, environment
+
+PROCESSES, EACH = 4, 5
+
+REGISTER = """
+import sys
+from pathlib import Path
+from serving.adapters.local_registry import LocalRegistry
+registry = LocalRegistry(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+for source in sys.argv[2:]:
+    path, digest = source.split("=", 1)
+    print(registry.register("tiny", Path(path), digest))
+"""
+
+
+class TestLocalRegistry(ModelRegistryContract):
+    def open(self, folder: Path) -> LocalRegistry:
+        return LocalRegistry(folder / "registry")
+
+    def damage(self, folder: Path, reference: Reference) -> None:
+        kept = folder / "registry" / reference.model / reference.version / "artifact" / "model.onnx"
+        kept.write_bytes(b"!" + kept.read_bytes()[1:])
+
+
+def test_processes_at_the_same_time_never_get_one_number(folder: Path) -> None:
+    sources = [folder / "sources" / str(number) for number in range(PROCESSES * EACH)]
+    written = [f"{source}={variant(number).write(source)}" for number, source in enumerate(sources)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", REGISTER, str(folder / "registry"), *written[share::PROCESSES]],
+            env=environment(THIS_REPO),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for share in range(PROCESSES)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:  # all have come this far: now go
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    lines = [line for process in processes for line in process.communicate(timeout=60)[0].split()]
+    references = {Reference.parse(line) for line in lines}
+    assert sorted(int(reference.version) for reference in references) == list(range(1, PROCESSES * EACH + 1))
+    assert {known.reference for known in LocalRegistry(folder / "registry").versions("tiny")} == references
+
+
+def test_what_a_crash_left_half_written_does_not_exist_and_its_number_is_not_given_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = LocalRegistry(folder / "registry")
+    registered(registry, folder, 1)
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local_registry, "write_synced", crash)
+        with pytest.raises(KeyboardInterrupt):
+            registered(registry, folder, 2)
+    assert (folder / "registry" / "tiny" / "2" / "artifact" / "model.onnx").exists()
+    assert [known.reference.version for known in registry.versions("tiny")] == ["1"]
+    with pytest.raises(UnresolvedReference, match="no such version; it has 1"):
+        registry.resolve(Reference.parse("local:tiny/2"))
+    assert registered(registry, folder, 3).version == "3"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"digest": "1", "registered_at": ""}', b"\xff"])
+def test_a_record_that_can_not_be_read_is_named(folder: Path, content: bytes) -> None:
+    registry = LocalRegistry(folder / "registry")
+    registered(registry, folder)
+    (folder / "registry" / "tiny" / "1" / "version.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"tiny/1/version\.json: .*restore it or remove its folder"):
+        registry.versions("tiny")
+
+
+def test_what_is_no_version_is_passed_over(folder: Path) -> None:
+    registry = LocalRegistry(folder / "registry")
+    registered(registry, folder)
+    (folder / "registry" / "tiny" / "notes").mkdir()
+    (folder / "registry" / "tiny" / "7").write_text("a file", encoding="utf-8")
+    assert [known.reference.version for known in registry.versions("tiny")] == ["1"]
+
+
+def test_a_stage_is_refused_with_the_versions_there_are(folder: Path) -> None:
+    registry = LocalRegistry(folder / "registry")
+    registered(registry, folder)
+    with pytest.raises(UnresolvedReference, match="the local registry has no stages; name a version, it has 1"):
+        registry.resolve(Reference.parse("local:tiny@production"))
+
+
+def test_an_artifact_with_a_file_too_many_is_not_registered(folder: Path) -> None:
+    digest = variant(1).write(folder / "source")
+    (folder / "source" / "extra").write_bytes(b"")
+    with pytest.raises(ArtifactError, match="does not list"):
+        LocalRegistry(folder / "registry").register("tiny", folder / "source", digest)
+    assert not (folder / "registry").exists()
+
+
+def test_the_scheme_of_a_reference_says_which_registry_opens(folder: Path) -> None:
+    reference = registered(open_registry("local", folder / "registry"), folder)
+    assert reference.scheme == "local"
+    assert open_registry("local", folder / "registry").fetch(reference, folder) == artifact_folder(
+        folder, reference.digest
+    )
+
+
+def test_a_registry_that_is_not_part_of_this_repo_is_told(folder: Path) -> None:
+    with pytest.raises(UnresolvedReference, match=r"model registry 'nowhere' is not part of this repo; it has .*local"):
+        open_registry("nowhere", folder)

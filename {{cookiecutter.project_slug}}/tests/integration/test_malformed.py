@@ -1,0 +1,67 @@
+"""Every class of malformed request over a real connection: its code, one sentence, and a server that lives on."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from serving.entrypoints.codec import max_request_bytes
+from serving.proto import open_inference_pb2 as pb
+from tests.support.malformed import MALFORMED, Malformed
+from tests.support.requests import MODEL, good
+from tests.support.server import serving
+from tests.support.services import fake_service
+from tests.support.wire import SERVING
+
+MAX_TEXT = 500
+
+
+async def refusal(body: bytes) -> tuple[grpc.StatusCode, str]:
+    """Send a body to a server of the rich model; it must refuse it, and answer a good one after it."""
+    async with serving(fake_service(MODEL)) as wire:
+        code, text = await wire.refused("ModelInfer", body)
+        assert await wire.status() == SERVING
+        assert len((await wire.infer(good())).outputs) == len(MODEL.manifest.outputs)
+    return code, text
+
+
+@pytest.mark.parametrize("case", MALFORMED, ids=str)
+async def test_each_class_gets_its_code_and_one_clear_sentence(case: Malformed) -> None:
+    code, text = await refusal(case.body())
+    assert code is case.code
+    assert text.isascii()
+    assert text.isprintable()
+    assert len(text) <= MAX_TEXT
+    for word in case.words:
+        assert word in text
+
+
+async def test_bytes_that_are_no_message_are_refused() -> None:
+    assert (await refusal(b"\xff\xff\xff\xff"))[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_100_000_empty_inputs_are_refused_by_their_number() -> None:
+    request = pb.ModelInferRequest(model_name=MODEL.name)
+    request.inputs.extend(pb.ModelInferRequest.InferInputTensor() for _ in range(100_000))
+    code, text = await refusal(request.SerializeToString())
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "100000" in text
+
+
+async def test_a_body_over_the_limit_never_reaches_the_service() -> None:
+    limit = max_request_bytes(fake_service(MODEL).model.signature)
+    code, _ = await refusal(b"x" * (limit + 1))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("method", ["ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata"])
+async def test_the_other_calls_refuse_what_is_no_message_too(method: str) -> None:
+    async with serving(fake_service(MODEL)) as wire:
+        code, _ = await wire.refused(method, b"\xff\xff\xff\xff")
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_method_that_does_not_exist_is_unimplemented() -> None:
+    async with serving(fake_service(MODEL)) as wire:
+        code, _ = await wire.refused("RepositoryModelLoad", b"")
+    assert code is grpc.StatusCode.UNIMPLEMENTED
