@@ -15,9 +15,10 @@ import signal
 import sys
 import time
 from collections import Counter
+from typing import Any
 
 import numpy as np
-from serving_client import AsyncClient, ServingClientError, aio, channel
+from serving_client import AsyncClient, Prediction, ServingClientError, aio, channel
 
 TIMEOUT_S = 10.0
 REPORT_EVERY = 10
@@ -26,7 +27,7 @@ REPORT_EVERY = 10
 class Tally:
     """Count what came back."""
 
-    def __init__(self, known: dict[str, dict[str, dict[str, list[object]]]]) -> None:
+    def __init__(self, known: dict[str, dict[str, dict[str, list[Any]]]]) -> None:
         self.known = known
         self.answers: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
@@ -36,7 +37,7 @@ class Tally:
         self.gaps: list[tuple[float, float]] = []
         self._last = time.monotonic()
 
-    def answered(self, prediction: object, took: float) -> None:
+    def answered(self, prediction: Prediction, took: float) -> None:
         """Compare an answer with that of the version that says it gave it."""
         now = time.monotonic()
         self.gaps.append((now - self._last, time.time()))

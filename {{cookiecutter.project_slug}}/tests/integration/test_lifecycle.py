@@ -42,9 +42,9 @@ def in_flight(server: ServerProcess) -> float:
 
 
 async def until_in_flight(server: ServerProcess, count: int) -> None:
-    """Wait until the server has so many calls; each look is an answer of the server itself."""
-    while in_flight(server) != count:
-        await asyncio.sleep(0)
+    """Wait until the server says that it has so many calls."""
+    while await asyncio.to_thread(in_flight, server) != count:
+        assert server.running
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])

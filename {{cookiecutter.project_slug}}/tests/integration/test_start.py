@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -113,17 +112,20 @@ def test_a_wrong_setting_ends_the_server_with_one_sentence(folder: Path) -> None
     assert "SERVING_MAX_ROWS='many': " in line
 
 
-async def test_a_read_only_folder_is_enough_to_serve_from(folder: Path) -> None:
+@pytest.fixture
+def read_only(folder: Path) -> Iterator[list[Path]]:
+    """Lay a model out and take the right to write away; return what is there."""
     tiny().lay_out(folder)
-    before = sorted(folder.rglob("*"))
-    for path in [folder, *before]:
-        os.chmod(path, 0o500 if path.is_dir() else 0o400)  # noqa: PTH101
-    try:
-        with ServerProcess(folder) as server:
-            async with Wire(server.target) as wire:
-                assert floats(await wire.infer(BODY)) == [3.0]
-            assert server.stop() == 0
-        assert sorted(folder.rglob("*")) == before
-    finally:
-        for path in [folder, *before]:
-            os.chmod(path, 0o700)  # noqa: PTH101
+    paths = [folder, *sorted(folder.rglob("*"))]
+    for path in paths:
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    yield paths
+    for path in paths:
+        path.chmod(0o700)
+
+
+def test_a_read_only_folder_is_enough_to_serve_from(folder: Path, read_only: list[Path]) -> None:
+    with ServerProcess(folder) as server:
+        assert server.metrics()["serving_ready"] == 1
+        assert server.stop() == 0
+    assert [folder, *sorted(folder.rglob("*"))] == read_only

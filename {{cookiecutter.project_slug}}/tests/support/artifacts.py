@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, checker, helper
 
-from serving.artifacts import Artifact, GoldenRows, Lineage, Manifest, artifact_folder, open_artifact, write_artifact
+from serving.artifacts import Artifact, GoldenRows, Lineage, Manifest, install_artifact, open_artifact, write_artifact
 from serving.domain import ROWS, Datatype, TensorSpec
 from serving.features import Entity, Feature, FeatureSet
 from serving.references import Reference, write_lock
@@ -50,11 +51,10 @@ class Model:
 
     def lay_out(self, root: Path, version: str = "1") -> Reference:
         """Make a folder that a server can be started in: artifact and model.lock."""
-        staged = root / f"staged-{version}"
+        staged = root / "staged"
         digest = self.write(staged)
-        target = artifact_folder(root / "artifacts", digest)
-        target.parent.mkdir(exist_ok=True)
-        staged.replace(target)
+        install_artifact(staged, root / "artifacts", digest)
+        shutil.rmtree(staged)
         reference = Reference("local", self.name, version, digest)
         write_lock(root / "model.lock", reference)
         return reference

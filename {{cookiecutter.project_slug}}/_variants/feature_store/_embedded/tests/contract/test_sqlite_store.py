@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,18 +89,21 @@ async def test_a_write_that_fails_leaves_the_store_as_it_was(folder: Path) -> No
     assert not list(file(folder).parent.glob(".features-*"))
 
 
-async def test_it_can_be_read_where_nothing_can_be_written(folder: Path) -> None:
+@pytest.fixture
+def read_only(folder: Path) -> Iterator[set[Path]]:
+    """Fill a store and take the right to write away; return what is there."""
     write(folder, 1.0)
-    before = set(file(folder).parent.iterdir())
-    os.chmod(file(folder), 0o400)  # noqa: PTH101
-    os.chmod(file(folder).parent, 0o500)  # noqa: PTH101
-    try:
-        store = SqliteStore(file(folder))
-        assert await read(store) == [1.0]
-        await store.close()
-        assert set(file(folder).parent.iterdir()) == before
-    finally:
-        os.chmod(file(folder).parent, 0o700)  # noqa: PTH101
+    parent = file(folder).parent
+    parent.chmod(0o500)
+    yield set(parent.iterdir())
+    parent.chmod(0o700)
+
+
+async def test_reading_leaves_nothing_beside_the_file(folder: Path, read_only: set[Path]) -> None:
+    store = SqliteStore(file(folder))
+    assert await read(store) == [1.0]
+    assert set(file(folder).parent.iterdir()) == read_only
+    await store.close()
 
 
 async def test_more_entities_are_read_than_sqlite_has_variables(folder: Path) -> None:

@@ -107,7 +107,7 @@ class RedisStore:
                 for entity in entities:
                     pipeline.hmget(_key(entity), names)
                 rows = await pipeline.execute()
-        except TimeoutError:
+        except (TimeoutError, redis.TimeoutError):
             self._breaker.failed(started)
             raise FeatureStoreAway(f"the feature store did not answer within {timeout:.3f} s.") from None
         except (redis.RedisError, OSError) as error:

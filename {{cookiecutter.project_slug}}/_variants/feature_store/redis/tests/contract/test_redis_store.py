@@ -1,0 +1,122 @@
+"""The contract on a real Redis, in a container of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+
+from serving.adapters.redis_store import Address, RedisStore, RedisWriter
+from serving.errors import FeatureStoreAway, SettingsError
+from tests.contract.feature_store_contract import AGE, LONG_S, FeatureStoreContract
+
+IMAGE = os.environ.get("REDIS_IMAGE", "redis:7.4.1-bookworm")
+COMMAND = ["redis-server", "--protected-mode", "no", "--save", ""]
+TIMEOUT_S = 120.0
+
+
+def docker(*words: str) -> str:
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[str]:
+    """Run a Redis; give its container."""
+    try:
+        docker("info")
+    except (OSError, subprocess.CalledProcessError):
+        required = os.environ.get("CONTAINER_ENGINE_REQUIRED")
+        (pytest.fail if required else pytest.skip)("a real Redis needs a container engine, and none answers")
+    name = docker("run", "--detach", "--rm", "--publish", "127.0.0.1::6379", IMAGE, *COMMAND)
+    yield name
+    docker("rm", "--force", name)
+
+
+@pytest.fixture
+def url(container: str) -> str:
+    """Return the address of an empty Redis that answers."""
+    address = f"redis://{docker('port', container, '6379/tcp').splitlines()[0]}/0"
+    with redis.Redis.from_url(address, retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 100)) as client:
+        client.flushall()
+    return address
+
+
+class TestRedisStore(FeatureStoreContract):
+    @pytest.fixture(autouse=True)
+    def _on(self, container: str, url: str) -> None:
+        self.container, self.url = container, url
+
+    def reader(self, folder: Path) -> RedisStore:
+        return RedisStore.open(self.url)
+
+    def writer(self, folder: Path) -> RedisWriter:
+        return RedisWriter.open(self.url)
+
+    @contextmanager
+    def stalled(self, folder: Path) -> Iterator[RedisStore]:
+        with self.away(folder):
+            yield self.reader(folder)
+
+    @contextmanager
+    def away(self, folder: Path) -> Iterator[None]:
+        docker("pause", self.container)
+        try:
+            yield
+        finally:
+            docker("unpause", self.container)
+
+
+async def test_a_redis_that_was_emptied_has_nothing_rather_than_zeros(url: str) -> None:
+    writer, store = RedisWriter.open(url), RedisStore.open(url)
+    writer.write([AGE], [b"ann"], {"age": np.array([31.0], np.float32)})
+    assert not writer.is_empty()
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    assert writer.is_empty()
+    assert not (await store.read([b"ann"], [AGE], timeout=LONG_S))["age"].present.any()
+    await store.close()
+
+
+async def test_where_nobody_listens_the_store_is_away_and_the_breaker_opens() -> None:
+    store = RedisStore.open("redis://127.0.0.1:1/0")
+    told = []
+    for _ in range(5):
+        with pytest.raises(FeatureStoreAway) as refusal:
+            await store.read([b"ann"], [AGE], timeout=LONG_S)
+        told.append(str(refusal.value))
+    assert told[0] == "the feature store can't be read."
+    assert "moment to recover" in told[-1]
+    with pytest.raises(FeatureStoreAway, match="can't be written"):
+        RedisWriter.open("redis://127.0.0.1:1/0").write([AGE], [b"ann"], {"age": np.zeros(1, np.float32)})
+    await store.close()
+
+
+def test_the_password_comes_from_a_file(folder: Path) -> None:
+    secret = folder / "password"
+    secret.write_text("hidden\n", encoding="utf-8")
+    address = Address.parse(f"redis://store:6380/2?password_file={secret}")
+    assert address == Address("store", 6380, 2, "hidden")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://:hidden@store:6379/0", "name a password_file"),
+        ("redis:store", "write redis://host:6379/0"),
+        ("redis://store:6379/zero", "write redis://host:6379/0"),
+        ("redis://store:6379/0?colour=red", "password_file=<path>"),
+        ("redis://store:6379/0?password_file=/nowhere", "'/nowhere' can't be read"),
+    ],
+)
+def test_a_wrong_url_is_refused_without_showing_a_password(url: str, told: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Address.parse(url)
+    assert told in str(refusal.value)
+    assert "hidden" not in str(refusal.value)
