@@ -96,7 +96,7 @@ class Environment:
         options = ["--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps", "--no-compile"]
         quietly(
             [str(self.python), "-m", "pip", "install", *options, *files],
-            f"{names} can't be installed; when the package index is reachable again, the same command goes on",
+            f"{names} can't be installed, for the reason above; when that is gone, the same command goes on",
         )
         # Some packages hold files that no compiler takes, hence no look at the outcome.
         compiling = [str(self.python), "-m", "compileall", "-q", "-q", "-j", "0", "-x", r"[\\/]tests?[\\/]"]

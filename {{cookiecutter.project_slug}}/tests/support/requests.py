@@ -20,13 +20,13 @@ _SMALL_INTEGERS = {
 }
 
 
-def good() -> Request:
-    """Return a request without a fault, contents raw."""
+def good(text: bytes = b"\xff\x00text") -> Request:
+    """Return a request without a fault, contents raw; the protocol's texts may be any bytes."""
     request = Request(model_name=MODEL.name)
     for feature in MODEL.manifest.features.model_inputs:
         values = np.ones((ROWS, *feature.shape)).astype(feature.datatype.dtype)
         if feature.datatype is Datatype.BYTES:
-            values.fill(b"\xff\x00text")  # neither UTF-8 nor free of NUL, and good all the same
+            values.fill(text)
         request.inputs.add(name=feature.name, datatype=feature.datatype, shape=values.shape)
         request.raw_input_contents.append(raw(values))
     return request

@@ -44,16 +44,16 @@ async def serving(service: Service, *, metrics: Metrics | None = None, **setting
 
 
 class ServerProcess:
-    """Run `python -m serving` in a folder; its log is read by a thread, line by line, as it comes.
+    """Run the server in a folder; its log is read by a thread, line by line, as it comes.
 
     Ports are free ones that the server chooses and logs, and it does not wait before it refuses new calls.
     """
 
-    def __init__(self, folder: Path, **variables: str) -> None:
+    def __init__(self, folder: Path, *, module: str = "serving", **variables: str) -> None:
         chosen = {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0", "SERVING_DRAIN": "0"}
         code = folder if (folder / "src").exists() else THIS_REPO
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "serving"],
+            [sys.executable, "-m", module],
             cwd=folder,
             env=environment(code, **(chosen | variables)),
             stderr=subprocess.PIPE,
