@@ -38,7 +38,7 @@ def chain(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise LayingError(f"{VARIANTS}/{folder.parent.name} has no folder {folder.name}")
     extends = folder / EXTENDS
-    below = chain(folder.parent / extends.read_text(encoding="utf-8").strip()) if extends.exists() else []
+    below = chain(folder.with_name(extends.read_text(encoding="utf-8").strip())) if extends.exists() else []
     return [*below, folder]
 
 

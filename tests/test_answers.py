@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
+import os
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -199,10 +199,14 @@ def test_the_answers_file_generates_the_same_repo_again(template: Path, tmp_path
 def test_the_refusal_ends_with_a_command_that_works(template: Path, tmp_path: Path) -> None:
     hostile = {"project_slug": "Not A Slug", "project_description": "  too many\x07 bells ", "organization": "It's #1"}
     refused = as_keys(template, tmp_path, hostile)
-    command = shlex.split(refused.said.strip().splitlines()[-1])
-    assert command[0] == "cookiecutter"
-    home = tmp_path / "deep" / "out.home"
-    again = run([sys.executable, "-m", *command], cwd=tmp_path / "deep" / "out", environment={"HOME": str(home)})
+    command = refused.said.strip().splitlines()[-1].strip()
+    assert command.startswith("cookiecutter ")
+    environment = os.environ | {
+        "HOME": str(tmp_path / "deep" / "out.home"),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
+    shell = ["cmd", "/c"] if os.name == "nt" else ["sh", "-c"]
+    again = run([*shell, command], cwd=tmp_path / "deep" / "out", environment=environment)
     assert again.returncode == 0, again.stdout + again.stderr
     answers = json.loads((tmp_path / "deep" / "out" / "not-a-slug" / ".answers.json").read_text(encoding="utf-8"))
     assert answers["cookiecutter"] == {

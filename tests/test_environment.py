@@ -122,7 +122,8 @@ def test_a_command_ended_by_a_signal_gets_the_shells_code(tmp_path: Path) -> Non
 
 
 PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background deaf to Ctrl-C
 from pathlib import Path
 from scripts.environment import run
 sys.exit(run([sys.executable, "-c", sys.argv[1]], Path(".")))

@@ -46,8 +46,12 @@ class Entry:
         """Give every scalar below this entry with the keys that lead to it."""
         if isinstance(self.value, str):
             yield path, self
-        for key, entry in self.below():
-            yield from entry.scalars(*path, key)
+        elif isinstance(self.value, dict):
+            for key, entry in self.value.items():
+                yield from entry.scalars(*path, key)
+        else:
+            for entry in self.value:
+                yield from entry.scalars(*path)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 _WORDS = frozenset({"apikey", "credential", "credentials", "passphrase", "passwd", "password", "secret", "token"})
@@ -18,7 +19,7 @@ def named_like_a_secret(name: str) -> bool:
     words = re.split(r"[-_.]+", name.lower().strip("-_."))
     if words[-1] in _POINTERS:
         return False
-    return not _WORDS.isdisjoint(words) or not _PAIRS.isdisjoint(zip(words, words[1:], strict=False))
+    return not _WORDS.isdisjoint(words) or not _PAIRS.isdisjoint(pairwise(words))
 
 
 def holds_a_secret(text: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.guardrails.compose import Entry, services
-from tests.guardrails.images import resolved
+from tests.guardrails.image_names import resolved
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,11 @@ class Instruction:
         lexer.whitespace_split = True
         lexer.commenters = ""
         commands: list[list[str]] = [[]]
-        for word in lexer:
+        try:
+            words = list(lexer)
+        except ValueError:  # quotes that are not closed: what is left of it is still worth reading
+            words = self.text.split()
+        for word in words:
             if set(word) <= set(";&|"):
                 commands.append([])
             elif commands[-1] or not word.startswith("--"):  # options of RUN itself stand before its first command
@@ -120,22 +124,22 @@ def contributing(stage: Stage, everything: list[Stage]) -> list[Stage]:
     return found
 
 
-def targets(root: Path) -> list[tuple[Stage | None, Entry | None]]:
-    """Return every stage that becomes an image, with the Compose entry that asks for it.
+def images(root: Path) -> tuple[list[Stage], list[Entry]]:
+    """Return every stage that becomes an image, and the Compose entries that ask for a stage that is not there.
 
-    The last stage is what a plain `docker build` makes. A stage that Compose names in vain is None.
+    The last stage is one of them: it is what a plain `docker build` makes.
     """
-    found: list[tuple[Stage | None, Entry | None]] = [(stage, None) for stage in stages(root)[-1:]]
+    built, missing = stages(root)[-1:], []
     for service in services(root):
         for build in service.all("build"):
             file, target = build.get("dockerfile"), build.get("target")
-            built = stages(root, str(file.value) if file else "Dockerfile")
-            if target:
-                found.append((named(built, str(target.value)), target))
-            else:
-                found += [(stage, build) for stage in built[-1:]]
-    unique = {(stage.file, stage.line) if stage else (entry and entry.line): (stage, entry) for stage, entry in found}
-    return list(unique.values())
+            candidates = stages(root, str(file.value) if file else "Dockerfile")
+            stage = named(candidates, str(target.value)) if target else candidates[-1]
+            if stage is None:
+                missing.append(target or build)
+            elif stage not in built:
+                built.append(stage)
+    return built, missing
 
 
 def _instructions(text: str) -> Iterator[Instruction]:
@@ -144,23 +148,24 @@ def _instructions(text: str) -> Iterator[Instruction]:
     for number, line in lines:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        joined = line
-        while joined.rstrip().endswith("\\"):
-            joined = joined.rstrip().removesuffix("\\")
+        joined = line.rstrip()
+        while joined.endswith("\\"):
             _, following = next(lines, (0, ""))
-            joined += " " if following.lstrip().startswith("#") else following
-            if following.lstrip().startswith("#"):
-                joined += "\\"
+            if not following.lstrip().startswith("#"):
+                joined = joined.removesuffix("\\") + following.rstrip()
         name, _, rest = joined.strip().partition(" ")
-        if rest.lstrip().startswith("<<"):
-            end = rest.split()[0].lstrip("<-").strip("'\"")
-            body = []
-            for _, following in lines:
-                if following.strip() == end:
-                    break
-                body.append(following)
-            rest = "\n".join(body)
+        marks = [word for word in rest.split() if word.startswith("<<") and not word.startswith("<<<")]
+        if marks and name.upper() in ("RUN", "COPY", "ADD"):
+            end = marks[0].lstrip("<-").strip("'\"")
+            rest = "\n".join([rest.replace(marks[0], ""), *_until(end, lines)])
         yield Instruction(number, name.upper(), rest.strip())
+
+
+def _until(end: str, lines: Iterator[tuple[int, str]]) -> Iterator[str]:
+    for _, line in lines:
+        if line.strip() == end:
+            return
+        yield line
 
 
 def _split(text: str) -> list[str]:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-import pytest
 
 from serving.domain import Datatype
 from serving.proto import open_inference_pb2 as pb
 from tests.support.artifacts import slow
-from tests.support.server import ServerProcess
+from tests.support.server import PATIENCE_S, ServerProcess
 from tests.support.wire import NOT_SERVING, SERVING, Wire, request
 
 CALLS = 50
@@ -43,14 +42,12 @@ def in_flight(server: ServerProcess) -> float:
 
 async def until_in_flight(server: ServerProcess, count: int) -> None:
     """Wait until the server says that it has so many calls."""
-    while await asyncio.to_thread(in_flight, server) != count:
-        assert server.running
+    async with asyncio.timeout(PATIENCE_S):
+        while await asyncio.to_thread(in_flight, server) != count:
+            assert server.running
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-async def test_fifty_calls_in_flight_are_all_answered_before_the_server_ends(
-    folder: Path, stop: signal.Signals
-) -> None:
+async def test_fifty_calls_in_flight_are_all_answered_before_the_server_ends(folder: Path) -> None:
     slow().lay_out(folder)
     with ServerProcess(folder, **PATIENCE) as server:
         async with Wire(server.target) as wire:
@@ -59,7 +56,7 @@ async def test_fifty_calls_in_flight_are_all_answered_before_the_server_ends(
             steps = [2 * second, *range(1, CALLS)]
             calls = [asyncio.create_task(wire.infer(ask(count))) for count in steps]
             await until_in_flight(server, CALLS)
-            server.signal(stop)
+            server.signal(signal.SIGTERM)
             answers = await asyncio.gather(*calls)
             assert [done(answer) for answer in answers] == steps
         assert server.wait() == 0
@@ -73,7 +70,7 @@ async def test_health_turns_first_and_calls_are_taken_until_callers_had_time_to_
             statuses = wire.watch()
             assert await anext(statuses) == SERVING
             server.signal(signal.SIGTERM)
-            assert await anext(statuses) == NOT_SERVING
+            assert await anext(statuses) == NOT_SERVING  # before any call is refused
             for name in ("", "slow", "inference.GRPCInferenceService"):
                 assert await wire.status(name) == NOT_SERVING
             assert done(await wire.infer(ask(7))) == 7

@@ -7,7 +7,7 @@ import grpc
 from serving.telemetry import Metrics
 from tests.support.artifacts import tiny
 from tests.support.fakes import FakeRuntime
-from tests.support.server import serving
+from tests.support.server import PATIENCE_S, serving
 from tests.support.services import answer_of, fake_service
 from tests.support.wire import SERVING, Wire, floats, request
 
@@ -71,13 +71,15 @@ async def test_callers_that_give_up_leave_no_slot_taken() -> None:
         for _ in range(5):
             calls = [wire.call("ModelInfer", BODY) for _ in range(10)]
             before = runtime.calls
-            while runtime.calls == before:
-                await wire.status()
+            async with asyncio.timeout(PATIENCE_S):
+                while runtime.calls == before:
+                    await wire.status()
             for call in calls:
                 call.cancel()
             await asyncio.gather(*(call.code() for call in calls))
-            while metrics.registry.get_sample_value("serving_in_flight"):
-                await wire.status()
+            async with asyncio.timeout(PATIENCE_S):
+                while metrics.registry.get_sample_value("serving_in_flight"):
+                    await wire.status()
         runtime.gate.set()
         assert floats(await wire.infer(request("tiny", {"base": [1.0], "value": [2.0]}))) == [3.0]
 

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
 import shutil
+import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from serving.artifacts import open_artifact
+from model.data import load
+from model.predictor import predict
+from model.train import train
+from scripts import model_version, project
+from scripts import train as training
+from serving.artifacts import Manifest, open_artifact
+from serving.errors import ArtifactError, UnresolvedReference
 from serving.references import Reference, read_lock
 from tests.support.server import ServerProcess
 from tests.support.workspace import Workspace
@@ -41,44 +50,55 @@ def printed(workspace: Workspace, module: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_training_again_on_the_same_data_gives_the_same_version(trained: Workspace, reference: Reference) -> None:
-    assert f"registered {reference}" in printed(trained, "scripts.train")
-    assert read_lock(trained.root / "model.lock") == reference
-    assert printed(trained, "scripts.model_version", "list").count("\n") == 1
+def manifest_of(root: Path, reference: Reference) -> Manifest:
+    """Return what the registry of a repo says of a version."""
+    folder = root / "registry" / reference.model / reference.version / "artifact"
+    return open_artifact(folder, reference.digest).manifest
 
 
-def test_training_on_other_data_gives_the_next_version_and_both_stay(trained: Workspace, reference: Reference) -> None:
-    code = trained.root / "model" / "train.py"
-    code.write_text(code.read_text("utf-8").replace("SEED = 7", "SEED = 8"), "utf-8")
-    printed(trained, "scripts.train")
-    second = read_lock(trained.root / "model.lock")
-    assert (second.version, second.model) == ("2", reference.model)
-    assert second.digest != reference.digest
-    first, last = printed(trained, "scripts.model_version", "list").splitlines()
-    assert str(reference) in first
-    assert last.endswith(f"{second}  <- model.lock")
-    artifact = open_artifact(trained.root / "registry" / second.model / "2" / "artifact", second.digest)
-    assert artifact.manifest.lineage.parameters["seed"] == 8
+@pytest.fixture
+def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let training in this process register and pin in an empty folder."""
+    monkeypatch.setattr(project, "REGISTRY", folder / "registry")
+    monkeypatch.setattr(project, "LOCK", folder / "model.lock")
+    return folder
 
 
-def test_an_export_that_answers_otherwise_is_not_registered(trained: Workspace, reference: Reference) -> None:
-    code = trained.root / "model" / "predictor.py"
-    code.write_text(
-        code.read_text("utf-8").replace(
-            "estimator.predict(matrix(columns))", "0.5 + estimator.predict(matrix(columns))"
-        ),
-        "utf-8",
-    )
-    assert "golden rows answered" in failed(trained, "scripts.train")
-    assert read_lock(trained.root / "model.lock") == reference
-    assert printed(trained, "scripts.model_version", "list").count("\n") == 1
+def test_training_again_on_the_same_data_gives_the_same_version(
+    example: Workspace, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = read_lock(example.root / "model.lock")
+    for _ in range(2):
+        assert training.main() == 0
+        assert read_lock(elsewhere / "model.lock") == expected
+    assert capsys.readouterr().out.count(f"registered {expected}") == 2
+    assert len(list((elsewhere / "registry" / expected.model).iterdir())) == 1
+
+
+def test_training_on_other_data_gives_the_next_version_and_both_stay(elsewhere: Path) -> None:
+    data = load()
+    columns = {name: column[:-1] for name, column in data.columns.items()}
+    fewer = replace(data, entities=data.entities[:-1], columns=columns, target=data.target[:-1])
+    first, second = (training.register(rows, train(rows)) for rows in (data, fewer))
+    assert (first.version, second.version) == ("1", "2")
+    digests = {manifest_of(elsewhere, reference).lineage.data_digest for reference in (first, second)}
+    assert len(digests) == 2
+
+
+def test_an_export_that_answers_otherwise_is_not_registered(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def turned(*arguments: Any) -> dict[str, Any]:
+        return {name: values[::-1] for name, values in predict(*arguments).items()}
+
+    monkeypatch.setattr(training, "predict", turned)
+    with pytest.raises(ArtifactError, match="golden rows answered"):
+        training.main()
+    assert not (elsewhere / "model.lock").exists()
+    assert not (elsewhere / "registry").exists()
 
 
 def test_a_version_says_where_it_came_from(example: Workspace) -> None:
     reference = read_lock(example.root / "model.lock")
-    manifest = open_artifact(
-        example.root / "artifacts" / reference.digest.removeprefix("sha256="), reference.digest
-    ).manifest
+    manifest = manifest_of(example.root, reference)
     assert manifest.model == reference.model
     assert manifest.lineage.data_digest.startswith("sha256=")
     assert {"numpy", "onnxruntime", "scikit-learn"} <= set(manifest.lineage.libraries)
@@ -86,16 +106,27 @@ def test_a_version_says_where_it_came_from(example: Workspace) -> None:
     assert manifest.lineage.parameters
 
 
-def test_a_reference_is_resolved_to_its_pinned_form(trained: Workspace, reference: Reference) -> None:
-    bare = f"local:{reference.model}/{reference.version}"
-    assert printed(trained, "scripts.model_version", "resolve", bare) == f"{reference}\n"
+def test_versions_are_listed_and_the_served_one_is_marked(example: Workspace) -> None:
+    reference = read_lock(example.root / "model.lock")
+    assert printed(example, "scripts.model_version", "list").endswith(f"  {reference}  <- model.lock\n")
 
 
-def test_a_version_is_fetched_where_it_is_wanted(trained: Workspace, reference: Reference, folder: Path) -> None:
-    target = folder / "elsewhere"
+def version_script(workspace: Workspace, *arguments: str) -> int:
+    """Run the versions' command line in this process."""
+    return model_version.main(["--registry", str(workspace.root / "registry"), *arguments])
+
+
+def test_a_reference_is_resolved_to_its_pinned_form(example: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    reference = read_lock(example.root / "model.lock")
+    assert version_script(example, "resolve", f"local:{reference.model}/{reference.version}") == 0
+    assert capsys.readouterr().out == f"{reference}\n"
+
+
+def test_a_version_is_fetched_where_it_is_wanted(example: Workspace, folder: Path) -> None:
+    reference = read_lock(example.root / "model.lock")
     for _ in range(2):
-        printed(trained, "scripts.model_version", "fetch", str(reference), "--artifacts", str(target))
-    (artifact,) = target.iterdir()
+        version_script(example, "fetch", str(reference), "--artifacts", str(folder / "elsewhere"))
+    (artifact,) = (folder / "elsewhere").iterdir()
     assert open_artifact(artifact, reference.digest)
 
 
@@ -106,15 +137,16 @@ def test_a_version_is_fetched_where_it_is_wanted(trained: Workspace, reference: 
         ("resolve", "local:{model}@production", "the local registry has no stages"),
         ("resolve", "local:unknown/1", "run `make train`"),
         ("resolve", "nonsense", "can't be read; the form is scheme:model/version#sha256="),
-        ("resolve", "s3:{model}/1", "model registry 's3' is not part of this repo"),
+        ("resolve", "nowhere:{model}/1", "model registry 'nowhere' is not part of this repo"),
         ("fetch", "local:{model}/1", "is not pinned; write scheme:model/version#sha256="),
         ("fetch", "local:{model}/1#" + MISSING, "to serve that one write local:"),
     ],
 )
-def test_a_reference_that_can_not_be_met_is_told_in_one_sentence(
-    trained: Workspace, reference: Reference, command: str, text: str, words: str
-) -> None:
-    assert words in failed(trained, "scripts.model_version", command, text.format(model=reference.model))
+def test_a_reference_that_can_not_be_met_is_refused(example: Workspace, command: str, text: str, words: str) -> None:
+    reference = read_lock(example.root / "model.lock")
+    with pytest.raises(UnresolvedReference) as refusal:
+        version_script(example, command, text.format(model=reference.model))
+    assert words in str(refusal.value)
 
 
 def test_a_version_that_was_changed_is_not_fetched(trained: Workspace, reference: Reference) -> None:
@@ -153,14 +185,17 @@ def test_the_demo_serves_asks_and_stops(example: Workspace) -> None:
     assert "answered by" in printed(example, "scripts.demo")
 
 
-def test_run_fetches_and_serves(trained: Workspace, reference: Reference) -> None:
+def test_run_fetches_and_serves_until_it_is_interrupted(trained: Workspace, reference: Reference) -> None:
     shutil.rmtree(trained.root / "artifacts")
     with ServerProcess(trained.root, module="scripts.run") as server:
         assert server.metrics()["serving_ready"] == 1
-        assert server.stop() == 0
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
     assert f"serving {reference}" in server.log
 
 
 def test_a_broken_service_file_is_told_in_one_sentence(trained: Workspace) -> None:
     (trained.root / "config" / "service.toml").write_text("[service]\nname = 1\n", "utf-8")
-    assert "must have a table [service] with name, description and organization" in failed(trained, "scripts.train")
+    assert "must have a table [service] with name, description and organization" in failed(
+        trained, "scripts.model_version", "list"
+    )

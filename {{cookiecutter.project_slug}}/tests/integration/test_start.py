@@ -65,7 +65,7 @@ async def test_without_a_verified_model_the_server_stays_up_not_serving_and_name
         assert reference in record["message"]
         assert logged in record["message"]
         assert server.metrics()["serving_ready"] == 0
-        assert server.stop() == 0
+        assert server.running
         assert "Traceback" not in server.log
 
 
@@ -127,5 +127,4 @@ def read_only(folder: Path) -> Iterator[list[Path]]:
 def test_a_read_only_folder_is_enough_to_serve_from(folder: Path, read_only: list[Path]) -> None:
     with ServerProcess(folder) as server:
         assert server.metrics()["serving_ready"] == 1
-        assert server.stop() == 0
     assert [folder, *sorted(folder.rglob("*"))] == read_only

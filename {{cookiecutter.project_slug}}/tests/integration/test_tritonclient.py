@@ -17,12 +17,11 @@ from model.features import FEATURES
 from model.predictor import predict
 from model.train import train
 from tests.support.server import PATIENCE_S, ServerProcess
+from tests.support.wire import TYPED_FIELDS
 from tests.support.workspace import Workspace
 
 RTOL = 1e-4
 BATCHES = [1, 7, 512]
-
-FIELDS = {"BYTES": "bytes_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "INT64": "int64_contents"}
 
 Answers = dict[str, np.ndarray[Any, Any]]
 
@@ -92,15 +91,15 @@ def test_typed_contents_give_scikit_learns_own_predictions(
     for tensor in metadata.inputs:
         values = column(data, tensor, rows)
         sent = request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=values.shape)
-        getattr(sent.contents, FIELDS[tensor.datatype]).extend(values.ravel().tolist())
+        getattr(sent.contents, TYPED_FIELDS[tensor.datatype]).extend(values.ravel().tolist())
     with grpc.insecure_channel(example_server.target) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         answer = stub.ModelInfer(request, timeout=PATIENCE_S)
     assert not answer.raw_output_contents
     for tensor in answer.outputs:
-        values = getattr(tensor.contents, FIELDS[tensor.datatype])
-        assert list(tensor.shape) == [count]
-        np.testing.assert_allclose(values, expected[tensor.name][rows], rtol=RTOL)
+        values = getattr(tensor.contents, TYPED_FIELDS[tensor.datatype])
+        answered = np.reshape(values, tensor.shape)
+        np.testing.assert_allclose(answered, expected[tensor.name][rows], rtol=RTOL)
 
 
 def test_the_server_says_who_it_is_and_that_it_is_ready(client: triton.InferenceServerClient, name: str) -> None:

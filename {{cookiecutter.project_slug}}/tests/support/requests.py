@@ -7,17 +7,12 @@ import numpy as np
 from serving.domain import Datatype
 from serving.proto import open_inference_pb2 as pb
 from tests.support.artifacts import rich
-from tests.support.wire import raw
+from tests.support.wire import TYPED_FIELDS, raw
 
 MODEL = rich(datatype for datatype in Datatype if datatype is not Datatype.FP16)
 ROWS = 2
 
 Request = pb.ModelInferRequest
-
-_SMALL_INTEGERS = {
-    **dict.fromkeys((Datatype.INT8, Datatype.INT16, Datatype.INT32), "int_contents"),
-    **dict.fromkeys((Datatype.UINT8, Datatype.UINT16, Datatype.UINT32), "uint_contents"),
-}
 
 
 def good(text: bytes = b"\xff\x00text") -> Request:
@@ -38,8 +33,8 @@ def good_typed() -> Request:
     for feature in MODEL.manifest.features.model_inputs:
         sent = request.inputs.add(name=feature.name, datatype=feature.datatype, shape=[ROWS, *feature.shape])
         count = int(np.prod(sent.shape))
-        field = _SMALL_INTEGERS.get(feature.datatype, f"{feature.datatype.value.lower()}_contents")
-        getattr(sent.contents, field).extend([b"text" if feature.datatype is Datatype.BYTES else 1] * count)
+        element = b"text" if feature.datatype is Datatype.BYTES else 1
+        getattr(sent.contents, TYPED_FIELDS[feature.datatype]).extend([element] * count)
     return request
 
 

@@ -71,10 +71,7 @@ class ServerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        self._reader.join()
+        self.kill()
         assert self._process.stderr is not None
         self._process.stderr.close()
 
@@ -120,6 +117,12 @@ class ServerProcess:
         code = self._process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         return code
+
+    def kill(self) -> None:
+        """End the process, if it has not ended yet, and read its log to the end."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
 
     @property
     def log(self) -> str:

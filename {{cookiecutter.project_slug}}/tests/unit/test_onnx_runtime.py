@@ -79,8 +79,14 @@ def test_a_model_that_is_not_what_its_manifest_declares_is_refused(
         features=FeatureSet(model.manifest.features.entity, (), inputs or model.manifest.features.real_time),
         outputs=outputs or model.manifest.outputs,
     )
+    ones = [1.0, 1.0]
+    golden = replace(
+        model.golden,
+        inputs={**model.golden.inputs, "more": ones, "other": ones},
+        outputs={**model.golden.outputs, "sum": ones},
+    )
     with pytest.raises(ArtifactError, match=f"the {side} of model.onnx are .*, its manifest declares .*; train it"):
-        load(replace(model, manifest=manifest), folder)
+        load(replace(model, manifest=manifest, golden=golden), folder)
 
 
 async def test_bytes_that_are_no_text_are_the_callers_fault(folder: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections.abc import Coroutine
+from typing import Any
 
 import grpc
 import pytest
@@ -17,6 +19,12 @@ from .conftest import Connect, Serve
 
 ONE = {"numbers": [1.0]}
 SHORT_S = 0.3
+
+
+async def in_time(call: Coroutine[Any, Any, Any]) -> None:
+    """Fail, rather than wait for ever, where a client forgets its deadline."""
+    async with asyncio.timeout(PATIENCE_S):
+        await call
 
 
 async def answered_by(client: Caller) -> str:
@@ -97,7 +105,7 @@ async def test_a_server_that_never_starts_is_waited_for_until_the_deadline(conne
     door = ClosedDoor()
     # Long enough for a client that does not wait to have spent its retries, and to say Unavailable.
     with pytest.raises(DeadlineExceeded, match="no answer within the timeout; the health check tells"):
-        await connect(f"127.0.0.1:{door.port}").predict(ONE, timeout=2.0)
+        await in_time(connect(f"127.0.0.1:{door.port}").predict(ONE, timeout=2.0))
     door.remove()
 
 
@@ -120,7 +128,7 @@ async def test_the_deadline_ends_a_call_that_hangs_and_the_server_hears_of_it(
     hold = Hold()
     server.script("ModelInfer", hold)
     with pytest.raises(DeadlineExceeded, match="no answer within the timeout"):
-        await connect(server.target).predict(ONE, timeout=SHORT_S)
+        await in_time(connect(server.target).predict(ONE, timeout=SHORT_S))
     await asyncio.to_thread(hold.wait_over)
 
 
@@ -130,7 +138,7 @@ async def test_the_deadline_covers_another_look_at_the_model(server: FakeServer,
     await client.predict(ONE, timeout=PATIENCE_S)
     server.script("ModelMetadata", hold)
     with pytest.raises(InvalidRequest, match="'letters' is unknown"):
-        await client.predict({"letters": ["a"]}, timeout=SHORT_S)
+        await in_time(client.predict({"letters": ["a"]}, timeout=SHORT_S))
     await asyncio.to_thread(hold.wait_over)
 
 

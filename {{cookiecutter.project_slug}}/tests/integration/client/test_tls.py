@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import grpc
@@ -44,7 +45,8 @@ async def refused(connect: Connect, server: FakeServer, tls: Tls | None) -> None
     with pytest.raises(Unavailable):
         await client.health(timeout=PATIENCE_S)
     with pytest.raises(DeadlineExceeded):
-        await client.predict(ONE, timeout=SHORT_S)
+        async with asyncio.timeout(PATIENCE_S):
+            await client.predict(ONE, timeout=SHORT_S)
     assert server.request_ids("ModelMetadata") == []
 
 

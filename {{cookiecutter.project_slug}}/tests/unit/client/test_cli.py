@@ -145,7 +145,7 @@ def test_a_request_that_does_not_fit_is_exit_code_2(run: Run, server: FakeServer
         (["health", "--timeout", "0"], "argument --timeout: '0' is no time to answer in; give seconds, more than 0"),
         (["health", "--timeout", "soon"], "argument --timeout: 'soon' is no time to answer in; give seconds"),
         (["health", "--timeout", "inf"], "argument --timeout: 'inf' is no time to answer in; give seconds"),
-        (["health", "--target", "http://x:1"], "target 'http://x:1' is no address; write host:port"),
+        (["health", "--target", "tcp://x:1"], "target 'tcp://x:1' is no address; write host:port"),
         (["health", "--ca", "no.pem"], "tls: ca 'no.pem' can't be read (No such file or directory)."),
         (["health", "--key", "k.pem"], "tls: certificate and key go together; give both or neither."),
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import pytest
 
 from model.data import Dataset, load
 from model.features import FEATURES
+from scripts import materialize
+from serving.errors import SettingsError
 from serving.proto import open_inference_pb2 as pb
 from serving.references import read_lock
 from tests.support.server import ServerProcess
@@ -72,23 +73,28 @@ async def test_an_unknown_entity_is_not_found_where_told_to_refuse(
     assert "defaulted_features" not in answer.parameters
 
 
-def test_materializing_again_changes_nothing(example: Workspace, folder: Path, data: Dataset) -> None:
-    shutil.copytree(example.root, folder / "repo", ignore=shutil.ignore_patterns("__pycache__"))
-    workspace = Workspace(folder / "repo")
-    told = [workspace.run("scripts.materialize").stdout for _ in range(2)]
-    assert told[0] == told[1]
-    assert f"the store holds {len(data)} rows, keyed by {FEATURES.entity.name}" in told[0]
+def materialized(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SERVING_FEATURE_STORE", url)
+    assert materialize.main() == 0
 
 
-def test_a_store_that_can_not_be_filled_is_told_in_one_sentence(example: Workspace) -> None:
-    done = example.run("scripts.materialize", SERVING_FEATURE_STORE="oracle:x")
-    assert done.returncode == 1
-    (sentence,) = done.stderr.splitlines()
-    assert sentence.startswith("error: SERVING_FEATURE_STORE='oracle:x': this repo can fill ")
+def test_materializing_again_changes_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: Dataset
+) -> None:
+    for _ in range(2):
+        materialized(monkeypatch, f"sqlite:{folder / 'features.db'}")
+        told = capsys.readouterr().out
+        assert f"the store holds {len(data)} rows, keyed by {FEATURES.entity.name}" in told
+
+
+def test_a_store_that_can_not_be_filled_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVING_FEATURE_STORE", "oracle:x")
+    with pytest.raises(SettingsError, match=r"^SERVING_FEATURE_STORE='oracle:x': this repo can fill .*\.$"):
+        materialize.main()
 
 
 async def test_an_empty_store_makes_the_service_unavailable_until_it_is_filled(
-    example: Workspace, folder: Path, data: Dataset
+    example: Workspace, folder: Path, monkeypatch: pytest.MonkeyPatch, data: Dataset
 ) -> None:
     body = question(example, data, data.entities[KNOWN].encode())
     url = f"sqlite:{folder / 'features.db'}"
@@ -99,6 +105,6 @@ async def test_an_empty_store_makes_the_service_unavailable_until_it_is_filled(
                 grpc.StatusCode.UNAVAILABLE,
                 "the feature store can't be read; fill it with `make features`.",
             )
-            assert example.run("scripts.materialize", SERVING_FEATURE_STORE=url).returncode == 0
+            materialized(monkeypatch, url)
             answer = await wire.infer(body)
     assert "defaulted_features" not in answer.parameters

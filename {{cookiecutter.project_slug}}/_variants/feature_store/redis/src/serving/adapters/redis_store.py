@@ -31,7 +31,8 @@ MARKER = b"features-materialized"
 """Holds how many rows the last write brought; gone when Redis comes back empty."""
 
 _UNREADABLE = "the feature store can't be read."
-_SOCKET_TIMEOUT_S = 0.05
+_SOCKET_TIMEOUT_S = 1.0
+"""A bound for what is left of a read that was given up; the read itself is bounded by its own timeout, 50 ms."""
 _WRITE_TIMEOUT_S = 5.0
 _BATCH = 1000
 

@@ -1,0 +1,178 @@
+"""Mistake 2: preprocessing in the request path.
+
+What changes rarely is computed in batch, kept in the feature store and read by key. What remains to be computed for a
+request is part of the exported model. So no training library is needed to serve, and none can be reached.
+"""
+
+from __future__ import annotations
+
+import ast
+import posixpath
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+from tests.guardrails.dockerfile import Stage, contributing, images, stages
+from tests.guardrails.source import COMPUTED, calls, functions, reachable, requirements, tree_of
+from tests.guardrails.violations import ROOT, Violation, report
+
+START = "serving.__main__"
+# Import name -> package name, where they differ.
+TRAINING = {
+    "catboost": "", "category_encoders": "", "cv2": "opencv-python", "dask": "", "feature_engine": "",
+    "featuretools": "", "fastai": "", "imblearn": "imbalanced-learn", "jax": "", "joblib": "", "keras": "",
+    "lightgbm": "", "nltk": "",
+    "onnx": "", "onnxmltools": "", "pandas": "", "PIL": "pillow", "polars": "", "pyspark": "", "scipy": "",
+    "sklearn": "scikit-learn", "skl2onnx": "", "spacy": "", "statsmodels": "", "tensorflow": "",
+    "tf2onnx": "", "torch": "", "torchvision": "", "transformers": "", "xgboost": "",
+}  # fmt: skip
+OWN_TRAINING = ("model", "scripts")
+PACKAGES = {package or name.replace("_", "-") for name, package in TRAINING.items()}
+NOT_SERVED = ("dev", "train")
+BOOTSTRAP = "src/serving/bootstrap.py"
+STORES = "src/serving/adapters/feature_store.py"
+
+
+def test_nothing_is_preprocessed_in_the_request_path() -> None:
+    found = violations(ROOT)
+    assert not found, report(found)
+
+
+def violations(root: Path) -> list[Violation]:
+    """Return every place where training code or static features get into the request path."""
+    return [
+        *no_training_code_is_reachable(root),
+        *no_training_package_is_required(root),
+        *server_image_holds_no_training(root),
+        *static_features_come_from_the_store(root),
+    ]
+
+
+def no_training_code_is_reachable(root: Path) -> Iterator[Violation]:
+    """Follow every import from the server's start, those inside functions too."""
+    why = "the first call pays for loading it, every call for running it, and training and serving drift apart"
+    fix = "compute it in model/ (it is exported with the model) or in scripts/materialize.py (it goes to the store)"
+    reported = set()
+    for found in reachable(root, START):
+        what = ""
+        if found.is_of(*TRAINING, *OWN_TRAINING):
+            what = f"the server imports {found.module}"
+        elif found.is_of(COMPUTED):
+            what = "an import whose name is computed: nobody can see what it brings"
+        place = (found.file, found.line)
+        if what and place not in reported:
+            reported.add(place)
+            yield Violation(*place, f"{what} (reached by {' -> '.join(found.chain)})", why, fix)
+
+
+def no_training_package_is_required(root: Path) -> Iterator[Violation]:
+    """Neither by name nor in a lock: every slot but `train` and `dev` is in the server's image."""
+    for file in sorted((root / "requirements").glob("*")):
+        if file.suffix not in (".in", ".txt") or file.stem in NOT_SERVED:
+            continue
+        path = file.relative_to(root).as_posix()
+        for package, line, _ in requirements(root, path):
+            if package in PACKAGES:
+                yield Violation(
+                    path,
+                    line,
+                    f"{package} is installed in the server's image",
+                    "what is there gets used, and a training library is hundreds of megabytes of attack surface",
+                    "list it in requirements/train.in and run `make lock`",
+                )
+
+
+def server_image_holds_no_training(root: Path) -> Iterator[Violation]:
+    """The image that runs `python -m serving` gets neither model/ nor scripts/ nor the training packages."""
+    for image in images(root)[0]:
+        everything = stages(root, image.file)
+        if any("serving" in command.arguments() for command in image.all("CMD", "ENTRYPOINT")[-1:]):
+            for stage in contributing(image, everything):
+                yield from _copies_no_training(stage)
+            yield from _installs_no_training(image, everything)
+
+
+def static_features_come_from_the_store(root: Path) -> Iterator[Violation]:
+    """Where the repo has a store, no caller sends what the declaration calls static."""
+    if not (root / "scripts/materialize.py").exists():
+        return
+    why = "the caller would send, and someone would look up or compute, on every call what changes once a year"
+    for name, file in _stores(root):
+        for method in functions(tree_of(file)):
+            if method.name == "supplies" and ast.unparse(method.body[-1]) != "return features.static":
+                what = f"the store {name} does not supply all static features, so they become inputs of the request"
+                place = (file.relative_to(root).as_posix(), method.body[-1].lineno)
+                yield Violation(*place, what, why, "return features.static")
+    tree = tree_of(root / BOOTSTRAP)
+    supplied = {
+        ast.unparse(node.targets[0])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and any(True for _ in calls(node.value, "supplies"))
+    }
+    for signature in calls(tree, "Signature"):
+        asked = next(calls(signature, "request_inputs"), None)
+        if asked is None or [ast.unparse(argument) for argument in asked.args] not in [[name] for name in supplied]:
+            yield Violation(
+                BOOTSTRAP,
+                signature.lineno,
+                "the request's inputs are not what the store leaves over",
+                why,
+                "make the signature from features.request_inputs(supplied), supplied from store.supplies(features)",
+            )
+
+
+def _stores(root: Path) -> Iterator[tuple[str, Path]]:
+    """Give the adapters that feature_store.py imports, each with its file."""
+    for node in ast.walk(tree_of(root / STORES)):
+        module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+        file = root.joinpath("src", *module.split(".")).with_suffix(".py")
+        if module.startswith("serving.adapters.") and file.exists():
+            yield module.rpartition(".")[2], file
+
+
+def _copies_no_training(stage: Stage) -> Iterator[Violation]:
+    for step in stage.instructions:
+        if step.name in ("COPY", "ADD") and "from" not in step.options():
+            for folder in OWN_TRAINING:
+                if any(_covers(source, folder) for source in step.arguments()[:-1]):
+                    yield Violation(
+                        stage.file,
+                        step.line,
+                        f"the server's image gets {folder}/: {step.name} {step.text}",
+                        "what is in the image can be imported by the request path, and reads the training data",
+                        "copy src/ and client/serving_client/ only; what fills the store has an image of its own",
+                    )
+
+
+def _installs_no_training(image: Stage, everything: list[Stage]) -> Iterator[Violation]:
+    steps = [(stage, step) for stage in contributing(image, everything) for step in stage.instructions]
+    brought = any(
+        _covers(source, "requirements/train.txt")
+        for _, step in steps
+        if step.name in ("COPY", "ADD") and "from" not in step.options()
+        for source in step.arguments()[:-1]
+    )
+    for stage, step in steps:
+        for command in step.commands() if step.name == "RUN" else []:
+            if command[0] in ("rm", "mv") and "requirements/train.txt" in command:
+                brought = False
+            elif _is_install(command) and (brought or any(word.endswith("train.txt") for word in command)):
+                yield Violation(
+                    stage.file,
+                    step.line,
+                    "the server's image gets the training packages (requirements/train.txt)",
+                    "they are not needed to serve, and make the image larger than all the rest of it",
+                    "move requirements/train.txt aside before the installation, and install it in the batch image only",
+                )
+
+
+def _is_install(command: list[str]) -> bool:
+    return "install" in command and any(word.rpartition("/")[2].startswith(("pip", "uv")) for word in command)
+
+
+def _covers(source: str, path: str) -> bool:
+    """Tell whether copying `source` brings `path`, or something in it."""
+    normal = posixpath.normpath(source).lstrip("/") or "."
+    parts = path.split("/")
+    above = ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
+    return normal == "." or any(fnmatch(name, normal) for name in above) or normal.startswith(f"{path}/")
