@@ -127,6 +127,14 @@ def test_the_default_repo_passes_its_own_checks(default_repo: Repo) -> None:
     default_repo.passes("check")
 
 
+@pytest.mark.long
+def test_its_server_stands_100_000_mutated_requests(default_repo: Repo) -> None:
+    command = [sys.executable, "scripts/tasks.py", "test", "-s", "tests/integration/test_fuzz.py"]
+    done = run(command, cwd=default_repo.path, environment=os.environ | {"SERVING_FUZZ": "100000"})
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_its_environment_agrees_with_itself(environment_python: str, default_repo: Repo) -> None:
     assert "No broken requirements" in module(environment_python, default_repo, "pip", "check")
 

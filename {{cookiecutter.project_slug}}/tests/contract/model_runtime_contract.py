@@ -87,7 +87,7 @@ class ModelRuntimeContract(ABC):
     async def test_a_model_that_raises_has_failed_and_answers_the_next_call(self, folder: Path) -> None:
         runtime = self.load(tiny(), folder)
         with pytest.raises(ModelFailed):
-            await runtime.predict(question(1.0, 2.0) | {"value": np.zeros(3, np.float32)}, timeout=LONG_S)
+            await runtime.predict({**question(1.0, 2.0), "value": np.zeros(3, np.float32)}, timeout=LONG_S)
         assert (await runtime.predict(question(1.0), timeout=LONG_S))["total"].tolist() == [1.0]
         await runtime.close()
 

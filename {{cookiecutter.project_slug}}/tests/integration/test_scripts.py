@@ -65,14 +65,14 @@ def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_training_again_on_the_same_data_gives_the_same_version(
-    example: Workspace, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected = read_lock(example.root / "model.lock")
-    for _ in range(2):
-        assert training.main() == 0
-        assert read_lock(elsewhere / "model.lock") == expected
-    assert capsys.readouterr().out.count(f"registered {expected}") == 2
-    assert len(list((elsewhere / "registry" / expected.model).iterdir())) == 1
+    assert training.main() == 0
+    first = read_lock(elsewhere / "model.lock")
+    assert training.main() == 0
+    assert read_lock(elsewhere / "model.lock") == first
+    assert capsys.readouterr().out.count(f"registered {first}") == 2
+    assert len(list((elsewhere / "registry" / first.model).iterdir())) == 1
 
 
 def test_training_on_other_data_gives_the_next_version_and_both_stay(elsewhere: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -14,8 +15,8 @@ from tests.support.wire import SERVING, Wire
 CERTIFICATES = Path(__file__).parents[1] / "support" / "certs"
 NAME = "model.test"
 
-ENCRYPTED = {"tls_certificate": CERTIFICATES / "server.pem", "tls_key": CERTIFICATES / "server-key.pem"}
-MUTUAL = ENCRYPTED | {"tls_client_ca": CERTIFICATES / "authority.pem"}
+ENCRYPTED: dict[str, Any] = {"tls_certificate": CERTIFICATES / "server.pem", "tls_key": CERTIFICATES / "server-key.pem"}
+MUTUAL: dict[str, Any] = ENCRYPTED | {"tls_client_ca": CERTIFICATES / "authority.pem"}
 
 
 def credentials(authority: str = "authority.pem", caller: str = "") -> grpc.ChannelCredentials:
@@ -73,15 +74,16 @@ async def test_a_file_of_tls_that_can_not_be_used_is_named(
     files = {name: CERTIFICATES / file for name, file in FILES.items()} | {wrong: folder / "wrong.pem"}
     if content is not None:
         files[wrong].write_text(content, encoding="ascii")
+    settings: dict[str, Any] = {f"tls_{name}": file for name, file in files.items()}
     with pytest.raises(SettingsError) as refusal:
-        async with serving(fake_service(tiny()), **{f"tls_{name}": file for name, file in files.items()}):
+        async with serving(fake_service(tiny()), **settings):
             pass
     assert f"SERVING_TLS_{wrong.upper()}={files[wrong]}" in str(refusal.value)
     assert told in str(refusal.value)
 
 
 async def test_a_key_of_another_certificate_is_told() -> None:
-    other = {"tls_certificate": CERTIFICATES / "server.pem", "tls_key": CERTIFICATES / "caller-key.pem"}
+    other: dict[str, Any] = {"tls_certificate": CERTIFICATES / "server.pem", "tls_key": CERTIFICATES / "caller-key.pem"}
     with pytest.raises(SettingsError, match="are no certificate and its key"):
         async with serving(fake_service(tiny()), **other):
             pass

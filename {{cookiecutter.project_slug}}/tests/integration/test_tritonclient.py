@@ -58,7 +58,8 @@ def column(data: Dataset, tensor: Any, rows: np.ndarray[Any, Any]) -> np.ndarray
     """Return what belongs into an input, as the metadata name it."""
     if tensor.name == FEATURES.entity.name:
         return np.array([data.entities[row].encode() for row in rows], object)
-    return data.columns[tensor.name][rows]
+    values: np.ndarray[Any, Any] = data.columns[tensor.name][rows]
+    return values
 
 
 def rows_of(data: Dataset, count: int) -> np.ndarray[Any, Any]:

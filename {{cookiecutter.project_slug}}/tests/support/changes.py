@@ -37,6 +37,11 @@ def raw_contents(name: str, make: Callable[[bytes], bytes]) -> Change:
     return change
 
 
+def end_with(last: bytes) -> Callable[[bytes], bytes]:
+    """Put these bytes in place of the last ones."""
+    return lambda content: content[: -len(last)] + last
+
+
 def drop_input(request: Request) -> None:
     del request.inputs[0], request.raw_input_contents[0]
 

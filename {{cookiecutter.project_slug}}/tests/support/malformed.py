@@ -16,6 +16,7 @@ from tests.support.changes import (
     datatype,
     drop_contents,
     drop_input,
+    end_with,
     extra_input,
     input_parameters,
     model_name,
@@ -162,7 +163,7 @@ _CONTENTS = (
 _VALUES = tuple(
     _case(
         f"{value} in {name}",
-        raw_contents(name, lambda content, bad=bad: content[: -len(bad)] + bad),
+        raw_contents(name, end_with(bad)),
         f"input '{name}'",
         "row 1",
         "NaN or an infinity",

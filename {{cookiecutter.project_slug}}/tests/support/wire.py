@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -91,7 +91,7 @@ class Wire:
         answer = await self.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=CALL_S)
         return int(answer.status)
 
-    async def watch(self, service: str = "") -> AsyncIterator[int]:
+    async def watch(self, service: str = "") -> AsyncGenerator[int, None]:
         """Give each health status as the server announces it."""
         async for answer in self.health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=CALL_S):
             yield int(answer.status)

@@ -27,7 +27,7 @@ class Details(grpc.HandlerCallDetails):
 
 async def scoped(method: Method, metrics: Metrics | None = None, path: str = METHOD) -> Method:
     """Return the method as the interceptor hands it to gRPC."""
-    handler = grpc.unary_unary_rpc_method_handler(method)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(method)
 
     async def continuation(_: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
         return handler

@@ -205,6 +205,17 @@ async def test_watching_shows_every_change(server: FakeServer, connect: Connect)
     await statuses.aclose()
 
 
+async def test_watching_waits_for_a_server_that_starts_late(serve: Serve, connect: Connect) -> None:
+    door = ClosedDoor()
+    statuses = connect(f"127.0.0.1:{door.port}").watch_health(timeout=PATIENCE_S)
+    first = asyncio.ensure_future(anext(statuses))
+    await asyncio.to_thread(door.wait_knock)
+    door.remove()
+    serve(port=door.port)
+    assert await first == "SERVING"
+    await statuses.aclose()
+
+
 async def test_watching_ends_with_its_time(server: FakeServer, connect: Connect) -> None:
     assert [status async for status in connect(server.target).watch_health(timeout=SHORT_S)] == ["SERVING"]
 

@@ -22,7 +22,8 @@ def write(folder: Path, value: float) -> None:
 
 
 async def read(store: SqliteStore, *keys: bytes) -> list[float]:
-    return (await store.read(keys or [b"ann"], [AGE], timeout=LONG_S))["age"].values.tolist()
+    values: list[float] = (await store.read(keys or [b"ann"], [AGE], timeout=LONG_S))["age"].values.tolist()
+    return values
 
 
 class TestSqliteStore(FeatureStoreContract):
