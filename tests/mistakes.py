@@ -1,4 +1,4 @@
-"""The five mistakes, put back into a generated repo in many ways; each is to be found by its own guard."""
+"""The five mistakes, put back into a generated repo in many ways, and changes that only look like one of them."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ REST = [
     ),
     write("a stub without timeout", "client/serving_client/raw.py", RAW_STUB, "stub.Predict"),
     change(
-        "any deadline taken", SERVICER, "timeout = self._call_timeout if given is None else min(given, self._call_timeout)",
-        "timeout = float('inf') if given is None else given", "any deadline",
+        "any deadline taken", SERVICER, "self._call_timeout if given is None else min(given, self._call_timeout)",
+        "float('inf') if given is None else given", "any deadline",
     ),
     change(
         "calls without bound", SETTINGS, "call_timeout: float = Field(default=5.0, gt=0, le=3600)",
@@ -134,7 +134,7 @@ REST = [
 
 PREPROCESSING = [
     add(
-        "sklearn inside a call", SERVICER, '"""Predict; the one call that passes admission control, parsing included."""\n',
+        "sklearn inside a call", SERVICER, "        given = context.time_remaining()\n",
         "        from sklearn.preprocessing import StandardScaler\n", "sklearn",
     ),
     add("pandas in the server", "src/serving/entrypoints/codec.py", AT_THE_TOP, "import pandas as pd\n", "pandas"),
@@ -219,13 +219,17 @@ ROOT_USER = [
     change("uid 0", "Dockerfile", "USER 65532:65532\nSTOPSIGNAL", "USER 0:65532\nSTOPSIGNAL", "USER 0"),
     change("a user by name", "Dockerfile", "USER 65532:65532\nSTOPSIGNAL", "USER app\nSTOPSIGNAL", "USER app"),
     change("no USER", "Dockerfile", "USER 65532:65532\nSTOPSIGNAL", "STOPSIGNAL", "no USER"),
-    change("no version of the base", "Dockerfile", "slim-bookworm\n", "slim-bookworm\nFROM python\n", "no tag"),
+    change("no version of the base", "Dockerfile", "FROM ${BASE_IMAGE} AS base", "FROM python AS base", "no tag"),
+    change("a base without default", "Dockerfile", "FROM ${BASE_IMAGE} AS base", "FROM ${IMAGE} AS base", "variable"),
     add("pip where it runs", "Dockerfile", LAST_COPY, "RUN python -m pip install --no-deps numpy\n", "pip install"),
     add(
         "a compiler where it runs", "Dockerfile", LAST_COPY,
         "RUN apt-get update \\\n    # wheels are missing\n    && apt-get install -y gcc\n", "gcc",
     ),
     change("CMD in a shell", "Dockerfile", 'CMD ["python", "-m", "serving"]', "CMD python -m serving", "shell form"),
+    change(
+        "a health check in a shell", "Dockerfile", 'CMD ["python", "-m", "serving_client"', "CMD curl localhost # ", "shell",
+    ),
     add("ADD from a URL", "Dockerfile", LAST_COPY, "ADD https://github.com/o/r/model.onnx /m\n", "ADD from"),
     add("token as build argument", "Dockerfile", LAST_COPY, "ARG NEPTUNE_API_TOKEN\n", "NEPTUNE_API_TOKEN"),
     add("token in ENV", "Dockerfile", LAST_COPY, "ENV HUB=hf_abcdefghijklmnopqrst\n", "HUB"),
@@ -297,6 +301,48 @@ UNTRACKED = [
     write("the article's first Dockerfile", "Dockerfile", ARTICLES_FIRST, "tag latest"),
     write("the article's unlocked libraries", "Dockerfile", ARTICLES_SECOND, "not what is locked"),
     write("a library without a version", "requirements/feature_store.txt", "redis\n", "not pinned"),
+]  # fmt: skip
+
+LIBRARY = "RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1=12.2.0-14\n"
+HEREDOC = """\
+RUN --mount=type=cache,target=/tmp/cache <<END
+set -e
+python -m compileall -q /app/src
+END
+"""
+HEALTHY = """\
+HEALTHCHECK CMD ["python", "-m", "serving_client", "health"]
+HEALTHCHECK --interval=10s"""
+MONITORING = """\
+x-hardened: &hardened
+  user: "65534:65534"
+  init: true
+  read_only: true
+  cap_drop: [ALL]
+  security_opt: ["no-new-privileges:true"]
+  pids_limit: 64
+  mem_limit: 256m
+services:
+  prometheus:
+    <<: *hardened
+    image: ${PROMETHEUS_IMAGE:-prom/prometheus:v3.0.1}
+    networks: {clients: {aliases: [metrics]}}
+    environment: ["LISTEN=0.0.0.0"]
+"""
+NOTE = '"""Not the latest, not local:model@production, not 10.0.0.1."""\n'
+
+HARMLESS = [
+    add("a library that is no build tool", "Dockerfile", LAST_COPY, LIBRARY, ""),
+    add("a here-document", "Dockerfile", LAST_COPY, HEREDOC, ""),
+    change("a health check without options", "Dockerfile", "HEALTHCHECK --interval=10s", HEALTHY, ""),
+    change("a base by digest", "Dockerfile", "-slim-bookworm\n", f"-slim@sha256:{'0' * 64}\n", ""),
+    add("a range of addresses", BASE, "networks:\n  clients:", "\n    ipam: {config: [{subnet: 10.9.0.0/24}]}\n #", ""),
+    add("the address to listen on", BASE, LEVEL, "      SERVING_HOST: 0.0.0.0\n", ""),
+    add("a secret by file", BASE, LEVEL, "      NEPTUNE_API_TOKEN_FILE: /run/secrets/neptune\n", ""),
+    change("an image by digest", STORE, "redis:7.4.1-bookworm", f"redis@sha256:{'0' * 64}", ""),
+    write("a hardened service on demand", "compose/monitoring.yaml", MONITORING, ""),
+    add("words about it", INFERENCE, AT_THE_TOP, NOTE, ""),
+    add("metrics over HTTP", INFERENCE, AT_THE_TOP, "from prometheus_client import start_http_server\n", ""),
 ]  # fmt: skip
 
 MISTAKES = {

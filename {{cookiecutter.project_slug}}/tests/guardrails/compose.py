@@ -118,7 +118,7 @@ def _split_by_use(root: Path) -> tuple[list[Entry], list[Entry]]:
     start = next((name for name in ("compose.yaml", "docker-compose.yaml") if name in everything), None)
     if start is None:
         return list(everything.values()), []
-    used = {start}
+    used: set[str] = {start}
     include = everything[start].get("include")
     for _, entry in include.scalars("include") if include else []:
         used.add((root / str(entry.value)).resolve().relative_to(root.resolve()).as_posix())

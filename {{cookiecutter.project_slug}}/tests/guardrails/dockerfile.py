@@ -31,7 +31,7 @@ class Instruction:
 
     def exec_form(self) -> list[str]:
         """Return the words of the JSON form; nothing if it is the shell form."""
-        text = self.text[self.text.find("[") :] if self.text.startswith(("[", "--")) else ""
+        text = self.text[self.text.find("[") :] if self.text.startswith(("[", "--", "CMD")) else ""
         try:
             words = json.loads(text)
         except ValueError:
@@ -134,7 +134,7 @@ def images(root: Path) -> tuple[list[Stage], list[Entry]]:
         for build in service.all("build"):
             file, target = build.get("dockerfile"), build.get("target")
             candidates = stages(root, str(file.value) if file else "Dockerfile")
-            stage = named(candidates, str(target.value)) if target else candidates[-1]
+            stage = named(candidates, str(target.value)) if target else next(reversed(candidates), None)
             if stage is None:
                 missing.append(target or build)
             elif stage not in built:

@@ -58,16 +58,15 @@ def imports(root: Path, file: Path) -> Iterator[Import]:
             yield Import(base, name, node.lineno)
             yield from (Import(f"{base}.{alias.name}", name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in _BY_NAME:
-            first = node.args[0] if node.args else None
-            is_text = isinstance(first, ast.Constant) and isinstance(first.value, str)
-            yield Import(str(first.value) if is_text else COMPUTED, name, node.lineno)
+            text = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else COMPUTED
+            yield Import(str(text), name, node.lineno)
 
 
 def reachable(root: Path, start: str) -> list[Import]:
     """Return every import that can run once the module `start` has been imported."""
     found: list[Import] = []
-    seen = set()
-    waiting = [(start, (start,))]
+    seen: set[Path] = set()
+    waiting: list[tuple[str, tuple[str, ...]]] = [(start, (start,))]
     while waiting:
         module, chain = waiting.pop(0)
         file = _file_of(root, module)
@@ -100,8 +99,13 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
 def calls(tree: ast.AST, *names: str) -> Iterator[ast.Call]:
     """Give every call of something of these names, whatever it is a part of."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in names:
+        if isinstance(node, ast.Call) and last_name(node.func) in names:
             yield node
+
+
+def last_name(node: ast.AST) -> str:
+    """Return the last part of a name with dots: of `grpc.aio.server`, server."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def requirements(root: Path, path: str) -> Iterator[tuple[str, int, str]]:

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.guardrails.source import calls, functions, imports, python_files, requirements, tree_of
+from tests.guardrails.source import calls, functions, imports, last_name, python_files, requirements, tree_of
 from tests.guardrails.violations import ROOT, Violation, report
 
 SERVICE = "GRPCInferenceService"
@@ -185,7 +185,7 @@ def _stubs(tree: ast.Module) -> set[str]:
 
 
 def _makes_a_stub(value: ast.expr) -> bool:
-    called = ast.unparse(value.func).rpartition(".")[2] if isinstance(value, ast.Call) else ""
+    called = last_name(value.func) if isinstance(value, ast.Call) else ""
     return called in MAKES_STUBS or called.endswith("Stub")
 
 

@@ -168,7 +168,7 @@ def client_looks_names_up_again(root: Path) -> Iterator[Violation]:
         fix = 'restore ("grpc.dns_min_time_between_resolutions_ms", 1_000) in OPTIONS'
         yield Violation(CHANNEL, 1, "names are looked up again after 30 s only", why, fix)
     for line, value in lookups:
-        if not (isinstance(value, ast.Constant) and int(value.value) <= LONGEST_LOOKUP_MS):
+        if not (isinstance(value, ast.Constant) and isinstance(value.value, int) and value.value <= LONGEST_LOOKUP_MS):
             what = f"names are looked up again after {ast.unparse(value)} ms"
             yield Violation(CHANNEL, line, what, why, f"at most {LONGEST_LOOKUP_MS}")
     if not {"loadBalancingConfig", "round_robin"} <= constants.keys():

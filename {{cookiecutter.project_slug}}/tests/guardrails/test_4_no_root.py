@@ -239,6 +239,7 @@ def _user(before: str = "USER ") -> str:
 
 
 def _no_such_stage(entry: Entry) -> Violation:
-    what = f"builds the stage {entry.value}, which the Dockerfile does not have"
+    stage = entry.value if isinstance(entry.value, str) else "that comes last"
+    what = f"builds the stage {stage}, which the Dockerfile does not have"
     why = "nothing can be said about the rights of an image that is not described"
     return Violation(entry.file, entry.line, what, why, "name a stage of the Dockerfile")

@@ -14,7 +14,17 @@ from tests.guardrails.compose import documents, services
 from tests.guardrails.dockerfile import images, stages
 from tests.guardrails.image_names import resolved, unpinned
 from tests.guardrails.references import FORM, follows_a_stage, is_pinned
-from tests.guardrails.source import calls, functions, imports, python_files, reachable, requirements, texts, tree_of
+from tests.guardrails.source import (
+    calls,
+    functions,
+    imports,
+    last_name,
+    python_files,
+    reachable,
+    requirements,
+    texts,
+    tree_of,
+)
 from tests.guardrails.violations import ROOT, Violation, report
 
 ARTIFACTS = "src/serving/artifacts.py"
@@ -42,7 +52,7 @@ def violations(root: Path) -> list[Violation]:
     return [
         *lock_is_one_pinned_reference(root),
         *compose_insists_on_a_version(root),
-        *nothingfollows_a_stage(root),
+        *nothing_follows_a_stage(root),
         *nothing_is_unpickled(root),
         *server_fetches_nothing(root),
         *artifact_is_verified_before_it_is_loaded(root),
@@ -85,7 +95,7 @@ def compose_insists_on_a_version(root: Path) -> Iterator[Violation]:
                 yield Violation(SETTINGS, node.lineno, what, MOVES, "leave it empty: model.lock says what is served")
 
 
-def nothingfollows_a_stage(root: Path) -> Iterator[Violation]:
+def nothing_follows_a_stage(root: Path) -> Iterator[Violation]:
     """No text in what serves is a reference that moves, and no call asks for one."""
     places = [
         (entry.file, entry.line, str(entry.value)) for document in documents(root) for _, entry in document.scalars()
@@ -100,8 +110,8 @@ def nothingfollows_a_stage(root: Path) -> Iterator[Violation]:
         tree = tree_of(file)
         places += [(name, line, text) for line, text, _ in texts(tree)]
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute | ast.Name) and "latest" in _name(node).split("_"):
-                yield Violation(name, node.lineno, f"{_name(node)}: the latest version of something", MOVES, PIN)
+            if isinstance(node, ast.Attribute | ast.Name) and "latest" in last_name(node).split("_"):
+                yield Violation(name, node.lineno, f"{last_name(node)}: the latest version of something", MOVES, PIN)
     for path, line, text in places:
         for word in text.translate(str.maketrans("\"'`,;()=", " " * 8)).split():
             if follows_a_stage(word):
@@ -204,10 +214,6 @@ def libraries_are_locked(root: Path) -> Iterator[Violation]:
                         what = "pip installs what it finds, not what is locked"
                         fix = "install with --require-hashes from requirements/*.txt"
                         yield Violation(stage.file, step.line, what, why, fix)
-
-
-def _name(node: ast.Attribute | ast.Name) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else node.id
 
 
 def _default_of(value: ast.expr | None) -> ast.expr | None:
