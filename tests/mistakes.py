@@ -228,7 +228,8 @@ ROOT_USER = [
     ),
     change("CMD in a shell", "Dockerfile", 'CMD ["python", "-m", "serving"]', "CMD python -m serving", "shell form"),
     change(
-        "a health check in a shell", "Dockerfile", 'CMD ["python", "-m", "serving_client"', "CMD curl localhost # ", "shell",
+        "a health check in a shell", "Dockerfile", 'CMD ["python", "-m", "serving_client"', "CMD curl localhost # ",
+        "shell form",
     ),
     add("ADD from a URL", "Dockerfile", LAST_COPY, "ADD https://github.com/o/r/model.onnx /m\n", "ADD from"),
     add("token as build argument", "Dockerfile", LAST_COPY, "ARG NEPTUNE_API_TOKEN\n", "NEPTUNE_API_TOKEN"),
