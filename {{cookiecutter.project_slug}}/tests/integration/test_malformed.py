@@ -5,15 +5,20 @@ from __future__ import annotations
 import grpc
 import pytest
 
+from serving.domain import Datatype, Signature, TensorSpec
 from serving.entrypoints.codec import max_request_bytes
 from serving.proto import open_inference_pb2 as pb
+from serving.references import read_lock
 from tests.support.malformed import MALFORMED, Malformed
 from tests.support.requests import MODEL, good
-from tests.support.server import serving
+from tests.support.server import ServerProcess, serving
 from tests.support.services import fake_service
-from tests.support.wire import SERVING
+from tests.support.wire import SERVING, Wire
+from tests.support.workspace import THIS_REPO, Workspace
 
 MAX_TEXT = 500
+MEGABYTE = 1_000_000
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def refusal(body: bytes) -> tuple[grpc.StatusCode, str]:
@@ -31,34 +36,56 @@ async def test_each_class_gets_its_code_and_one_clear_sentence(case: Malformed) 
     assert code is case.code
     assert text.isascii()
     assert text.isprintable()
+    assert text.endswith(".")
     assert len(text) <= MAX_TEXT
     for word in case.words:
         assert word in text
+    for inside in (str(THIS_REPO), "site-packages", ".py", "Traceback"):
+        assert inside not in text
 
 
 async def test_bytes_that_are_no_message_are_refused() -> None:
-    assert (await refusal(b"\xff\xff\xff\xff"))[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert (await refusal(b"\xff\xff\xff\xff"))[0] is INVALID
 
 
 async def test_100_000_empty_inputs_are_refused_by_their_number() -> None:
     request = pb.ModelInferRequest(model_name=MODEL.name)
     request.inputs.extend(pb.ModelInferRequest.InferInputTensor() for _ in range(100_000))
     code, text = await refusal(request.SerializeToString())
-    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert code is INVALID
     assert "100000" in text
 
 
 async def test_a_body_over_the_limit_never_reaches_the_service() -> None:
     limit = max_request_bytes(fake_service(MODEL).model.signature)
-    code, _ = await refusal(b"x" * (limit + 1))
+    assert (await refusal(b"x" * (limit + 1)))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await refusal(b"x" * limit))[0] is INVALID
+
+
+async def test_a_name_of_a_megabyte_is_over_the_limit_of_a_small_signature() -> None:
+    body = pb.ModelInferRequest(model_name="n" * MEGABYTE).SerializeToString()
+    async with serving(fake_service(MODEL, max_rows=64)) as wire:
+        code, _ = await wire.refused("ModelInfer", body)
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_the_limit_of_the_trained_example_follows_from_its_metadata(
+    example: Workspace, example_server: ServerProcess
+) -> None:
+    async with Wire(example_server.target) as wire:
+        told = await wire.metadata(read_lock(example.root / "model.lock").model)
+        inputs = tuple(TensorSpec(t.name, Datatype(t.datatype), tuple(t.shape)) for t in told.inputs)
+        limit = max_request_bytes(Signature(inputs, (), int(told.properties["max_rows"])))
+        for length, code in ((limit - 100, INVALID), (limit + 1, grpc.StatusCode.RESOURCE_EXHAUSTED)):
+            body = pb.ModelInferRequest(model_name="n" * length).SerializeToString()
+            assert (await wire.refused("ModelInfer", body))[0] is code
 
 
 @pytest.mark.parametrize("method", ["ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata"])
 async def test_the_other_calls_refuse_what_is_no_message_too(method: str) -> None:
     async with serving(fake_service(MODEL)) as wire:
         code, _ = await wire.refused(method, b"\xff\xff\xff\xff")
-    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert code is INVALID
 
 
 async def test_a_method_that_does_not_exist_is_unimplemented() -> None:
