@@ -190,6 +190,21 @@ def test_a_deployment_under_load_loses_nothing_and_mixes_nothing(stack: Stack, k
     assert list(after.seen["answers"]) == [re.findall(r"sha256=[0-9a-f]{64}", second)[0]]
 
 
+def test_a_rollback_under_load_loses_nothing_and_goes_back_one_version(stack: Stack, known: str) -> None:
+    (left,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("second.lock"))
+    (returned_to,) = set(json.loads(known)) - {left}
+    with stack.load(known) as load:
+        stack.verb("rollback")
+        load.wait_for(300)
+    print(f"answers {load.seen['answers']}, failures {load.seen['failures']}, defaulted {load.seen['defaulted']}")
+    assert load.seen["failures"] == {}
+    assert load.seen["wrong"] == 0
+    with stack.load(known) as after:
+        after.wait_for(100)
+    assert list(after.seen["answers"]) == [returned_to]
+    assert returned_to in stack.repo.text("model.lock")
+
+
 @pytest.fixture
 def squatters() -> Iterator[Callable[[str], None]]:
     """Give a function that takes an address, so that the next container gets another one."""

@@ -2,8 +2,8 @@
 
 `up` builds the images, creates missing secrets, starts everything and waits until it is healthy; SCALE=2 gives two
 replicas of the server, DEV=1 puts this folder's source into the container and runs it as its owner. `deploy` changes to
-the version in model.lock without losing a call: new replicas first, then the old ones go. `down` removes the containers
-and leaves the volumes.
+the version in model.lock without losing a call: new replicas first, then the old ones go; `redeploy` does so if there
+are containers at all. `down` removes the containers and leaves the volumes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from scripts import project
 from scripts.git import commit
-from scripts.model_version import fetch
+from scripts.registries import fetch
 from serving import TEMPLATE_VERSION
 from serving.errors import StartError
 from serving.settings import load_settings
@@ -41,12 +41,15 @@ _STOP_TIMEOUT_S = 60.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.containers", description=__doc__)
-    parser.add_argument("verb", choices=("up", "deploy", "down"))
+    parser.add_argument("verb", choices=("up", "deploy", "redeploy", "down"))
     parser.add_argument("--scale", type=int, default=int(os.environ.get("SCALE") or 1), help="replicas of the server")
     parser.add_argument("--dev", action="store_true", default=os.environ.get("DEV", "") not in ("", "0"))
     options = parser.parse_args(arguments)
+    if options.verb == "redeploy" and shutil.which("docker") is None:
+        print("docker is not installed, so no containers run: nothing to deploy")
+        return 0
     stack = Stack(options.scale, dev=options.dev)
-    {"up": stack.up, "deploy": stack.deploy, "down": stack.down}[options.verb]()
+    {"up": stack.up, "deploy": stack.deploy, "redeploy": stack.redeploy, "down": stack.down}[options.verb]()
     return 0
 
 
@@ -92,6 +95,17 @@ class Stack:
         self._start(len(old), "--no-recreate")
         for address in self.addresses():
             print(f"serving on {address}")
+
+    def redeploy(self) -> None:
+        """Deploy if something runs that could be replaced."""
+        try:
+            running = self._containers()
+        except StartError as error:
+            raise StartError(f"model.lock is changed, but the containers could not be looked at: {error}") from None
+        if not running:
+            print("no containers of this repo run: nothing to deploy")
+            return
+        self.deploy()
 
     def down(self) -> None:
         """Stop and remove the containers and networks."""

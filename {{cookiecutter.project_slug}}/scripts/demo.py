@@ -10,7 +10,7 @@ import sys
 from typing import IO, cast
 
 from scripts import predict, project
-from scripts.model_version import fetch
+from scripts.registries import fetch
 from serving.errors import StartError
 from serving.settings import load_settings
 

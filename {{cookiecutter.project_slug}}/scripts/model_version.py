@@ -1,54 +1,254 @@
-"""Model versions from the command line: list them, resolve a reference, fetch a pinned version."""
+"""Model versions: register, look at, promote, roll back, fetch, verify and copy them.
+
+A reference is `scheme:model/version#sha256=<hex>`; without `#sha256=...` a command looks the digest up, and
+`scheme:model@champion` is the version that has the stage. `champion` is what is served: promoting it, and rolling it
+back, rewrite model.lock.
+"""
 
 from __future__ import annotations
 
 import argparse
+import getpass
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from scripts import project
-from serving.adapters.model_registry import DEFAULT_SCHEME, open_registry
-from serving.references import Reference, parse_pinned, read_lock
+from scripts.registries import default_scheme, fetch, open_registry
+from serving.artifacts import MANIFEST, open_artifact
+from serving.errors import StartError
+from serving.references import Reference, parse_pinned, read_lock, write_lock
+from serving.registry import CHAMPION, NONE, STAGES, copy, held
 from serving.settings import load_settings
 
+_Options = argparse.Namespace
 
-def main(arguments: list[str] | None = None) -> int:
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.model_version", description=__doc__)
+    options = _parser().parse_args(arguments)
+    return COMMANDS[options.command](options)
+
+
+def pin_champion(reference: Reference) -> None:
+    """Write the champion to model.lock: this version is served from now on."""
+    write_lock(project.LOCK, reference)
+    print(f"wrote {project.LOCK.name}: {reference}")
+
+
+def who() -> str:
+    """Return who promotes, as this machine knows them."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a user id without a name, as in a container
+        return "unknown"
+
+
+def _register(options: _Options) -> int:
+    manifest = options.artifact / MANIFEST
+    if not manifest.is_file():
+        raise StartError(f"{options.artifact}: has no {MANIFEST}, so it is no artifact; `make train` makes one.")
+    artifact = open_artifact(options.artifact, options.digest)
+    registry = open_registry(options.to, options.registry)
+    reference = registry.register(artifact.manifest.model, options.artifact, artifact.digest)
+    _print(options, {"reference": str(reference)}, str(reference))
+    return 0
+
+
+def _list(options: _Options) -> int:
+    model = options.model or project.service()["name"]
+    scheme = options.scheme
+    registry = open_registry(scheme, options.registry)
+    record = registry.record(model)
+    has = {stage: had[-1].version for stage in STAGES if (had := held(record.promotions, stage))}
+    served = read_lock(project.LOCK) if project.LOCK.exists() else None
+    rows: list[dict[str, Any]] = [
+        {
+            "reference": str(known.reference),
+            "registered_at": known.registered_at,
+            "stages": [stage for stage, version in has.items() if version == known.reference.version],
+            "served": known.reference == served,
+            "origin": known.origin,
+        }
+        for known in record.versions
+    ]
+    lines = [
+        f"{row['registered_at']}  {row['reference']}  {','.join(row['stages']) or '-'}"
+        + ("  <- model.lock" if row["served"] else "")
+        for row in rows
+    ]
+    _print(options, rows, "\n".join(lines) or f"no version of {model} in the {scheme} registry; run `make train`")
+    return 0
+
+
+def _show(options: _Options) -> int:
+    """Print lineage, signature and promotions of a version; its artifact is fetched and verified for that."""
+    registry = open_registry(options.reference.scheme, options.registry)
+    found = registry.resolve(options.reference)
+    manifest = open_artifact(registry.fetch(found, options.artifacts), found.digest).manifest
+    promotions = [asdict(entry) for entry in registry.record(found.model).promotions if entry.version == found.version]
+    told = {
+        "reference": str(found),
+        "description": manifest.description,
+        "format": manifest.format,
+        "inputs": {feature.name: feature.datatype.value for feature in manifest.features.model_inputs},
+        "outputs": {spec.name: spec.datatype.value for spec in manifest.outputs},
+        "lineage": asdict(manifest.lineage),
+        "promotions": promotions,
+    }
+    _print(options, told, _outline(told))
+    return 0
+
+
+def _resolve(options: _Options) -> int:
+    found = open_registry(options.reference.scheme, options.registry).resolve(options.reference)
+    _print(options, {"reference": str(found)}, str(found))
+    return 0
+
+
+def _promote(options: _Options) -> int:
+    expect = options.expect
+    if expect is None:
+        if options.stage != CHAMPION:
+            raise StartError(f"--expect is missing; say which version is {options.stage} now, or `--expect {NONE}`.")
+        expect = served_version(options.reference)
+    registry = open_registry(options.reference.scheme, options.registry)
+    found = registry.resolve(options.reference)
+    registry.fetch(found, options.artifacts)  # what can't be fetched and verified is not promoted
+    promotion = registry.promote(found, options.stage, expect=expect, by=who())
+    if options.stage == CHAMPION:
+        pin_champion(found)
+    _print(options, asdict(promotion), f"{found} is {options.stage}")
+    return 0
+
+
+def _rollback(options: _Options) -> int:
+    served = read_lock(project.LOCK)
+    model, scheme = options.model or served.model, options.scheme or served.scheme
+    registry = open_registry(scheme, options.registry)
+    if options.stage == CHAMPION:
+        has = held(registry.record(model).promotions, CHAMPION)
+        if has and has[-1].digest != served.digest:
+            raise StartError(
+                f"{project.LOCK.name} says {served}, but {scheme}:{model}@{CHAMPION} is version {has[-1].version}; "
+                f"promote the one that is meant, then roll back."
+            )
+    promotion = registry.rollback(model, options.stage, by=who())
+    found = Reference(scheme, model, promotion.version, promotion.digest)
+    if options.stage == CHAMPION:
+        pin_champion(found)
+    _print(options, asdict(promotion), f"{found} is {options.stage} again")
+    return 0
+
+
+def _fetch(options: _Options) -> int:
+    wanted = parse_pinned(options.reference, "reference") if options.reference else load_settings().reference()
+    place = fetch(wanted, options.registry, options.artifacts)
+    _print(options, {"reference": str(wanted), "folder": str(place)}, f"fetched {wanted} to {place}")
+    return 0
+
+
+def _verify(options: _Options) -> int:
+    """Compare what lies in the artifacts folder, and what the registry says, with the digest."""
+    registry = open_registry(options.reference.scheme, options.registry)
+    found = registry.resolve(options.reference)
+    place = registry.fetch(found, options.artifacts)
+    open_artifact(place, found.digest)
+    _print(options, {"reference": str(found), "folder": str(place)}, f"verified {found}")
+    return 0
+
+
+def _copy(options: _Options) -> int:
+    source = open_registry(options.reference.scheme, options.registry)
+    copied = copy(source, options.reference, open_registry(options.target, options.registry), options.artifacts)
+    _print(options, {"reference": str(copied)}, str(copied))
+    return 0
+
+
+def served_version(reference: Reference) -> str:
+    """Return the version of this model that model.lock has, or `none`."""
+    if not project.LOCK.exists():
+        return NONE
+    served = read_lock(project.LOCK)
+    same = (served.scheme, served.model) == (reference.scheme, reference.model)
+    return served.version if same else NONE
+
+
+COMMANDS: Mapping[str, Callable[[_Options], int]] = {
+    "register": _register,
+    "list": _list,
+    "show": _show,
+    "resolve": _resolve,
+    "promote": _promote,
+    "rollback": _rollback,
+    "fetch": _fetch,
+    "verify": _verify,
+    "copy": _copy,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.model_version",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--registry", type=Path, default=project.REGISTRY, help="folder of the local registry")
     commands = parser.add_subparsers(dest="command", required=True)
-    listing = commands.add_parser("list", help="list the versions of a model, oldest first")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.add_argument("--json", action="store_true", help="print JSON")
+        added.add_argument("--artifacts", type=Path, default=project.ARTIFACTS, help="folder of fetched artifacts")
+        return added
+
+    registering = command("register", "store an artifact folder as the next version")
+    registering.add_argument("artifact", type=Path, help="folder with manifest.json, model and golden rows")
+    registering.add_argument("digest", help="sha256=<64 hex digits> of its manifest.json")
+    registering.add_argument("--to", default=default_scheme(), help="scheme of the registry")
+    listing = command("list", "list the versions of a model, oldest first")
     listing.add_argument("model", nargs="?", help="name of the model; this repo's own if left out")
-    resolving = commands.add_parser("resolve", help="print the pinned form of a reference")
-    resolving.add_argument("reference", help="for example local:my-model/3")
-    fetching = commands.add_parser("fetch", help="bring a pinned version to the artifacts folder, verified")
+    listing.add_argument("--scheme", default=default_scheme(), help="scheme of the registry")
+    for name, text in (
+        ("show", "print lineage, signature and promotions of a version"),
+        ("resolve", "print the pinned form of a reference"),
+        ("verify", "fetch a version and compare every byte with its digest"),
+    ):
+        command(name, text).add_argument("reference", type=Reference.parse, help="for example local:my-model/3")
+    promoting = command("promote", "give a stage to a version; champion is what is served")
+    promoting.add_argument("reference", type=Reference.parse, help="for example local:my-model/3")
+    promoting.add_argument("--stage", default=CHAMPION, choices=STAGES)
+    promoting.add_argument("--expect", help=f"version that has it now, or {NONE}; for {CHAMPION} that of model.lock")
+    rolling = command("rollback", "give a stage back to the version that had it before")
+    rolling.add_argument("model", nargs="?", help="name of the model; that of model.lock if left out")
+    rolling.add_argument("--scheme", help="scheme of the registry; that of model.lock if left out")
+    rolling.add_argument("--stage", default=CHAMPION, choices=STAGES)
+    fetching = command("fetch", "bring a pinned version to the artifacts folder, verified")
     fetching.add_argument("reference", nargs="?", help="pinned reference; the one to be served if left out")
-    fetching.add_argument("--artifacts", type=Path, default=project.ARTIFACTS, help="digest-addressed folder")
-    options = parser.parse_args(arguments)
-    if options.command == "list":
-        return _list(options.registry, options.model or project.service()["name"])
-    if options.command == "resolve":
-        reference = Reference.parse(options.reference)
-        print(open_registry(reference.scheme, options.registry).resolve(reference))
-        return 0
-    wanted = parse_pinned(options.reference, "reference") if options.reference else load_settings().reference()
-    print(f"fetched {wanted} to {fetch(wanted, options.registry, options.artifacts)}")
-    return 0
+    copying = command("copy", "register a version in another registry, under the same digest")
+    copying.add_argument("reference", type=Reference.parse, help="for example local:my-model/3")
+    copying.add_argument("target", help="scheme of the other registry")
+    return parser
 
 
-def fetch(reference: Reference, registry: Path, artifacts: Path) -> Path:
-    """Bring a pinned version below a digest-addressed folder; return where it lies."""
-    return open_registry(reference.scheme, registry).fetch(reference, artifacts)
+def _print(options: _Options, value: Any, text: str) -> None:
+    print(json.dumps(value, indent=1) if options.json else text, file=sys.stdout)
 
 
-def _list(registry: Path, model: str) -> int:
-    served = read_lock(project.LOCK) if project.LOCK.exists() else None
-    versions = open_registry(DEFAULT_SCHEME, registry).versions(model)
-    for known in versions:
-        mark = "  <- model.lock" if known.reference == served else ""
-        print(f"{known.registered_at}  {known.reference}{mark}")
-    if not versions:
-        print(f"no version of {model} in {registry}; run `make train`")
-    return 0
+def _outline(value: Any, indent: str = "") -> str:
+    """Return nested values as indented lines."""
+    lines = []
+    for key, entry in value.items():
+        entries = entry if isinstance(entry, list) else [entry]
+        for part in entries or ["-"]:
+            if isinstance(part, Mapping):
+                lines += [f"{indent}{key}:", _outline(part, indent + "  ")]
+            else:
+                lines.append(f"{indent}{key}: {part}")
+    return "\n".join(line for line in lines if line)
 
 
 if __name__ == "__main__":

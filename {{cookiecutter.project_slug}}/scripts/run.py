@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from scripts import project
-from scripts.model_version import fetch
+from scripts.registries import fetch
 from serving.settings import load_settings
 
 

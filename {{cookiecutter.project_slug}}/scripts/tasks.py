@@ -163,6 +163,22 @@ def deploy(arguments: Arguments) -> None:
     module("scripts.containers", "deploy", *arguments, locks=without_dev())
 
 
+def versions(arguments: Arguments) -> None:
+    """List the model's versions, or run another command of scripts/model_version.py."""
+    module("scripts.model_version", *(arguments or ("list",)), locks=without_dev())
+
+
+def promote(arguments: Arguments) -> None:
+    """Make a version the champion."""
+    module("scripts.model_version", "promote", *arguments, locks=without_dev())
+
+
+def rollback(arguments: Arguments) -> None:
+    """Go back to the champion before; if containers run, in them too."""
+    module("scripts.model_version", "rollback", *arguments, locks=without_dev())
+    module("scripts.containers", "redeploy", locks=without_dev())
+
+
 def down(arguments: Arguments) -> None:
     """Remove the containers."""
     module("scripts.containers", "down", *arguments, locks=without_dev())
@@ -194,6 +210,9 @@ VERBS = {
     "predict": Verb("ask the running server for predictions", predict),
     "up": Verb("serve in containers: images, network, feature store (replicas: SCALE=2; own source: DEV=1)", up),
     "deploy": Verb("change running containers to the version in model.lock, without losing a call", deploy),
+    "versions": Verb('list the versions of the model (more: ARGS="show <reference>", ARGS=--help)', versions),
+    "promote": Verb('make a version the one that is served: ARGS="local:my-model/3"', promote),
+    "rollback": Verb("go back to the version served before, in model.lock and in running containers", rollback),
     "down": Verb("stop and remove the containers; volumes stay", down),
     "test": Verb('run the tests (some of them: ARGS="-k word")', test),
     "check": Verb("lint, formatting, types, layers", check),

@@ -1,14 +1,17 @@
 """Train, export, compare, register, pin: `make train`.
 
-Registers a version in the local registry only if the exported model answers as the training framework does, on every
-row of the data, and writes model.lock so that this version is the one served.
+Registers a version only if the exported model answers as the training framework does, on every row of the data. It goes
+to the local registry, or to the one that MODEL_REGISTRY names. Then the version becomes champion and is written to
+model.lock, so that it is the one served; with `--no-promote` it is only registered.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,27 +24,37 @@ from model.signature import OUTPUTS
 from model.train import Trained, train
 from scripts import project
 from scripts.git import commit
-from serving.adapters.model_registry import DEFAULT_SCHEME, open_registry
+from scripts.model_version import pin_champion, who
+from scripts.registries import default_scheme, open_registry
 from serving.adapters.runtime import load_runtime
 from serving.artifacts import GoldenRows, Lineage, Manifest, open_artifact, write_artifact
 from serving.errors import ArtifactError
 from serving.golden import replay
-from serving.references import Reference, write_lock
+from serving.references import Reference
+from serving.registry import CHAMPION
 
 _GOLDEN_ROWS = 8
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
 _TIMEOUT_S = 60.0
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run all steps; each says what it does."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.train", description=__doc__)
+    parser.add_argument("--no-promote", action="store_true", help="register the version and leave model.lock alone")
+    options = parser.parse_args(arguments)
+    scheme, name = default_scheme(), project.service()["name"]
+    before = open_registry(scheme, project.REGISTRY).holder(name, CHAMPION)
     data = load()
     print(f"training on {len(data)} rows ...")
     trained = train(data)
     print("  " + ", ".join(f"{name} {value}" for name, value in trained.metrics.items()))
     reference = register(data, trained)
-    write_lock(project.LOCK, reference)
-    print(f"registered {reference}\nwrote {project.LOCK.name}: this version is served from now on")
+    print(f"registered {reference}")
+    if not options.no_promote:
+        # Whoever became champion while this was training is not overwritten.
+        open_registry(scheme, project.REGISTRY).promote(reference, CHAMPION, expect=before, by=who())
+        pin_champion(reference)
     return 0
 
 
@@ -57,7 +70,7 @@ def register(data: Dataset, trained: Trained) -> Reference:
         asyncio.run(_replay(every, digest))
         final = Path(staging, "final")
         digest = write_artifact(final, manifest, model, _golden(data, trained, _GOLDEN_ROWS))
-        return open_registry(DEFAULT_SCHEME, project.REGISTRY).register(manifest.model, final, digest)
+        return open_registry(default_scheme(), project.REGISTRY).register(manifest.model, final, digest)
 
 
 async def _replay(folder: Path, digest: str) -> None:

@@ -168,10 +168,11 @@ def copy_artifact(source: Path, target: Path, digest: str) -> None:
     open_artifact(target, digest)
 
 
-def install_artifact(source: Path, root: Path, digest: str) -> Path:
-    """Copy an artifact below a digest-addressed root; a verified one that is already there is left alone.
+def install_artifact(root: Path, digest: str, fill: Callable[[Path], None]) -> Path:
+    """Let `fill` bring an artifact into a folder, verify it and move it below a digest-addressed root.
 
-    The copy is renamed into place at the end, so that no reader ever sees half of it.
+    One that is there already is verified and left alone. The folder is renamed into place at the end, so that no reader
+    ever sees half of it; whatever goes wrong, nothing of it remains.
     """
     target = artifact_folder(root, digest)
     if target.exists():
@@ -180,7 +181,8 @@ def install_artifact(source: Path, root: Path, digest: str) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=root))
     try:
-        copy_artifact(source, staging, digest)
+        fill(staging)
+        open_artifact(staging, digest)
         staging.chmod(0o755)
         try:
             staging.replace(target)

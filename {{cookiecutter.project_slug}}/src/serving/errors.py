@@ -11,6 +11,9 @@
     └── StartError            the service can't start with what it was given
         ├── ArtifactError     an artifact is missing, changed or not what it says
         ├── UnresolvedReference  a model reference can't be read or resolved
+        ├── RegistryError    the model registry can't do what is asked
+        │   ├── RegistryAway     it gives no usable answer in time
+        │   └── StalePromotion   somebody else promoted meanwhile
         └── SettingsError     an environment variable or configuration file is wrong
 
 `entrypoints/status.py` holds the one table from these classes to gRPC status codes.
@@ -59,6 +62,18 @@ class ArtifactError(StartError):
 
 class UnresolvedReference(StartError):
     """A model reference can't be read, or names nothing that exists."""
+
+
+class RegistryError(StartError):
+    """The model registry can't do what it was asked for."""
+
+
+class RegistryAway(RegistryError):
+    """The model registry gave no usable answer within its deadline."""
+
+
+class StalePromotion(RegistryError):
+    """The stage is not where the caller thought: another promotion came first."""
 
 
 class SettingsError(StartError):

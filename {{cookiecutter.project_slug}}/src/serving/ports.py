@@ -74,29 +74,57 @@ class ModelRuntime(Protocol):
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """Describe one version in a registry; `registered_at` is ISO 8601 in UTC."""
+    """Describe one version in a registry.
+
+    `registered_at` is ISO 8601 in UTC; `origin` is the reference that it was copied from, if it was.
+    """
 
     reference: Reference
     registered_at: str
+    origin: str = ""
 
 
-class ModelRegistry(Protocol):
-    """Keep versions of models; opened by scripts, never by the server."""
+@dataclass(frozen=True)
+class Promotion:
+    """Record that a stage went to a version; `number` counts all promotions of a model from 1.
 
-    def register(self, model: str, artifact: Path, digest: str) -> Reference:
-        """Store a verified artifact as the next version of a model; return its pinned reference."""
+    `kind` is `promote` or `rollback`, `at` is ISO 8601 in UTC, `by` says who did it.
+    """
 
-    def versions(self, model: str) -> Sequence[RegisteredVersion]:
-        """Return all complete versions of a model, oldest first."""
+    number: int
+    stage: str
+    version: str
+    digest: str
+    at: str
+    by: str
+    kind: str = "promote"
 
-    def resolve(self, reference: Reference) -> Reference:
-        """Return the pinned form of a reference.
 
-        :raises UnresolvedReference: it names nothing, or its digest is not that version's
-        """
+@dataclass(frozen=True)
+class ModelRecord:
+    """Hold what a registry knows of a model: complete versions, oldest first, and promotions by number."""
 
-    def fetch(self, reference: Reference, artifacts: Path) -> Path:
-        """Bring a pinned version below a digest-addressed folder, verified; return where it lies.
+    versions: tuple[RegisteredVersion, ...] = ()
+    promotions: tuple[Promotion, ...] = ()
 
-        :raises ArtifactError: what arrived is not what the digest vouches for
+
+class RegistryBackend(Protocol):
+    """Keep what `serving.registry` knows; opened by scripts, never by the server.
+
+    Every method raises RegistryAway where the registry gives no usable answer within `timeout` seconds.
+    """
+
+    def read(self, model: str, *, timeout: float) -> ModelRecord:
+        """Return all that is known of a model; of an unknown one an empty record."""
+
+    def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
+        """Store a verified artifact as the next version; half of one is never listed."""
+
+    def download(self, version: Reference, folder: Path, *, timeout: float) -> None:
+        """Fill an empty folder with the files of a version; whoever calls verifies them."""
+
+    def append(self, model: str, promotion: Promotion, *, timeout: float) -> None:
+        """Record a promotion.
+
+        :raises StalePromotion: its number is taken
         """

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from serving.adapters.local_registry import LocalRegistry
 from serving.artifacts import artifact_folder, open_artifact
-from serving.errors import ArtifactError, StartError, UnresolvedReference
-from serving.ports import ModelRegistry
+from serving.errors import ArtifactError, RegistryAway, RegistryError, StalePromotion, StartError, UnresolvedReference
+from serving.ports import ModelRecord, Promotion, RegisteredVersion, RegistryBackend
 from serving.references import Reference
+from serving.registry import CHAMPION, ModelRegistry, copy
 from tests.support.artifacts import Model, tiny
 
 WRITERS = 8
@@ -39,6 +41,10 @@ class ModelRegistryContract(ABC):
     @abstractmethod
     def open(self, folder: Path) -> ModelRegistry:
         """Open the registry of this folder."""
+
+    @abstractmethod
+    def backend(self, folder: Path) -> RegistryBackend:
+        """Open the same without the rules around it."""
 
     @abstractmethod
     def damage(self, folder: Path, reference: Reference) -> None:
@@ -165,3 +171,104 @@ class ModelRegistryContract(ABC):
         with pytest.raises(StartError):
             self.open(folder).fetch(wrong, folder / "artifacts")
         assert not (folder / "artifacts").exists()
+
+    def test_a_stage_names_the_version_that_was_promoted(self, folder: Path) -> None:
+        registry = self.open(folder)
+        first, second = (registered(registry, folder, number) for number in (1, 2))
+        assert registry.holder("tiny", CHAMPION) == "none"
+        registry.promote(first, CHAMPION, expect="none", by="ann")
+        registry.promote(second, CHAMPION, expect="1", by="bob")
+        registry.promote(first, "challenger", expect="none", by="bob")
+        again = self.open(folder)
+        assert again.resolve(replace(second, version="", digest="", stage=CHAMPION)) == second
+        assert again.resolve(replace(second, version="", digest="", stage="challenger")) == first
+        told = [(entry.number, entry.stage, entry.version, entry.by) for entry in again.record("tiny").promotions]
+        assert told == [(1, CHAMPION, "1", "ann"), (2, CHAMPION, "2", "bob"), (3, "challenger", "1", "bob")]
+
+    def test_a_stage_that_nobody_has_names_nothing(self, folder: Path) -> None:
+        reference = registered(self.open(folder), folder)
+        with pytest.raises(UnresolvedReference, match="no version has this stage .*it has 1"):
+            self.open(folder).resolve(replace(reference, version="", digest="", stage=CHAMPION))
+
+    def test_promoting_who_has_the_stage_already_changes_nothing(self, folder: Path) -> None:
+        registry = self.open(folder)
+        reference = registered(registry, folder)
+        first = registry.promote(reference, CHAMPION, expect="none", by="ann")
+        assert registry.promote(reference, CHAMPION, expect="1", by="bob") == first
+        assert list(registry.record("tiny").promotions) == [first]
+
+    def test_a_stale_promotion_is_refused_and_changes_nothing(self, folder: Path) -> None:
+        registry = self.open(folder)
+        first, second, third = (registered(registry, folder, number) for number in (1, 2, 3))
+        registry.promote(first, CHAMPION, expect="none", by="ann")
+        registry.promote(second, CHAMPION, expect="1", by="ann")
+        with pytest.raises(StalePromotion, match="is version 2, not 1; .*--expect 2"):
+            registry.promote(third, CHAMPION, expect="1", by="bob")
+        assert self.open(folder).holder("tiny", CHAMPION) == "2"
+
+    def test_a_number_in_the_history_is_taken_once(self, folder: Path) -> None:
+        registry = self.open(folder)
+        promotion = registry.promote(registered(registry, folder), CHAMPION, expect="none", by="ann")
+        with pytest.raises(StalePromotion, match="another promotion came first"):
+            self.backend(folder).append("tiny", replace(promotion, by="bob"), timeout=60)
+        assert [entry.by for entry in registry.record("tiny").promotions] == ["ann"]
+
+    def test_a_rollback_goes_back_one_and_again_one_further(self, folder: Path) -> None:
+        registry = self.open(folder)
+        references = [registered(registry, folder, number) for number in (1, 2, 3)]
+        for number, reference in enumerate(references):
+            registry.promote(reference, CHAMPION, expect=str(number or "none"), by="ann")
+        for expected in ("2", "1"):
+            back = registry.rollback("tiny", CHAMPION, by="bob")
+            assert (back.version, back.kind, back.by) == (expected, "rollback", "bob")
+            assert self.open(folder).holder("tiny", CHAMPION) == expected
+        with pytest.raises(RegistryError, match="version 1 is the first that had it"):
+            registry.rollback("tiny", CHAMPION, by="bob")
+
+    def test_a_promotion_after_a_rollback_is_what_the_next_rollback_undoes(self, folder: Path) -> None:
+        registry = self.open(folder)
+        first, second, third = (registered(registry, folder, number) for number in (1, 2, 3))
+        registry.promote(first, CHAMPION, expect="none", by="ann")
+        registry.promote(second, CHAMPION, expect="1", by="ann")
+        registry.rollback("tiny", CHAMPION, by="ann")
+        registry.promote(third, CHAMPION, expect="1", by="ann")
+        assert registry.rollback("tiny", CHAMPION, by="ann").version == "1"
+
+    def test_what_was_never_promoted_can_not_be_rolled_back(self, folder: Path) -> None:
+        registry = self.open(folder)
+        registered(registry, folder)
+        with pytest.raises(RegistryError, match="no version ever had it"):
+            registry.rollback("tiny", CHAMPION, by="ann")
+
+    def test_a_version_is_copied_both_ways_under_its_digest(self, folder: Path) -> None:
+        here, there = self.open(folder), ModelRegistry("local", LocalRegistry(folder / "elsewhere"))
+        reference = registered(here, folder)
+        copied = copy(here, reference, there, folder / "artifacts")
+        assert copied.digest == reference.digest
+        assert there.versions("tiny")[0].origin == str(reference)
+        assert copy(there, copied, here, folder / "artifacts") == reference
+        other = registered(there, folder, 2)
+        back = copy(there, other, here, folder / "artifacts")
+        assert (back.scheme, back.version, back.digest) == (reference.scheme, "2", other.digest)
+        assert self.open(folder).versions("tiny")[1].origin == str(other)
+
+    def test_a_verified_version_needs_no_registry(self, folder: Path) -> None:
+        reference = registered(self.open(folder), folder)
+        fetched = self.open(folder).fetch(reference, folder / "artifacts")
+        assert ModelRegistry(reference.scheme, Away()).fetch(reference, folder / "artifacts") == fetched
+
+
+class Away:
+    """A backend that is not there."""
+
+    def read(self, model: str, *, timeout: float) -> ModelRecord:
+        raise RegistryAway("the registry does not answer.")
+
+    def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
+        raise RegistryAway("the registry does not answer.")
+
+    def download(self, version: Reference, folder: Path, *, timeout: float) -> None:
+        raise RegistryAway("the registry does not answer.")
+
+    def append(self, model: str, promotion: Promotion, *, timeout: float) -> None:
+        raise RegistryAway("the registry does not answer.")

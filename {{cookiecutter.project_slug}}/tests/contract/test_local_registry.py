@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from scripts.registries import open_registry
 from serving.adapters import local_registry
 from serving.adapters.local_registry import LocalRegistry
-from serving.adapters.model_registry import open_registry
 from serving.artifacts import artifact_folder
 from serving.errors import ArtifactError, UnresolvedReference
 from serving.references import Reference
+from serving.registry import ModelRegistry
 from tests.contract.model_registry_contract import ModelRegistryContract, registered, variant
 from tests.support.workspace import THIS_REPO, environment
 
@@ -20,8 +21,8 @@ PROCESSES, EACH = 4, 5
 REGISTER = """
 import sys
 from pathlib import Path
-from serving.adapters.local_registry import LocalRegistry
-registry = LocalRegistry(Path(sys.argv[1]))
+from scripts.registries import open_registry
+registry = open_registry("local", Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
 for source in sys.argv[2:]:
@@ -30,8 +31,16 @@ for source in sys.argv[2:]:
 """
 
 
+def opened(folder: Path) -> ModelRegistry:
+    """Return the local registry in this folder."""
+    return ModelRegistry("local", LocalRegistry(folder / "registry"))
+
+
 class TestLocalRegistry(ModelRegistryContract):
-    def open(self, folder: Path) -> LocalRegistry:
+    def open(self, folder: Path) -> ModelRegistry:
+        return opened(folder)
+
+    def backend(self, folder: Path) -> LocalRegistry:
         return LocalRegistry(folder / "registry")
 
     def damage(self, folder: Path, reference: Reference) -> None:
@@ -62,13 +71,13 @@ def test_processes_at_the_same_time_never_get_one_number(folder: Path) -> None:
     lines = [line for process in processes for line in process.communicate(timeout=60)[0].split()]
     references = {Reference.parse(line) for line in lines}
     assert sorted(int(reference.version) for reference in references) == list(range(1, PROCESSES * EACH + 1))
-    assert {known.reference for known in LocalRegistry(folder / "registry").versions("tiny")} == references
+    assert {known.reference for known in opened(folder).versions("tiny")} == references
 
 
 def test_what_a_crash_left_half_written_does_not_exist_and_its_number_is_not_given_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry = LocalRegistry(folder / "registry")
+    registry = opened(folder)
     registered(registry, folder, 1)
 
     def crash(*_: object) -> None:
@@ -87,7 +96,7 @@ def test_what_a_crash_left_half_written_does_not_exist_and_its_number_is_not_giv
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"digest": "1", "registered_at": ""}', b"\xff"])
 def test_a_record_that_can_not_be_read_is_named(folder: Path, content: bytes) -> None:
-    registry = LocalRegistry(folder / "registry")
+    registry = opened(folder)
     registered(registry, folder)
     (folder / "registry" / "tiny" / "1" / "version.json").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"tiny/1/version\.json: .*restore it or remove its folder"):
@@ -95,25 +104,25 @@ def test_a_record_that_can_not_be_read_is_named(folder: Path, content: bytes) ->
 
 
 def test_what_is_no_version_is_passed_over(folder: Path) -> None:
-    registry = LocalRegistry(folder / "registry")
+    registry = opened(folder)
     registered(registry, folder)
     (folder / "registry" / "tiny" / "notes").mkdir()
     (folder / "registry" / "tiny" / "7").write_text("a file", encoding="utf-8")
     assert [known.reference.version for known in registry.versions("tiny")] == ["1"]
 
 
-def test_a_stage_is_refused_with_the_versions_there_are(folder: Path) -> None:
-    registry = LocalRegistry(folder / "registry")
+def test_a_stage_that_is_none_is_refused_with_those_there_are(folder: Path) -> None:
+    registry = opened(folder)
     registered(registry, folder)
-    with pytest.raises(UnresolvedReference, match="the local registry has no stages; name a version, it has 1"):
-        registry.resolve(Reference.parse("local:tiny@production"))
+    with pytest.raises(UnresolvedReference, match="stage 'latest' is none of champion, challenger"):
+        registry.resolve(Reference.parse("local:tiny@latest"))
 
 
 def test_an_artifact_with_a_file_too_many_is_not_registered(folder: Path) -> None:
     digest = variant(1).write(folder / "source")
     (folder / "source" / "extra").write_bytes(b"")
     with pytest.raises(ArtifactError, match="does not list"):
-        LocalRegistry(folder / "registry").register("tiny", folder / "source", digest)
+        opened(folder).register("tiny", folder / "source", digest)
     assert not (folder / "registry").exists()
 
 

@@ -140,7 +140,7 @@ def server_fetches_nothing(root: Path) -> Iterator[Violation]:
     """No registry and no way to download is reachable from the server's start."""
     reported = set()
     for found in reachable(root, "serving.__main__"):
-        opens = any(part.endswith(OWN_REGISTRIES) for part in found.module.split("."))
+        opens = any(f"_{part}".endswith(OWN_REGISTRIES) for part in found.module.split("."))
         if (opens or found.is_of(*REGISTRIES, *DOWNLOADERS)) and (found.file, found.line) not in reported:
             reported.add((found.file, found.line))
             yield Violation(

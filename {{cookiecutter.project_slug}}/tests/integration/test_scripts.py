@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from dataclasses import replace
@@ -14,8 +15,8 @@ from model.train import train
 from scripts import model_version, project
 from scripts import train as training
 from serving.artifacts import Manifest, open_artifact
-from serving.errors import ArtifactError, UnresolvedReference
-from serving.references import Reference, read_lock
+from serving.errors import ArtifactError, RegistryError, StalePromotion, StartError, UnresolvedReference
+from serving.references import Reference, read_lock, write_lock
 from tests.support.server import ServerProcess
 from tests.support.workspace import Workspace
 
@@ -67,12 +68,13 @@ def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_training_again_on_the_same_data_gives_the_same_version(
     elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert training.main() == 0
+    assert training.main([]) == 0
     first = read_lock(elsewhere / "model.lock")
-    assert training.main() == 0
+    assert training.main([]) == 0
     assert read_lock(elsewhere / "model.lock") == first
     assert capsys.readouterr().out.count(f"registered {first}") == 2
-    assert len(list((elsewhere / "registry" / first.model).iterdir())) == 1
+    kept = {path.name for path in (elsewhere / "registry" / first.model).iterdir()}
+    assert kept == {"1", "promotions"}
 
 
 def test_training_on_other_data_gives_the_next_version_and_both_stay(elsewhere: Path) -> None:
@@ -91,7 +93,7 @@ def test_an_export_that_answers_otherwise_is_not_registered(elsewhere: Path, mon
 
     monkeypatch.setattr(training, "predict", turned)
     with pytest.raises(ArtifactError, match="golden rows answered"):
-        training.main()
+        training.main([])
     assert not (elsewhere / "model.lock").exists()
     assert not (elsewhere / "registry").exists()
 
@@ -108,7 +110,7 @@ def test_a_version_says_where_it_came_from(example: Workspace) -> None:
 
 def test_versions_are_listed_and_the_served_one_is_marked(example: Workspace) -> None:
     reference = read_lock(example.root / "model.lock")
-    assert printed(example, "scripts.model_version", "list").endswith(f"  {reference}  <- model.lock\n")
+    assert printed(example, "scripts.model_version", "list").endswith(f"  {reference}  champion  <- model.lock\n")
 
 
 def version_script(workspace: Workspace, *arguments: str) -> int:
@@ -134,7 +136,8 @@ def test_a_version_is_fetched_where_it_is_wanted(example: Workspace, folder: Pat
     ("command", "text", "words"),
     [
         ("resolve", "local:{model}/9", "no such version; it has 1."),
-        ("resolve", "local:{model}@production", "the local registry has no stages"),
+        ("resolve", "local:{model}@production", "stage 'production' is none of champion, challenger"),
+        ("resolve", "local:{model}@challenger", "no version has this stage in the local registry"),
         ("resolve", "local:unknown/1", "run `make train`"),
         ("resolve", "nonsense", "can't be read; the form is scheme:model/version#sha256="),
         ("resolve", "nowhere:{model}/1", "model registry 'nowhere' is not part of this repo"),
@@ -199,3 +202,112 @@ def test_a_broken_service_file_is_told_in_one_sentence(trained: Workspace) -> No
     assert "must have a table [service] with name, description and organization" in failed(
         trained, "scripts.model_version", "list"
     )
+
+
+@pytest.fixture
+def two_versions(trained: Workspace, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Reference, Reference]:
+    """Let the versions' command line work in a repo with a second champion."""
+    monkeypatch.chdir(trained.root)
+    for name, path in (("REGISTRY", "registry"), ("LOCK", "model.lock"), ("ARTIFACTS", "artifacts")):
+        monkeypatch.setattr(project, name, trained.root / path)
+    first = read_lock(project.LOCK)
+    data = load()
+    columns = {name: column[:-1] for name, column in data.columns.items()}
+    fewer = replace(data, entities=data.entities[:-1], columns=columns, target=data.target[:-1])
+    second = training.register(fewer, train(fewer))
+    assert model_version.main(["promote", str(second)]) == 0
+    return first, second
+
+
+def test_promoting_pins_the_champion_and_rolling_back_pins_the_one_before(
+    two_versions: tuple[Reference, Reference],
+) -> None:
+    first, second = two_versions
+    assert read_lock(project.LOCK) == second
+    assert model_version.main(["rollback"]) == 0
+    assert read_lock(project.LOCK) == first
+    with pytest.raises(RegistryError, match="version 1 is the first that had it"):
+        model_version.main(["rollback"])
+    assert read_lock(project.LOCK) == first
+
+
+def test_a_promotion_by_a_stale_view_is_refused_and_pins_nothing(two_versions: tuple[Reference, Reference]) -> None:
+    first, second = two_versions
+    with pytest.raises(StalePromotion, match="is version 2, not 1"):
+        model_version.main(["promote", str(first), "--expect", "1"])
+    assert read_lock(project.LOCK) == second
+
+
+def test_a_lock_that_is_not_the_champion_is_not_rolled_back(two_versions: tuple[Reference, Reference]) -> None:
+    write_lock(project.LOCK, two_versions[0])
+    with pytest.raises(StartError, match="champion is version 2; promote the one that is meant"):
+        model_version.main(["rollback"])
+
+
+def test_a_version_that_can_not_be_fetched_is_not_promoted(two_versions: tuple[Reference, Reference]) -> None:
+    first, second = two_versions
+    shutil.rmtree(project.ARTIFACTS)
+    kept = project.REGISTRY / first.model / "1" / "artifact" / "model.onnx"
+    kept.write_bytes(kept.read_bytes()[:-1])
+    with pytest.raises(ArtifactError, match=r"model\.onnx"):
+        model_version.main(["promote", str(first)])
+    assert read_lock(project.LOCK) == second
+
+
+def test_training_without_promoting_leaves_the_lock_alone(
+    two_versions: tuple[Reference, Reference], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert training.main(["--no-promote"]) == 0
+    assert f"registered {two_versions[0]}" in capsys.readouterr().out
+    assert read_lock(project.LOCK) == two_versions[1]
+
+
+def test_what_is_known_of_a_version_is_shown(
+    two_versions: tuple[Reference, Reference], capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = two_versions[1]
+    capsys.readouterr()
+    assert model_version.main(["show", "--json", f"local:{second.model}@champion"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["reference"] == str(second)
+    assert set(told["lineage"]) == {"git_commit", "data_digest", "parameters", "metrics", "libraries"}
+    assert told["promotions"][0]["stage"] == "champion"
+    assert model_version.main(["show", str(second)]) == 0
+    assert f"data_digest: {told['lineage']['data_digest']}" in capsys.readouterr().out
+    assert model_version.main(["verify", str(second)]) == 0
+    assert capsys.readouterr().out == f"verified {second}\n"
+    assert model_version.main(["list", "--json"]) == 0
+    assert [row["stages"] for row in json.loads(capsys.readouterr().out)] == [[], ["champion"]]
+
+
+def test_an_artifact_folder_is_registered_and_a_version_copied(
+    two_versions: tuple[Reference, Reference], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = two_versions[0]
+    artifact = project.REGISTRY / reference.model / "1" / "artifact"
+    capsys.readouterr()
+    other = ["--registry", str(folder / "other")]
+    assert model_version.main([*other, "register", str(artifact), reference.digest]) == 0
+    assert capsys.readouterr().out == f"{reference}\n"
+    assert model_version.main(["copy", str(reference), "local"]) == 0
+    assert capsys.readouterr().out == f"{reference}\n"
+    with pytest.raises(StartError, match=r"has no manifest\.json, so it is no artifact"):
+        model_version.main(["register", str(folder), reference.digest])
+
+
+def test_training_does_not_overwrite_who_became_champion_meanwhile(
+    two_versions: tuple[Reference, Reference], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two_versions
+
+    def meanwhile() -> Any:
+        model_version.main(["rollback"])
+        return load()
+
+    data = load()
+    columns = {name: column[:-2] for name, column in data.columns.items()}
+    third = replace(data, entities=data.entities[:-2], columns=columns, target=data.target[:-2])
+    monkeypatch.setattr(training, "load", lambda: (meanwhile(), third)[1])
+    with pytest.raises(StalePromotion, match=f"is version {first.version}, not {second.version}"):
+        training.main([])
+    assert read_lock(project.LOCK) == first

@@ -28,6 +28,11 @@ def written(folder: Path) -> tuple[Path, str]:
     return folder / "artifact", tiny().write(folder / "artifact")
 
 
+def from_folder(source: Path, digest: str) -> Callable[[Path], None]:
+    """Return what fills a folder with the artifact in another one."""
+    return lambda target: copy_artifact(source, target, digest)
+
+
 def rewritten(path: Path, change: Callable[[dict[str, object]], object]) -> str:
     """Change a manifest as one could who also controls the digest; return the new digest."""
     manifest = json.loads((path / "manifest.json").read_bytes())
@@ -239,30 +244,30 @@ def test_a_copy_holds_nothing_that_does_not_belong_to_it(written: tuple[Path, st
 
 def test_an_installed_artifact_lies_under_its_digest(written: tuple[Path, str], folder: Path) -> None:
     path, digest = written
-    target = install_artifact(path, folder / "root", digest)
+    target = install_artifact(folder / "root", digest, from_folder(path, digest))
     assert target == artifact_folder(folder / "root", digest) == folder / "root" / digest.removeprefix("sha256=")
     assert open_artifact(target, digest).model == tiny().onnx
 
 
 def test_an_artifact_that_is_there_is_left_alone(written: tuple[Path, str], folder: Path) -> None:
     path, digest = written
-    first = install_artifact(path, folder / "root", digest).stat()
-    assert install_artifact(folder / "nowhere", folder / "root", digest).stat() == first
+    first = install_artifact(folder / "root", digest, from_folder(path, digest)).stat()
+    assert install_artifact(folder / "root", digest, from_folder(folder / "nowhere", digest)).stat() == first
 
 
 def test_a_broken_artifact_that_is_there_is_told(written: tuple[Path, str], folder: Path) -> None:
     path, digest = written
-    target = install_artifact(path, folder / "root", digest)
+    target = install_artifact(folder / "root", digest, from_folder(path, digest))
     (target / "model.onnx").write_bytes(b"broken")
     with pytest.raises(ArtifactError, match=r"model\.onnx: sha256 is"):
-        install_artifact(path, folder / "root", digest)
+        install_artifact(folder / "root", digest, from_folder(path, digest))
 
 
 def test_nothing_is_left_where_what_arrives_is_broken(written: tuple[Path, str], folder: Path) -> None:
     path, digest = written
     (path / "model.onnx").write_bytes(b"broken")
     with pytest.raises(ArtifactError, match=r"model\.onnx: sha256 is"):
-        install_artifact(path, folder / "root", digest)
+        install_artifact(folder / "root", digest, from_folder(path, digest))
     assert list((folder / "root").iterdir()) == []
 
 
@@ -279,6 +284,6 @@ def test_an_artifact_is_never_seen_half_written(
         seen.append(target.exists())
 
     monkeypatch.setattr(artifacts, "write_synced", watched)
-    install_artifact(path, folder / "root", digest)
+    install_artifact(folder / "root", digest, from_folder(path, digest))
     assert seen == [False, False, False]
     assert target.exists()

@@ -3,82 +3,77 @@
     <root>/<model>/<version>/
       artifact/         as `serving.artifacts` writes it
       version.json      written last: a version without it does not exist
+    <root>/<model>/promotions/<number>.json
 
-The folder may lie on a share. Making the version's folder is the exclusive step, so two writers never get one number.
+The folder may lie on a share. Making a version's folder, and linking a promotion into place, are exclusive steps: two
+writers never get one number.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from serving.artifacts import copy_artifact, install_artifact, open_artifact, write_synced
-from serving.errors import ArtifactError, UnresolvedReference
-from serving.ports import RegisteredVersion
+from pydantic import TypeAdapter, ValidationError
+
+from serving.artifacts import copy_artifact, write_synced
+from serving.errors import ArtifactError, StalePromotion
+from serving.ports import ModelRecord, Promotion, RegisteredVersion
 from serving.references import Reference, is_digest
 
 SCHEME = "local"
 _RECORD = "version.json"
 _ARTIFACT = "artifact"
+_PROMOTIONS = "promotions"
 _MAX_ATTEMPTS = 100
 
 
 class LocalRegistry:
-    """Keep model versions below a folder."""
+    """Keep model versions below a folder; a disk answers at once, so no timeout is needed here."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def register(self, model: str, artifact: Path, digest: str) -> Reference:
-        """Store a verified artifact as the next version; one whose digest is already there keeps its number."""
-        open_artifact(artifact, digest)
-        for known in self.versions(model):
-            if known.reference.digest == digest:
-                return known.reference
+    def read(self, model: str, *, timeout: float) -> ModelRecord:
+        """Return all complete versions and all promotions; what a crash left half-written is not among them."""
+        versions = [self._record(model, number) for number in self._numbers(model) if self._is_complete(model, number)]
+        return ModelRecord(tuple(versions), tuple(self._promotions(model)))
+
+    def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
+        """Store an artifact as the next version."""
         folder = self._claim(model)
         target = folder / _ARTIFACT
         target.mkdir()
         copy_artifact(artifact, target, digest)
-        record = {"digest": digest, "registered_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        registered_at = datetime.now(UTC).isoformat(timespec="seconds")
         staged = folder / f".{_RECORD}"
-        write_synced(staged, json.dumps(record, indent=1).encode() + b"\n")
+        write_synced(staged, _json({"digest": digest, "registered_at": registered_at, "origin": origin}))
         staged.replace(folder / _RECORD)
-        return Reference(SCHEME, model, folder.name, digest)
+        return RegisteredVersion(Reference(SCHEME, model, folder.name, digest), registered_at, origin)
 
-    def versions(self, model: str) -> Sequence[RegisteredVersion]:
-        """Return all complete versions, oldest first; what a crash left half-written is not among them."""
-        return [self._record(model, number) for number in self._numbers(model) if self._is_complete(model, number)]
+    def download(self, version: Reference, folder: Path, *, timeout: float) -> None:
+        """Copy a version's files into an empty folder."""
+        copy_artifact(self._root / version.model / version.version / _ARTIFACT, folder, version.digest)
 
-    def resolve(self, reference: Reference) -> Reference:
-        """Return the pinned form of a reference."""
-        versions = {known.reference.version: known.reference for known in self.versions(reference.model)}
-        if not versions:
-            raise UnresolvedReference(
-                f"model {reference.model}: the registry {self._root} has no version of it; run `make train`."
-            )
-        if reference.stage:
-            raise UnresolvedReference(
-                f"{reference}: the local registry has no stages; name a version, it has {', '.join(versions)}."
-            )
-        found = versions.get(reference.version)
-        if found is None:
-            raise UnresolvedReference(
-                f"{reference}: the registry {self._root} has no such version; it has {', '.join(versions)}."
-            )
-        if reference.digest and reference.digest != found.digest:
-            raise UnresolvedReference(
-                f"{reference}: version {found.version} in {self._root} has the digest {found.digest}; "
-                f"to serve that one write {found}."
-            )
-        return found
-
-    def fetch(self, reference: Reference, artifacts: Path) -> Path:
-        """Bring a version below a digest-addressed folder, verified."""
-        found = self.resolve(reference)
-        return install_artifact(self._root / found.model / found.version / _ARTIFACT, artifacts, found.digest)
+    def append(self, model: str, promotion: Promotion, *, timeout: float) -> None:
+        """Record a promotion."""
+        folder = self._root / model / _PROMOTIONS
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".staging-", dir=folder) as staging:
+            staged = Path(staging, "promotion")
+            write_synced(staged, _json(asdict(promotion)))
+            try:
+                os.link(staged, folder / f"{promotion.number}.json")
+            except FileExistsError:
+                raise StalePromotion(
+                    f"{SCHEME}:{model}@{promotion.stage}: another promotion came first; look at it, then promote again."
+                ) from None
 
     def _claim(self, model: str) -> Path:
         """Make the folder of the next version number; the one who makes it owns it."""
@@ -106,11 +101,23 @@ class LocalRegistry:
         path = self._root / model / str(number) / _RECORD
         try:
             record = cast("dict[str, str]", json.loads(path.read_bytes()))
-            digest, registered_at = record["digest"], record["registered_at"]
-        except (ValueError, KeyError, TypeError, OSError) as error:
+            digest, registered_at, origin = record["digest"], record["registered_at"], record.get("origin", "")
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise ArtifactError(
                 f"{path}: can't be read ({type(error).__name__}); restore it or remove its folder."
             ) from None
         if not is_digest(str(digest)):
             raise ArtifactError(f"{path}: digest is not sha256=<64 hex digits>; restore it or remove its folder.")
-        return RegisteredVersion(Reference(SCHEME, model, str(number), digest), str(registered_at))
+        return RegisteredVersion(Reference(SCHEME, model, str(number), digest), str(registered_at), str(origin))
+
+    def _promotions(self, model: str) -> Iterator[Promotion]:
+        paths = (self._root / model / _PROMOTIONS).glob("[0-9]*.json")
+        for path in sorted(paths, key=lambda path: int(path.stem)):
+            try:
+                yield TypeAdapter(Promotion).validate_json(path.read_bytes())
+            except (ValidationError, OSError) as error:
+                raise ArtifactError(f"{path}: can't be read ({type(error).__name__}); restore it.") from None
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()

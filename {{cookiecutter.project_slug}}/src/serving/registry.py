@@ -1,0 +1,179 @@
+"""What every model registry does: digests, pinning, promotion history, rollback, copies.
+
+A backend keeps files and records, and knows nothing of these rules. The history is ours, since neither Neptune nor
+MLflow keeps one: a promotion is an entry with a number of its own, and a number can be taken once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from serving.artifacts import artifact_folder, install_artifact, open_artifact
+from serving.errors import RegistryError, StalePromotion, UnresolvedReference
+from serving.ports import ModelRecord, Promotion, RegisteredVersion, RegistryBackend
+from serving.references import Reference
+
+CHAMPION = "champion"
+STAGES = (CHAMPION, "challenger")
+"""The one that is served, and the one that may be next."""
+NONE = "none"
+"""Said in place of a version: the stage is nobody's."""
+
+_TIMEOUT_S = 20.0
+_TRANSFER_TIMEOUT_S = 120.0
+
+
+class ModelRegistry:
+    """Keep versions of models in a backend; `timeout` bounds one answer, `transfer_timeout` one artifact's way."""
+
+    def __init__(
+        self,
+        scheme: str,
+        backend: RegistryBackend,
+        *,
+        timeout: float = _TIMEOUT_S,
+        transfer_timeout: float = _TRANSFER_TIMEOUT_S,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._scheme = scheme
+        self._backend = backend
+        self._timeout = timeout
+        self._transfer_timeout = transfer_timeout
+        self._now = now
+
+    def register(self, model: str, artifact: Path, digest: str, *, origin: str = "") -> Reference:
+        """Store an artifact as the next version; one whose digest is already there keeps its number.
+
+        :raises ArtifactError: the folder is not what the digest vouches for
+        """
+        open_artifact(artifact, digest)
+        for known in self._read(model).versions:
+            if known.reference.digest == digest:
+                return known.reference
+        return self._backend.add(model, artifact, digest, origin, timeout=self._transfer_timeout).reference
+
+    def record(self, model: str) -> ModelRecord:
+        """Return all complete versions, oldest first, and every promotion and rollback of a model."""
+        return self._read(model)
+
+    def versions(self, model: str) -> Sequence[RegisteredVersion]:
+        """Return all complete versions of a model, oldest first."""
+        return self._read(model).versions
+
+    def holder(self, model: str, stage: str) -> str:
+        """Return the version that has a stage now, or `none`."""
+        had = held(self._read(model).promotions, _known(stage))
+        return had[-1].version if had else NONE
+
+    def resolve(self, reference: Reference) -> Reference:
+        """Return the pinned form of a reference.
+
+        :raises UnresolvedReference: it names nothing, or its digest is not that version's
+        """
+        return self._resolve(reference, self._read(reference.model))
+
+    def fetch(self, reference: Reference, artifacts: Path) -> Path:
+        """Bring a pinned version below a digest-addressed folder, verified; a verified hit needs no registry.
+
+        :raises UnresolvedReference: the registry has no such version, or it has another digest
+        :raises ArtifactError: what arrived is not what the digest vouches for
+        """
+        if reference.digest and artifact_folder(artifacts, reference.digest).exists():
+            return install_artifact(artifacts, reference.digest, lambda _: None)
+        found = self.resolve(reference)
+        return install_artifact(artifacts, found.digest, lambda folder: self._download(found, folder))
+
+    def promote(self, reference: Reference, stage: str, *, expect: str, by: str) -> Promotion:
+        """Give a stage to a version; `expect` is the version that must have it now, or `none`.
+
+        :raises StalePromotion: another version has the stage, or another promotion came first
+        """
+        record = self._read(reference.model)
+        found = self._resolve(reference, record)
+        now = held(record.promotions, _known(stage))
+        has = now[-1].version if now else NONE
+        if has != expect:
+            raise StalePromotion(
+                f"{reference.scheme}:{reference.model}@{stage} is version {has}, not {expect}; "
+                f"look at it, then promote with --expect {has}."
+            )
+        if has == found.version:
+            return now[-1]
+        return self._append(record, found, stage, by, "promote")
+
+    def rollback(self, model: str, stage: str, *, by: str) -> Promotion:
+        """Give a stage back to the version that had it before; doing so again goes one further back.
+
+        :raises RegistryError: there is none before it
+        """
+        record = self._read(model)
+        had = held(record.promotions, _known(stage))
+        if len(had) < 2:
+            only = f"version {had[0].version} is the first that had it" if had else "no version ever had it"
+            raise RegistryError(f"{self._scheme}:{model}@{stage} can't be rolled back: {only}; promote one instead.")
+        before = Reference(self._scheme, model, had[-2].version, had[-2].digest)
+        return self._append(record, self._resolve(before, record), stage, by, "rollback")
+
+    def _append(self, record: ModelRecord, found: Reference, stage: str, by: str, kind: str) -> Promotion:
+        number = record.promotions[-1].number + 1 if record.promotions else 1
+        at = self._now().isoformat(timespec="seconds")
+        promotion = Promotion(number, stage, found.version, found.digest, at, by, kind)
+        self._backend.append(found.model, promotion, timeout=self._timeout)
+        return promotion
+
+    def _read(self, model: str) -> ModelRecord:
+        return self._backend.read(model, timeout=self._timeout)
+
+    def _download(self, found: Reference, folder: Path) -> None:
+        self._backend.download(found, folder, timeout=self._transfer_timeout)
+
+    def _resolve(self, reference: Reference, record: ModelRecord) -> Reference:
+        known = {version.reference.version: version.reference for version in record.versions}
+        where = f"the {self._scheme} registry"
+        if not known:
+            raise UnresolvedReference(f"model {reference.model}: {where} has no version of it; run `make train`.")
+        wanted = reference.version
+        if reference.stage:
+            has = held(record.promotions, _known(reference.stage))
+            if not has:
+                raise UnresolvedReference(
+                    f"{reference}: no version has this stage in {where}; name a version, it has {', '.join(known)}."
+                )
+            wanted = has[-1].version
+        found = known.get(wanted)
+        if found is None:
+            raise UnresolvedReference(f"{reference}: {where} has no such version; it has {', '.join(known)}.")
+        if reference.digest and reference.digest != found.digest:
+            raise UnresolvedReference(
+                f"{reference}: version {found.version} in {where} has the digest {found.digest}; "
+                f"to serve that one write {found}."
+            )
+        return found
+
+
+def copy(source: ModelRegistry, reference: Reference, target: ModelRegistry, artifacts: Path) -> Reference:
+    """Register a version of one registry in another one, under the same digest; `artifacts` keeps what was fetched."""
+    found = source.resolve(reference)
+    folder = source.fetch(found, artifacts)
+    return target.register(found.model, folder, found.digest, origin=str(found))
+
+
+def held(promotions: Sequence[Promotion], stage: str) -> list[Promotion]:
+    """Return the promotions that lead to who has a stage now; a rollback takes the last one away."""
+    stack: list[Promotion] = []
+    for promotion in promotions:
+        if promotion.stage != stage:
+            continue
+        if promotion.kind == "rollback":
+            stack.pop()
+        else:
+            stack.append(promotion)
+    return stack
+
+
+def _known(stage: str) -> str:
+    if stage not in STAGES:
+        raise UnresolvedReference(f"stage {stage!r} is none of {', '.join(STAGES)}; use one, or name a version.")
+    return stage
