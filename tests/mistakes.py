@@ -284,7 +284,7 @@ UNTRACKED = [
     add(
         "the rules of a registry in the server", BOOTSTRAP, AT_THE_TOP,
         "from serving.registry import ModelRegistry\n", "serving.registry",
-    )  # fmt: skip
+    ),
     add("a registry's client", BOOTSTRAP, AT_THE_TOP, "import mlflow.pyfunc\n", "mlflow"),
     add("a download in the call", INFERENCE, IN_THE_CALL, "        from urllib import request\n", "urllib.request"),
     change(
