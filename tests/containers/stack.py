@@ -49,6 +49,13 @@ class Stack:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def refused(self, *words: str) -> str:
+        """Carry out a verb of the repo that must fail; return what it said."""
+        command = [os.environ.get("PYTHON", "python3"), "scripts/tasks.py", *words]
+        done = run(command, cwd=self.repo.path, environment=os.environ)
+        assert done.returncode != 0, done.stdout
+        return done.stdout + done.stderr
+
     def containers(self, service: str) -> list[str]:
         """Return the ids of a service's running containers."""
         return docker(

@@ -21,6 +21,7 @@ SLUG = "container-test"
 CANARY = "canary-7c1f0e52d9"
 MAX_ADDED_BYTES = 200 * 1000 * 1000
 MAX_RECOVERY_S = 3.0
+IMAGES = tuple(f"{SLUG}-{name}:local" for name in ("server", "fetch", "batch"))
 SERVICES = ("server", "feature-store", "materialize")
 
 
@@ -38,10 +39,12 @@ def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     train.write_text(train.read_text(encoding="utf-8").replace("SEED = 7", "SEED = 8"), encoding="utf-8")
     running.verb("train")
     (repo.path / "second.lock").write_text(repo.text("model.lock"), encoding="utf-8")
-    # Fetched by what `up` and `deploy` do anyway; here so that the load knows both versions' answers from the start.
+    # The load knows both versions' answers from the start.
     python = str(repo.path / ".venv" / "bin" / "python")
-    subprocess.run([python, "-m", "scripts.model_version", "fetch"], cwd=repo.path, check=True, timeout=60)
+    fetch = [python, "-m", "scripts.model_version", "fetch"]
+    subprocess.run(fetch, cwd=repo.path, check=True, timeout=60)
     (repo.path / "model.lock").write_text(first, encoding="utf-8")
+    subprocess.run(fetch, cwd=repo.path, check=True, timeout=60)
     secrets = repo.path / "secrets"
     secrets.mkdir(mode=0o700)
     (secrets / "feature_store_password").write_text(CANARY, encoding="utf-8")
@@ -190,6 +193,29 @@ def test_a_deployment_under_load_loses_nothing_and_mixes_nothing(stack: Stack, k
     assert list(after.seen["answers"]) == [re.findall(r"sha256=[0-9a-f]{64}", second)[0]]
 
 
+def test_a_version_that_can_not_be_fetched_changes_nothing(stack: Stack) -> None:
+    """The registry is away: what is in the volume can be deployed again, what is not is refused in one sentence."""
+    before = stack.containers("server")
+    registry, away = stack.repo.path / "registry", stack.repo.path / "away"
+    lock = stack.repo.text("model.lock")
+    registry.rename(away)
+    try:
+        unknown = re.sub("sha256=[0-9a-f]{64}", f"sha256={'0' * 64}", lock)
+        (stack.repo.path / "model.lock").write_text(unknown, encoding="utf-8")
+        refusal = stack.refused("deploy")
+        assert "the local registry has no version of it" in refusal
+        assert "Traceback" not in refusal
+        assert stack.containers("server") == before
+        (stack.repo.path / "model.lock").write_text(lock, encoding="utf-8")
+        stack.verb("deploy")
+        assert len(stack.containers("server")) == len(before)
+    finally:
+        (stack.repo.path / "model.lock").write_text(lock, encoding="utf-8")
+        if registry.exists():
+            registry.rmdir()
+        away.rename(registry)
+
+
 def test_a_rollback_under_load_loses_nothing_and_goes_back_one_version(stack: Stack, known: str) -> None:
     (left,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("second.lock"))
     (returned_to,) = set(json.loads(known)) - {left}
@@ -265,12 +291,12 @@ def test_a_secret_of_the_build_or_the_run_is_nowhere_to_be_read(stack: Stack, tm
         str(stack.repo.path),
     )  # fmt: skip
     saved = tmp_path / "image.tar"
-    docker("save", "--output", str(saved), f"{SLUG}-canary", f"{SLUG}-server:local", f"{SLUG}-batch:local")
+    docker("save", "--output", str(saved), f"{SLUG}-canary", *IMAGES)
     with tarfile.open(saved) as archive:
         for member in archive:
             file = archive.extractfile(member)
             assert file is None or CANARY.encode() not in file.read(), member.name
-    for image in (f"{SLUG}-canary", f"{SLUG}-server:local", f"{SLUG}-batch:local"):
+    for image in (f"{SLUG}-canary", *IMAGES):
         assert CANARY not in docker("history", "--no-trunc", image)
         assert CANARY not in docker("inspect", image)
     for service in SERVICES:

@@ -20,7 +20,6 @@ from typing import Any
 
 from scripts import project
 from scripts.git import commit
-from scripts.registries import fetch
 from serving import TEMPLATE_VERSION
 from serving.errors import StartError
 from serving.settings import load_settings
@@ -36,6 +35,7 @@ _SECRET_BYTES = 32
 _BUILD_TIMEOUT_S = 1800.0
 _UP_TIMEOUT_S = 180
 _STOP_TIMEOUT_S = 60.0
+_FETCH_TIMEOUT_S = 180.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +75,7 @@ class Stack:
         self._create_secrets()
         print("building the images ...")
         self._compose("build", "--quiet", timeout=_BUILD_TIMEOUT_S)
+        self._fetch()
         print(f"starting {self._scale} server(s), waiting until healthy ...")
         self._start(self._scale)
         for address in self.addresses():
@@ -87,6 +88,7 @@ class Stack:
         old = self._containers()
         if not old:
             raise StartError("nothing runs that could be replaced; use `make up`.")
+        self._fetch()
         print(f"starting {len(old)} replica(s) of {self._environment['MODEL_VERSION']} beside the old ...")
         self._start(2 * len(old), "--no-recreate")
         print("draining the old ...")
@@ -120,10 +122,14 @@ class Stack:
         return found
 
     def _pin(self) -> None:
-        """Fetch the pinned version and hand its reference to Compose."""
-        reference = load_settings().reference()
-        fetch(reference, project.REGISTRY, project.ARTIFACTS)
-        self._environment["MODEL_VERSION"] = str(reference)
+        """Hand the pinned reference to Compose."""
+        self._environment["MODEL_VERSION"] = str(load_settings().reference())
+        project.REGISTRY.mkdir(exist_ok=True)
+
+    def _fetch(self) -> None:
+        """Bring the pinned version to the volume before anything is started or stopped; here a refusal can be read."""
+        print(f"fetching {self._environment['MODEL_VERSION']} ...")
+        self._compose("run", "--rm", "--no-deps", "--no-TTY", "fetch", timeout=_FETCH_TIMEOUT_S)
 
     def _create_secrets(self) -> None:
         """Create each secret file that Compose names and that is missing, readable in the container, not beside it."""
