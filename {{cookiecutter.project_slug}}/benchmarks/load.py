@@ -25,7 +25,7 @@ import grpc
 import numpy as np
 
 from scripts import project
-from scripts.model_version import fetch
+from scripts.registries import fetch
 from serving.artifacts import Artifact, artifact_folder, open_artifact
 from serving.domain import Datatype
 from serving.errors import StartError

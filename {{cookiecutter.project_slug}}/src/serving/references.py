@@ -59,7 +59,10 @@ def parse_pinned(text: str, source: str) -> Reference:
     """Read a reference that must be pinned; `source` says in messages where it was written."""
     reference = Reference.parse(text)
     if not reference.pinned:
-        raise UnresolvedReference(f"{source}: {quoted(text, 128)} is not pinned; write {FORM}.")
+        raise UnresolvedReference(
+            f"{source}: {quoted(text, 128)} is not pinned; write {FORM}, "
+            f"which `python -m scripts.model_version resolve {reference}` prints."
+        )
     return reference
 
 

@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     """Overrides the lock: a full pinned reference, or a bare version together with MODEL_SHA256."""
     model_sha256: str = Field(default="", validation_alias=AliasChoices("MODEL_SHA256"))
     """The digest (64 hex digits) that belongs to a bare MODEL_VERSION."""
+    allow_unpinned: bool = False
+    """For development: `make run` looks an unpinned MODEL_VERSION up and serves what it finds; a server never does."""
     artifacts: Path = Path("artifacts")
     """The folder of verified artifacts, addressed by digest."""
     feature_store: str = DEFAULT_URL

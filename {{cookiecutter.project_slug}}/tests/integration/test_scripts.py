@@ -197,6 +197,26 @@ def test_run_fetches_and_serves_until_it_is_interrupted(trained: Workspace, refe
     assert f"serving {reference}" in server.log
 
 
+def test_run_refuses_an_unpinned_version_with_the_line_to_write(example: Workspace) -> None:
+    reference = read_lock(example.root / "model.lock")
+    done = example.run("scripts.run", MODEL_VERSION=f"local:{reference.model}@champion")
+    assert done.returncode == 1
+    assert f"@champion is not pinned; write MODEL_VERSION='{reference}'" in done.stderr
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("error: ")
+
+
+def test_run_looks_an_unpinned_version_up_where_that_is_allowed(trained: Workspace, reference: Reference) -> None:
+    unpinned = f"local:{reference.model}/{reference.version}"
+    with ServerProcess(
+        trained.root, module="scripts.run", MODEL_VERSION=unpinned, SERVING_ALLOW_UNPINNED="true"
+    ) as server:
+        assert server.metrics()["serving_ready"] == 1
+        server.signal(signal.SIGINT)
+        assert server.wait() == 0
+    assert f"warning: {unpinned} is not pinned; serving what it means now: {reference}" in server.log
+
+
 def test_a_broken_service_file_is_told_in_one_sentence(trained: Workspace) -> None:
     (trained.root / "config" / "service.toml").write_text("[service]\nname = 1\n", "utf-8")
     assert "must have a table [service] with name, description and organization" in failed(

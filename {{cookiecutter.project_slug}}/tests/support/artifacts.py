@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, checker, helper
 
-from serving.artifacts import Artifact, GoldenRows, Lineage, Manifest, install_artifact, open_artifact, write_artifact
+from serving.artifacts import (
+    Artifact,
+    GoldenRows,
+    Lineage,
+    Manifest,
+    copy_artifact,
+    install_artifact,
+    open_artifact,
+    write_artifact,
+)
 from serving.domain import ROWS, Datatype, TensorSpec
 from serving.features import Entity, Feature, FeatureSet
 from serving.references import Reference, write_lock
@@ -53,7 +62,7 @@ class Model:
         """Make a folder that a server can be started in: artifact and model.lock."""
         staged = root / "staged"
         digest = self.write(staged)
-        install_artifact(staged, root / "artifacts", digest)
+        install_artifact(root / "artifacts", digest, lambda target: copy_artifact(staged, target, digest))
         shutil.rmtree(staged)
         reference = Reference("local", self.name, version, digest)
         write_lock(root / "model.lock", reference)

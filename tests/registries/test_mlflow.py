@@ -1,0 +1,30 @@
+"""The MLflow registry of a generated repo, against a real server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.registries.mlflow_server import mlflow_server
+from tests.support import Repo, run
+
+pytestmark = pytest.mark.long
+
+
+def interpreter() -> Path:
+    """Return a Python that has a generated repo's packages and the whole of MLflow, server included."""
+    assert "REGISTRIES_PYTHON" in os.environ, "set REGISTRIES_PYTHON to a Python that has mlflow and a repo's packages"
+    return Path(os.environ["REGISTRIES_PYTHON"])
+
+
+def test_the_registry_keeps_its_contract_on_a_real_server(generated: Callable[..., Repo], tmp_path: Path) -> None:
+    repo, python = generated(model_registry="mlflow"), interpreter()
+    with mlflow_server(python, tmp_path) as uri:
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [str(python), "-m", "pytest", "-q", "tests/registries/mlflow_contract.py"]
+        done = run(command, cwd=repo.path, environment=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout
