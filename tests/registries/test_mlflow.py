@@ -8,20 +8,27 @@ from pathlib import Path
 
 import pytest
 
+from local_extensions import ROOT_FOLDER
+from scripts.environment import Environment
 from tests.registries.mlflow_server import mlflow_server
-from tests.support import Repo, run
+from tests.support import ROOT, Repo, run
 
 pytestmark = pytest.mark.long
 
 
 def interpreter() -> Path:
-    """Return a Python that has a generated repo's packages and the whole of MLflow, server included."""
-    assert "REGISTRIES_PYTHON" in os.environ, "set REGISTRIES_PYTHON to a Python that has mlflow and a repo's packages"
-    return Path(os.environ["REGISTRIES_PYTHON"])
+    """Make an environment with a generated repo's packages and the whole of MLflow, server included."""
+    locks = [
+        ROOT / "requirements" / "registries.txt",
+        *(path for path in (ROOT / ROOT_FOLDER / "requirements").glob("*.txt")),
+    ]
+    folder = ROOT / "build" / "registries"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Environment(folder).ensure(locks)
 
 
 def test_the_registry_keeps_its_contract_on_a_real_server(generated: Callable[..., Repo], tmp_path: Path) -> None:
-    repo, python = generated(model_registry="mlflow"), interpreter()
+    repo, python = generated(model_registry="mlflow", feature_store="none"), interpreter()
     with mlflow_server(python, tmp_path) as uri:
         environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONDONTWRITEBYTECODE": "1"}
         command = [str(python), "-m", "pytest", "-q", "tests/registries/mlflow_contract.py"]
