@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import grpc
@@ -12,10 +14,37 @@ from serving.proto import open_inference_pb2 as pb
 from tests.support.artifacts import slow
 from tests.support.server import PATIENCE_S, ServerProcess
 from tests.support.wire import NOT_SERVING, SERVING, Wire, request
+from tests.support.workspace import THIS_REPO, environment
 
 CALLS = 50
 PATIENCE = {"SERVING_GRACE": "60", "SERVING_CALL_TIMEOUT": "60"}
 FOR_EVER = 10**12
+
+# In a process of its own, since that is what went down when a server was stopped twice at the same time.
+HURRIED_ENDS = """
+import asyncio
+
+from serving.entrypoints.grpc_server import GrpcServer
+from serving.inference import NoModel
+from serving.settings import Settings
+from serving.telemetry import Metrics
+from tests.support.wire import Wire
+
+
+async def main() -> None:
+    hurry = asyncio.Event()
+    hurry.set()
+    for _ in range(300):
+        server = GrpcServer(Settings(grpc_port=0), NoModel("none"), Metrics.create())
+        port = await server.start()
+        async with Wire(f"127.0.0.1:{port}") as wire:
+            await wire.status()
+        await server.drain(hurry)
+    print("ended")
+
+
+asyncio.run(main())
+"""
 
 
 def ask(steps: int) -> pb.ModelInferRequest:
@@ -114,3 +143,18 @@ async def test_while_the_model_works_the_server_answers_everything_else(folder: 
             assert (await wire.metadata("slow")).name == "slow"
             assert not call.done()
             call.cancel()
+
+
+async def test_a_hurried_end_never_crashes_the_process(folder: Path) -> None:
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", HURRIED_ENDS],
+        env=environment(THIS_REPO),
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "ended\n"

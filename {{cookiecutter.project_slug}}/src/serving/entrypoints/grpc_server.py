@@ -29,6 +29,7 @@ from serving.telemetry import Metrics
 log = logging.getLogger(__name__)
 
 _SMALL_MESSAGE_BYTES = 64 * 1024
+_NEVER_S = 3600.0  # after our own end of the grace, so that gRPC does not begin to cut calls off while we do
 
 
 def options(max_message_bytes: int, call_timeout: float) -> list[tuple[str, int]]:
@@ -107,13 +108,16 @@ class GrpcServer:
         self._metrics.ready.set(0)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hurry.wait(), self._settings.drain)
-        stopping = asyncio.ensure_future(self._server.stop(0 if hurry.is_set() else self._settings.grace))
-        hurried = asyncio.ensure_future(hurry.wait())
-        await asyncio.wait({stopping, hurried}, return_when=asyncio.FIRST_COMPLETED)
-        hurried.cancel()
-        if not stopping.done():
-            await self._server.stop(0)
-        await stopping
+        if not hurry.is_set():
+            grace = self._settings.grace
+            stopping = asyncio.ensure_future(self._server.stop(grace + _NEVER_S))
+            hurried = asyncio.ensure_future(hurry.wait())
+            await asyncio.wait({stopping, hurried}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            hurried.cancel()
+            # One after the other: with two at a time the second can find a freed server, and the process crashes.
+            stopping.cancel()
+            await asyncio.wait({stopping})
+        await self._server.stop(0)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in self._names:
