@@ -132,15 +132,18 @@ class Stack:
         self._compose("run", "--rm", "--no-deps", "--no-TTY", "fetch", timeout=_FETCH_TIMEOUT_S)
 
     def _create_secrets(self) -> None:
-        """Create each secret file that Compose names and that is missing, readable in the container, not beside it."""
+        """Create each secret file that Compose names and that is missing, readable in the container, not beside it.
+
+        One that somebody else gives is made empty, since Compose starts nothing without the file.
+        """
         config = json.loads(self._compose("config", "--format", "json", timeout=_STOP_TIMEOUT_S))
-        for secret in _files_of(config):
+        for secret, giver in _secrets_of(config):
             if secret.exists():
                 continue
             secret.parent.mkdir(mode=0o700, exist_ok=True)
-            secret.write_text(secrets.token_urlsafe(_SECRET_BYTES), encoding="utf-8")
+            secret.write_text("" if giver else secrets.token_urlsafe(_SECRET_BYTES), encoding="utf-8")
             secret.chmod(0o444)  # the container's user is neither owner nor group; the folder keeps others out
-            print(f"created {secret.relative_to(project.ROOT)}")
+            print(f"created {secret.relative_to(project.ROOT)}" + (f", empty: {giver} gives it" if giver else ""))
 
     def _start(self, scale: int, *options: str) -> None:
         wait = ["--detach", "--wait", "--wait-timeout", str(_UP_TIMEOUT_S)]
@@ -155,8 +158,10 @@ class Stack:
         return _run(["docker", "compose", *files, *arguments], self._environment, timeout)
 
 
-def _files_of(config: Mapping[str, Any]) -> list[Path]:
-    return [Path(secret["file"]) for secret in config.get("secrets", {}).values() if "file" in secret]
+def _secrets_of(config: Mapping[str, Any]) -> list[tuple[Path, str]]:
+    """Return the file of each secret, and who gives it if it is not ours to make up."""
+    found = [secret for secret in config.get("secrets", {}).values() if "file" in secret]
+    return [(Path(secret["file"]), secret.get("labels", {}).get("given-by", "")) for secret in found]
 
 
 def _owner(folder: Path) -> str:

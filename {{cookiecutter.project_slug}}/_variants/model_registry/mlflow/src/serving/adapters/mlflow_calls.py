@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from serving.adapters.registry_secrets import secret
 from serving.errors import RegistryAway, ServingError, SettingsError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+_SECRETS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 _T = TypeVar("_T")
 
@@ -79,6 +81,9 @@ def _mlflow_client() -> type[MlflowClient]:
     """Import MLflow, which takes seconds, and keep it quiet."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    for name in _SECRETS:
+        if value := secret(name):
+            os.environ[name] = value  # the only place where MLflow looks for it
     from mlflow import MlflowClient
 
     for name in ("mlflow", "urllib3"):

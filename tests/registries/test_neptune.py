@@ -1,0 +1,50 @@
+"""The Neptune registry of a generated repo: Neptune's own client, and a STAND-IN of its server (neptune_server.py)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.registries.neptune_server import PROJECT, WORKSPACE, neptune_server, token
+from tests.support import Repo, run
+
+
+def keeps_its_contract(repo: Repo, *selection: str) -> None:
+    with neptune_server() as address:
+        environment = os.environ | {
+            "NEPTUNE_API_TOKEN": token(address),
+            "NEPTUNE_PROJECT": f"{WORKSPACE}/{PROJECT}",
+            "OAUTHLIB_INSECURE_TRANSPORT": "1",  # the stand-in speaks plain http, on this machine only
+            "NEPTUNE_MODE": "debug",  # a trap: with it the client only pretends
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        python = repo.path / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        # What Neptune's client imports warns of what it uses itself.
+        command = [
+            str(python),
+            "-m",
+            "pytest",
+            "-q",
+            "-W",
+            "default",
+            "tests/registries/neptune_contract.py",
+            *selection,
+        ]
+        done = run(command, cwd=repo.path, environment=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout
+
+
+def test_a_version_goes_the_whole_way(default_repo: Repo) -> None:
+    keeps_its_contract(default_repo, "-k", "whole_way or token")
+
+
+@pytest.mark.long
+def test_the_registry_keeps_its_contract(default_repo: Repo) -> None:
+    keeps_its_contract(default_repo)
+
+
+def test_the_stand_in_says_what_it_is() -> None:
+    assert "STAND-IN" in Path(__file__).with_name("neptune_server.py").read_text(encoding="utf-8")[:200]

@@ -1,0 +1,220 @@
+"""What is asked of Neptune, with its own client: the program of a child process.
+
+The client can wait for ever, prints, and writes the token to its log at DEBUG. So it runs where it can be killed, with
+nothing to print to; of what it raises only the class is told. Its other traps are met here: `mode` is always given (a
+mode of the environment would win, and in `debug` everything "succeeds"), writes are synchronous and read back, and an
+object is never opened for writing without its name (the client would rename it to "Untitled").
+
+The layout: a model's promotions are its string fields `promotions/000001` and on. A version's files are the fields
+`artifact/...`; its field `serving/digest` is written last, and without it a version does not exist.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+DIGEST = "serving/digest"
+COLUMNS = ("sys/id", "sys/stage", DIGEST, "serving/registered_at", "serving/origin")
+STALE, REFUSED, FAILED = "stale", "refused", "failed"
+_FIRST_ANSWER_S = 10.0
+
+
+class Refused(Exception):
+    """What was asked can't be done; `kind` says how the parent process shall call it."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class Workspace:
+    """One project on one server; closes what it opened."""
+
+    def __init__(self, client: Any, project: str, token: str) -> None:
+        self._client = client
+        self._access = {"project": project, "api_token": token}
+        self._opened: list[Any] = []
+
+    def model_id(self, key: str) -> str:
+        """Return the id that a model with this key has."""
+        project = self._keep(self._client.init_project(**self._access, mode="read-only"))
+        return f"{project['sys/id'].fetch()}-{key}"
+
+    def model(self, model: str, key: str, mode: str) -> Any | None:
+        """Open a model, or return None where there is none with this key."""
+        name = {"name": model} if mode == "sync" else {}
+        found: Any
+        try:
+            found = self._client.init_model(with_id=self.model_id(key), **name, **self._access, mode="read-only")
+        except self._client.exceptions.ModelNotFound:
+            return None
+        called = self._keep(found)["sys/name"].fetch()
+        if called != model:
+            raise Refused(
+                REFUSED, f"the model {key} is called {called!a}, not {model}; set NEPTUNE_MODEL_KEY to one of its own."
+            )
+        if mode == "read-only":
+            return found
+        return self._keep(self._client.init_model(with_id=self.model_id(key), **name, **self._access, mode=mode))
+
+    def created_model(self, model: str, key: str) -> Any:
+        """Open a model for writing; one that is not there yet is made."""
+        found = self.model(model, key, "sync")
+        if found is not None:
+            return found
+        try:
+            return self._keep(self._client.init_model(key=key, name=model, **self._access, mode="sync"))
+        except self._client.exceptions.NeptuneModelKeyAlreadyExistsError:  # another one was faster
+            return self.model(model, key, "sync")
+
+    def new_version(self, model_id: str, name: str) -> Any:
+        """Make the next version of a model, and open it for writing."""
+        return self._keep(self._client.init_model_version(model=model_id, name=name, **self._access, mode="sync"))
+
+    def version(self, version_id: str) -> Any:
+        """Open a version for reading."""
+        return self._keep(self._client.init_model_version(with_id=version_id, **self._access, mode="read-only"))
+
+    def move(self, version_id: str, name: str, stage: str) -> None:
+        """Move a version to a stage."""
+        opened = self._client.init_model_version(with_id=version_id, name=name, **self._access, mode="sync")
+        self._keep(opened).change_stage(stage)
+
+    def close(self) -> None:
+        """Stop what was opened."""
+        for opened in reversed(self._opened):
+            opened.stop()
+
+    def _keep(self, opened: Any) -> Any:
+        self._opened.append(opened)
+        return opened
+
+
+def read(workspace: Workspace, model: str, key: str) -> dict[str, Any]:
+    """Return the rows of all complete versions, and all promotions by number."""
+    found = workspace.model(model, key, "read-only")
+    if found is None:
+        return {"versions": [], "promotions": {}}
+    promotions = found["promotions"].fetch() if found.exists("promotions") else {}
+    return {"versions": [row for row in _rows(found) if row.get(DIGEST)], "promotions": promotions}
+
+
+def add(
+    workspace: Workspace, model: str, key: str, files: Mapping[str, str], fields: Mapping[str, Any], digest: str
+) -> str:
+    """Create a version with these files and fields; return its id."""
+    parent = workspace.created_model(model, key)["sys/id"].fetch()
+    version = workspace.new_version(parent, model)
+    for path, value in fields.items():
+        version[path] = value
+    for path, file in files.items():
+        version[path].upload(file, wait=True)
+    with tempfile.TemporaryDirectory() as place:
+        for path, file in files.items():
+            arrived = Path(place) / "arrived"
+            version[path].download(str(arrived), progress_bar=False)
+            if arrived.read_bytes() != Path(file).read_bytes():
+                raise Refused(REFUSED, f"the server returns another {path} than it was given; register it again.")
+    version[DIGEST] = digest
+    if version[DIGEST].fetch() != digest:
+        raise Refused(REFUSED, f"the server returns another {DIGEST} than it was given; register it again.")
+    return str(version["sys/id"].fetch())
+
+
+def download(workspace: Workspace, key: str, number: str, files: Mapping[str, str]) -> None:
+    """Fetch a version's files."""
+    version = workspace.version(f"{workspace.model_id(key)}-{number}")
+    for path, file in files.items():
+        version[path].download(file, progress_bar=False)
+
+
+def append(workspace: Workspace, model: str, key: str, path: str, content: str, number: str, stage: str) -> None:
+    """Write a promotion where there is none, then move the version to its stage, and who was there out of it."""
+    found = workspace.model(model, key, "sync")
+    if found is None or found.exists(path):
+        raise Refused(STALE, "")
+    found[path] = content
+    if found[path].fetch() != content:
+        raise Refused(STALE, "")
+    promoted = f"{found['sys/id'].fetch()}-{number}"
+    for row in _rows(found):
+        if row.get("sys/stage") == stage and row["sys/id"] != promoted:
+            workspace.move(row["sys/id"], model, "archived")
+    workspace.move(promoted, model, stage)
+
+
+def _rows(model: Any) -> list[dict[str, str]]:
+    """Return the columns that each version has; by id, since other orders make the client ask for more."""
+    table = model.fetch_model_versions_table(columns=COLUMNS, sort_by="sys/id", ascending=True, progress_bar=False)
+    rows = []
+    for entry in table.to_rows():
+        row = {}
+        for column in COLUMNS:
+            try:
+                row[column] = str(entry.get_attribute_value(column))
+            except ValueError:  # says the client of a field that a version does not have
+                continue
+        rows.append(row)
+    return rows
+
+
+WORK: Mapping[str, Callable[..., Any]] = {work.__name__: work for work in (read, add, download, append)}
+
+
+def perform(client: Any, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Do what a request asks for; return the answer, or in one word why there is none."""
+    workspace = Workspace(client, request["project"], request["token"])
+    try:
+        return {"result": WORK[request["work"]](workspace, **request["arguments"])}
+    except Refused as refusal:
+        return {"error": refusal.kind, "text": str(refusal)}
+    except Exception as error:  # noqa: BLE001 - bravado, requests and the client raise what they like; the text may hold the token
+        return {"error": FAILED, "text": type(error).__name__}
+    finally:
+        workspace.close()
+
+
+def is_neptune(address: str) -> str:
+    """Return nothing if a Neptune server answers at this address, else what is wrong; follow no redirect."""
+
+    class Straight(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: Any) -> None:
+            return None
+
+    asked = f"{address.rstrip('/')}/api/backend/swagger.json"
+    try:
+        with urllib.request.build_opener(Straight).open(asked, timeout=_FIRST_ANSWER_S) as answer:
+            told = json.load(answer)
+    except urllib.error.HTTPError as error:
+        return f"HTTP {error.code}"
+    except OSError as error:
+        return type(getattr(error, "reason", error)).__name__
+    except ValueError:
+        return "it answers, but is no Neptune server"
+    return "" if isinstance(told, dict) and "swagger" in told else "it answers, but is no Neptune server"
+
+
+def main() -> None:
+    """Carry out the request on standard input; answer on standard output, where nothing else can print any more."""
+    request = json.load(sys.stdin)
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(nothing, stream)
+        wrong = is_neptune(request["address"])
+        told = {"error": FAILED, "text": wrong} if wrong else perform(importlib.import_module("neptune"), request)
+        json.dump(told, answers)
+    os._exit(0)  # the client's exit hooks would talk to the server again
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Without a usable Neptune server every call ends in time, with one sentence that holds no secret."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from serving.adapters.neptune_registry import NeptuneRegistry
+from serving.errors import RegistryAway
+from serving.ports import Promotion
+from serving.references import Reference
+from tests.support.artifacts import tiny
+
+CANARY = "the-secret-in-the-token"
+PROMOTION = Promotion(1, "champion", "1", f"sha256={'0' * 64}", "2026-01-01T00:00:00+00:00", "ann")
+Call = Callable[[NeptuneRegistry, Path, float], object]
+CALLS: dict[str, Call] = {
+    "read": lambda registry, _, timeout: registry.read("tiny", timeout=timeout),
+    "add": lambda registry, folder, timeout: registry.add(
+        "tiny", folder / "source", tiny().write(folder / "source"), "", timeout=timeout
+    ),
+    "download": lambda registry, folder, timeout: registry.download(
+        Reference("neptune", "tiny", "1"), folder, timeout=timeout
+    ),
+    "append": lambda registry, _, timeout: registry.append("tiny", PROMOTION, timeout=timeout),
+}
+# What a server says that is none, and what is told of it.
+ANSWERS: dict[str, tuple[int, bytes, str]] = {
+    "a page": (200, b"<html>welcome</html>", "it answers, but is no Neptune server"),
+    "other JSON": (200, b'{"detail": "hello"}', "it answers, but is no Neptune server"),
+    "not now": (503, b"{}", "HTTP 503"),
+    "moved": (308, b"", "HTTP 308"),
+    "gone": (410, b"{}", "HTTP 410"),
+    "no way in": (403, b"{}", "does not take it"),
+}
+
+
+def point_to(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"api_address": f"http://127.0.0.1:{port}", "api_key": CANARY}
+    monkeypatch.setenv("NEPTUNE_API_TOKEN", base64.b64encode(json.dumps(told).encode()).decode())
+    monkeypatch.setenv("NEPTUNE_PROJECT", "team/serving")
+    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
+
+
+@contextmanager
+def answering(status: int, content: bytes) -> Iterator[int]:
+    """Answer everything with this; give the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", "https://example.com/")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_server_that_never_answers_is_given_up(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as hole:
+        port = hole.getsockname()[1]
+        point_to(port, monkeypatch)
+        with pytest.raises(RegistryAway, match=rf"^Neptune at 127.0.0.1:{port}: gave no answer within 0.5 s; "):
+            call(NeptuneRegistry(), folder, 0.5)
+    assert not [path for path in folder.iterdir() if path.name != "source"]
+
+
+def test_a_server_that_refuses_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    point_to(port, monkeypatch)
+    with pytest.raises(RegistryAway, match=r"gave no usable answer \(ConnectionRefusedError\)"):
+        NeptuneRegistry().read("tiny", timeout=60)
+
+
+@pytest.mark.parametrize(("status", "content", "told"), ANSWERS.values(), ids=ANSWERS)
+def test_what_is_no_neptune_server_is_told(
+    status: int, content: bytes, told: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering(status, content) as port:
+        point_to(port, monkeypatch)
+        with pytest.raises(Exception, match=told) as refusal:
+            NeptuneRegistry().read("tiny", timeout=60)
+    assert CANARY not in str(refusal.value)
+
+
+def test_the_clients_own_environment_can_not_make_it_pretend(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEPTUNE_MODE", "debug")  # with it, the client says of everything that it was done
+    with answering(200, b'{"swagger": "2.0"}') as port:
+        point_to(port, monkeypatch)
+        with pytest.raises(RegistryAway, match="gave no usable answer"):
+            NeptuneRegistry().append("tiny", PROMOTION, timeout=60)
