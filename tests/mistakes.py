@@ -155,6 +155,15 @@ PREPROCESSING = [
         "the training lock installed", "Dockerfile", "    && mv requirements/train.txt train.txt \\\n", "", "train.txt"
     ),
     change(
+        "a registry's client installed", "Dockerfile", " && mv requirements/model_registry.txt model_registry.txt", "",
+        "model_registry.txt",
+    ),
+    change(
+        "a registry's client copied", "Dockerfile", "COPY --from=build /opt/venv", "COPY --from=build-fetch /opt/venv",
+        "model_registry.txt",
+    ),
+    change("what imports pickles installed", "Dockerfile", " requirements/import.txt", "", "import.txt"),
+    change(
         "the training venv copied", "Dockerfile", "COPY --from=build /opt/venv", "COPY --from=build-batch /opt/venv",
         "train.txt",
     ),

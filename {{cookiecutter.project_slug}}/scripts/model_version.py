@@ -1,4 +1,4 @@
-"""Model versions: register, look at, promote, roll back, fetch, verify and copy them.
+"""Model versions: register, import, look at, promote, roll back, fetch, verify and copy them.
 
 A reference is `scheme:model/version#sha256=<hex>`; without `#sha256=...` a command looks the digest up, and
 `scheme:model@champion` is the version that has the stage. `champion` is what is served: promoting it, and rolling it
@@ -8,6 +8,7 @@ back, rewrite model.lock.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import json
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts import project
+from scripts.importing import import_model
 from scripts.registries import default_scheme, fetch, open_registry
 from serving.artifacts import MANIFEST, open_artifact
 from serving.errors import StartError
@@ -54,6 +56,14 @@ def _register(options: _Options) -> int:
     artifact = open_artifact(options.artifact, options.digest)
     registry = open_registry(options.to, options.registry)
     reference = registry.register(artifact.manifest.model, options.artifact, artifact.digest)
+    _print(options, {"reference": str(reference)}, str(reference))
+    return 0
+
+
+def _import(options: _Options) -> int:
+    service = project.service()
+    with contextlib.redirect_stdout(sys.stderr):  # what is told on the way is no part of the answer
+        reference = import_model(options.pickle, options.rows, options.model or service["name"], options.description)
     _print(options, {"reference": str(reference)}, str(reference))
     return 0
 
@@ -179,6 +189,7 @@ def served_version(reference: Reference) -> str:
 
 COMMANDS: Mapping[str, Callable[[_Options], int]] = {
     "register": _register,
+    "import": _import,
     "list": _list,
     "show": _show,
     "resolve": _resolve,
@@ -209,6 +220,11 @@ def _parser() -> argparse.ArgumentParser:
     registering.add_argument("artifact", type=Path, help="folder with manifest.json, model and golden rows")
     registering.add_argument("digest", help="sha256=<64 hex digits> of its manifest.json")
     registering.add_argument("--to", default=default_scheme(), help="scheme of the registry")
+    importing = command("import", "convert a pickled model to ONNX, compare the two on every row, register it")
+    importing.add_argument("pickle", type=Path, help="a classifier or regressor of scikit-learn or XGBoost")
+    importing.add_argument("--rows", type=Path, required=True, help="CSV: names of the features, then rows of numbers")
+    importing.add_argument("--model", help="name of the model; this repo's own if left out")
+    importing.add_argument("--description", default="Imported from a pickle.", help="what it predicts")
     listing = command("list", "list the versions of a model, oldest first")
     listing.add_argument("model", nargs="?", help="name of the model; this repo's own if left out")
     listing.add_argument("--scheme", default=default_scheme(), help="scheme of the registry")

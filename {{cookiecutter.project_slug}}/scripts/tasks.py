@@ -26,6 +26,8 @@ from scripts.environment import INTERRUPTED, Environment, SetupError, run
 Arguments = Sequence[str]
 
 DEV = ROOT / "requirements" / "dev.txt"
+# `import` opens foreign pickles, in an environment of its own.
+APART = (DEV, DEV.with_name("import.txt"))
 CHECKS = {
     "ruff check": ("-m", "ruff", "check", "."),
     "ruff format --check": ("-m", "ruff", "format", "--check", "."),
@@ -55,7 +57,7 @@ def everything() -> list[Path]:
 
 def without_dev() -> list[Path]:
     """Return the locks that training and serving need: one per slot, and a slot is a file."""
-    return [lock for lock in sorted(DEV.parent.glob("*.txt")) if lock != DEV]
+    return [lock for lock in sorted(DEV.parent.glob("*.txt")) if lock not in APART]
 
 
 def module(name: str, *arguments: str, locks: Sequence[Path]) -> None:

@@ -8,12 +8,9 @@ model.lock, so that it is the one served; with `--no-promote` it is only registe
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
@@ -22,20 +19,16 @@ from model.features import FEATURES
 from model.predictor import Columns, predict, to_onnx
 from model.signature import OUTPUTS
 from model.train import Trained, train
-from scripts import project
+from scripts import exported, project
 from scripts.git import commit
 from scripts.model_version import pin_champion, who
 from scripts.registries import default_scheme, open_registry
-from serving.adapters.runtime import load_runtime
-from serving.artifacts import GoldenRows, Lineage, Manifest, open_artifact, write_artifact
+from serving.artifacts import GoldenRows, Lineage, Manifest
 from serving.errors import ArtifactError
-from serving.golden import replay
 from serving.references import Reference
 from serving.registry import CHAMPION
 
-_GOLDEN_ROWS = 8
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
-_TIMEOUT_S = 60.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,23 +56,7 @@ def register(data: Dataset, trained: Trained) -> Reference:
     service = project.service()
     manifest = Manifest(service["name"], service["description"], "onnx", FEATURES, OUTPUTS, _lineage(data, trained))
     model = to_onnx(trained.estimator)
-    with tempfile.TemporaryDirectory() as staging:
-        print("comparing the exported model with the trained one ...")
-        every = Path(staging, "every-row")
-        digest = write_artifact(every, manifest, model, _golden(data, trained, len(data)))
-        asyncio.run(_replay(every, digest))
-        final = Path(staging, "final")
-        digest = write_artifact(final, manifest, model, _golden(data, trained, _GOLDEN_ROWS))
-        return open_registry(default_scheme(), project.REGISTRY).register(manifest.model, final, digest)
-
-
-async def _replay(folder: Path, digest: str) -> None:
-    artifact = open_artifact(folder, digest)
-    runtime = load_runtime(artifact, threads=1)
-    try:
-        await replay(artifact, runtime, timeout=_TIMEOUT_S)
-    finally:
-        await runtime.close()
+    return exported.register(manifest, model, lambda count: _golden(data, trained, count), len(data))
 
 
 def _golden(data: Dataset, trained: Trained, count: int) -> GoldenRows:

@@ -28,7 +28,7 @@ TRAINING = {
 }  # fmt: skip
 OWN_TRAINING = ("model", "scripts")
 PACKAGES = {package or name.replace("_", "-") for name, package in TRAINING.items()}
-NOT_SERVED = ("dev", "train")
+NOT_SERVED = ("dev", "import", "model_registry", "train")
 BOOTSTRAP = "src/serving/bootstrap.py"
 STORES = "src/serving/adapters/feature_store.py"
 
@@ -66,7 +66,7 @@ def no_training_code_is_reachable(root: Path) -> Iterator[Violation]:
 
 
 def no_training_package_is_required(root: Path) -> Iterator[Violation]:
-    """Neither by name nor in a lock: every slot but `train` and `dev` is in the server's image."""
+    """Neither by name nor in a lock: every slot but those of NOT_SERVED is in the server's image."""
     for file in sorted((root / "requirements").glob("*")):
         if file.suffix not in (".in", ".txt") or file.stem in NOT_SERVED:
             continue
@@ -83,13 +83,14 @@ def no_training_package_is_required(root: Path) -> Iterator[Violation]:
 
 
 def server_image_holds_no_training(root: Path) -> Iterator[Violation]:
-    """The image that runs `python -m serving` gets neither model/ nor scripts/ nor the training packages."""
+    """The image that runs `python -m serving` gets neither model/ nor scripts/ nor packages that it doesn't need."""
     for image in images(root)[0]:
         everything = stages(root, image.file)
         if any("serving" in command.arguments() for command in image.all("CMD", "ENTRYPOINT")[-1:]):
             for stage in contributing(image, everything):
                 yield from _copies_no_training(stage)
-            yield from _installs_no_training(image, everything)
+            for lock in NOT_SERVED:
+                yield from _does_not_install(f"requirements/{lock}.txt", image, everything)
 
 
 def static_features_come_from_the_store(root: Path) -> Iterator[Violation]:
@@ -144,25 +145,25 @@ def _copies_no_training(stage: Stage) -> Iterator[Violation]:
                     )
 
 
-def _installs_no_training(image: Stage, everything: list[Stage]) -> Iterator[Violation]:
+def _does_not_install(lock: str, image: Stage, everything: list[Stage]) -> Iterator[Violation]:
     steps = [(stage, step) for stage in contributing(image, everything) for step in stage.instructions]
     brought = any(
-        _covers(source, "requirements/train.txt")
+        _covers(source, lock)
         for _, step in steps
         if step.name in ("COPY", "ADD") and "from" not in step.options()
         for source in step.arguments()[:-1]
     )
     for stage, step in steps:
         for command in step.commands() if step.name == "RUN" else []:
-            if command[0] in ("rm", "mv") and "requirements/train.txt" in command:
+            if command[0] in ("rm", "mv") and lock in command:
                 brought = False
-            elif _is_install(command) and (brought or any(word.endswith("train.txt") for word in command)):
+            elif _is_install(command) and (brought or posixpath.basename(lock) in map(posixpath.basename, command)):
                 yield Violation(
                     stage.file,
                     step.line,
-                    "the server's image gets the training packages (requirements/train.txt)",
-                    "they are not needed to serve, and make the image larger than all the rest of it",
-                    "move requirements/train.txt aside before the installation, and install it in the batch image only",
+                    f"the server's image gets packages that it does not need ({lock})",
+                    "what trains or opens a registry is larger than all the rest of it, and gets used once it is there",
+                    f"move {lock} aside before the installation, and install it in an image of its own",
                 )
 
 

@@ -1,0 +1,102 @@
+"""A model that exists already, pickled, becomes a version of a generated repo."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from scripts.environment import Environment
+from tests.support import Repo, generate, run
+
+pytestmark = pytest.mark.long
+
+TOKEN = "a-token-that-no-pickle-may-see"  # noqa: S105
+# The case of the article behind the five mistakes: an XGBoost classifier, pickled.
+MAKE = """
+import csv, pickle, xgboost
+from sklearn.datasets import load_breast_cancer
+
+data = load_breast_cancer()
+rows, names = data.data[:, :4].astype("float32"), ["radius", "texture", "perimeter", "area"]
+with open("classifier/pickled_model", "wb") as file:
+    pickle.dump(xgboost.XGBClassifier(n_estimators=20, max_depth=3).fit(rows, data.target), file)
+with open("rows.csv", "w", newline="") as file:
+    csv.writer(file).writerows([names, *rows[:100].tolist()])
+"""
+
+
+@pytest.fixture(scope="module")
+def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    """A repo with a pickled model in it."""
+    made = generate(template, tmp_path_factory.mktemp("import"), {"feature_store": "none", "model_registry": "local"})
+    (made.path / "build" / "import").mkdir(parents=True)
+    (made.path / "classifier").mkdir()
+    python = Environment(made.path / "build" / "import").ensure([made.path / "requirements" / "import.txt"])
+    done = run([str(python), "-c", MAKE], cwd=made.path)
+    assert done.returncode == 0, done.stderr
+    made.passes("versions")
+    return made
+
+
+def imported(repo: Repo, pickled: str, rows: str = "rows.csv") -> tuple[int, str, str]:
+    python = repo.path / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    command = [str(python), "-m", "scripts.model_version", "import", "--json", pickled, "--rows", rows]
+    done = run(command, cwd=repo.path, environment=os.environ | {"NEPTUNE_API_TOKEN": TOKEN})
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_pickled_classifier_is_registered_as_onnx_and_can_be_served(repo: Repo) -> None:
+    code, out, err = imported(repo, "classifier/pickled_model")
+    assert code == 0, err
+    reference = json.loads(out)["reference"]
+    assert reference.startswith("local:diabetes-progression/1#sha256=")
+    told = json.loads(repo.passes("versions", "show", "--json", reference))
+    assert told["outputs"] == {"label": "INT64", "probabilities": "FP32"}
+    assert list(told["inputs"]) == ["radius", "texture", "perimeter", "area"]
+    assert told["lineage"]["parameters"]["estimator"] == "XGBClassifier"
+    assert told["lineage"]["parameters"]["imported"].startswith("sha256=")
+    repo.passes("promote", reference)
+    assert reference in repo.text("model.lock")
+    # The same file is the same model: it keeps its version.
+    assert json.loads(imported(repo, "classifier/pickled_model")[1])["reference"] == reference
+
+
+def test_a_pickle_sees_no_secret_and_what_it_leaves_behind_is_not_looked_at(repo: Repo, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    look = f"__import__('pathlib').Path({str(seen)!r}).write_text(repr(dict(__import__('os').environ)))"
+    (repo.path / "evil").write_bytes(b"cbuiltins\neval\n(V" + look.encode() + b"\ntR.")
+    code, _, err = imported(repo, "evil")
+    assert code == 1
+    assert err.splitlines()[-1].startswith("error: evil: can't be imported: holds a int, which is no estimator")
+    assert seen.exists()
+    assert TOKEN not in seen.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("radius,texture\n1,2\n", "the model takes 4 as columns"),
+        ("radius,texture,perimeter,area\n1,2,3,x\n", "is no table of numbers"),
+        ("radius,texture,perimeter,area\n1,2,3,nan\n", "no missing ones"),
+        ("radius,texture,perimeter,area\n", "needs a row at least"),
+        ("", "is no table of numbers"),
+        ("radius,texture,perimeter,../area\n1,2,3,4\n", "must be a letter"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused_in_one_sentence(repo: Repo, content: str, says: str) -> None:
+    (repo.path / "wrong.csv").write_text(content, encoding="utf-8")
+    code, out, err = imported(repo, "classifier/pickled_model", "wrong.csv")
+    assert (code, out) == (1, "")
+    assert says in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("pickled", ["model.lock", "nothing-there", "rows.csv"])
+def test_what_is_no_pickled_model_is_refused_in_one_sentence(repo: Repo, pickled: str) -> None:
+    code, _, err = imported(repo, pickled)
+    assert code == 1
+    assert err.splitlines()[-1].startswith(f"error: {pickled}: ")
+    assert "Traceback" not in err
