@@ -14,6 +14,30 @@ from tests.support import Repo, generate, run
 pytestmark = pytest.mark.long
 
 TOKEN = "a-token-that-no-pickle-may-see"  # noqa: S105
+# What Neptune's exporter writes of one version, by its source: it is on no package index, so none was at hand.
+EXPORT = """
+import hashlib, json, pathlib, shutil
+import pyarrow, pyarrow.parquet
+
+kept = pathlib.Path("registry/diabetes-progression/1")
+project, version = "team/serving", "SRV-DIABETESPROGRESSION-7"
+folder = f"team_serving-{hashlib.blake2b(project.encode(), digest_size=8).hexdigest()}"
+files = pathlib.Path("export/files", folder, "model_versions", version, "artifact")
+files.mkdir(parents=True)
+rows = [("serving/digest", "string", json.loads((kept / "version.json").read_text())["digest"], None)]
+for file in (kept / "artifact").iterdir():
+    shutil.copy(file, files / file.stem)
+    rows.append((f"artifact/{file.stem}", "file", None, {"path": f"model_versions/{version}/artifact/{file.stem}"}))
+table = [
+    {"project_id": project, "run_id": version, "attribute_path": path, "attribute_type": kind, "string_value": text,
+     "file_value": file}
+    for path, kind, text, file in [("sys/id", "string", version, None), *rows]
+]
+data = pathlib.Path("export/data", folder)
+data.mkdir(parents=True)
+pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), data / f"{version}_part_0.parquet")
+shutil.move("registry", "registry-before")
+"""
 # The case of the article behind the five mistakes: an XGBoost classifier, pickled.
 MAKE = """
 import csv, pickle, xgboost
@@ -31,21 +55,29 @@ with open("rows.csv", "w", newline="") as file:
 @pytest.fixture(scope="module")
 def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     """A repo with a pickled model in it."""
-    made = generate(template, tmp_path_factory.mktemp("import"), {"feature_store": "none", "model_registry": "local"})
+    made = generate(template, tmp_path_factory.mktemp("import"), {"feature_store": "none", "model_registry": "neptune"})
     (made.path / "build" / "import").mkdir(parents=True)
     (made.path / "classifier").mkdir()
-    python = Environment(made.path / "build" / "import").ensure([made.path / "requirements" / "import.txt"])
-    done = run([str(python), "-c", MAKE], cwd=made.path)
-    assert done.returncode == 0, done.stderr
+    converting(made, MAKE)
     made.passes("versions")
     return made
 
 
-def imported(repo: Repo, pickled: str, rows: str = "rows.csv") -> tuple[int, str, str]:
+def converting(repo: Repo, code: str) -> None:
+    """Run code in the environment that opens pickles and reads Parquet."""
+    python = Environment(repo.path / "build" / "import").ensure([repo.path / "requirements" / "import.txt"])
+    done = run([str(python), "-c", code], cwd=repo.path)
+    assert done.returncode == 0, done.stderr
+
+
+def ran(repo: Repo, *words: str) -> tuple[int, str, str]:
     python = repo.path / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    command = [str(python), "-m", "scripts.model_version", "import", "--json", pickled, "--rows", rows]
-    done = run(command, cwd=repo.path, environment=os.environ | {"NEPTUNE_API_TOKEN": TOKEN})
+    done = run([str(python), "-m", *words], cwd=repo.path, environment=os.environ | {"NEPTUNE_API_TOKEN": TOKEN})
     return done.returncode, done.stdout, done.stderr
+
+
+def imported(repo: Repo, pickled: str, rows: str = "rows.csv") -> tuple[int, str, str]:
+    return ran(repo, "scripts.model_version", "import", "--json", pickled, "--rows", rows)
 
 
 def test_a_pickled_classifier_is_registered_as_onnx_and_can_be_served(repo: Repo) -> None:
@@ -99,4 +131,34 @@ def test_what_is_no_pickled_model_is_refused_in_one_sentence(repo: Repo, pickled
     code, _, err = imported(repo, pickled)
     assert code == 1
     assert err.splitlines()[-1].startswith(f"error: {pickled}: ")
+    assert "Traceback" not in err
+
+
+def test_versions_come_back_from_what_neptunes_exporter_wrote(repo: Repo) -> None:
+    before = json.loads(imported(repo, "classifier/pickled_model")[1])["reference"]
+    converting(repo, EXPORT)
+    (files,) = (repo.path / "export" / "files").iterdir()
+    (model,) = files.rglob("model")
+    content = model.read_bytes()
+    for broken, says in ((b"!" + content[1:], "model.onnx: sha256 is"), (None, "is not below export/files")):
+        model.unlink()
+        if broken:
+            model.write_bytes(broken)
+        code, out, err = ran(repo, "scripts.neptune_export", "export/data", "export/files")
+        assert (code, out) == (1, "")
+        assert says in err.splitlines()[-1]
+        assert "Traceback" not in err
+    model.write_bytes(content)
+    for _ in range(2):  # safe to run twice
+        code, out, err = ran(repo, "scripts.neptune_export", "export/data", "export/files")
+        assert (code, out.strip()) == (0, before), err
+    (version,) = json.loads(repo.passes("versions", "list", "--json"))
+    assert version["origin"] == before.replace("local:diabetes-progression/1", "neptune:diabetes-progression/7")
+
+
+@pytest.mark.parametrize("data", ["classifier", "nothing-there"])
+def test_what_is_no_export_is_refused_in_one_sentence(repo: Repo, data: str) -> None:
+    code, _, err = ran(repo, "scripts.neptune_export", data, ".")
+    assert code == 1
+    assert err.splitlines()[-1].startswith(f"error: {data}: ")
     assert "Traceback" not in err

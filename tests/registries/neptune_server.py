@@ -25,6 +25,8 @@ WORKSPACE, PROJECT, PROJECT_KEY = "team", "serving", "SRV"
 KEY = "key-of-a-stand-in-0123456789"
 # Small, so that a test's model of some kilobytes is sent in parts as a large one would be.
 PARTS = {"enabled": True, "minChunkSize": 1024, "maxChunkSize": 4096, "maxChunkCount": 1000, "maxSinglePartSize": 2048}
+# The tables of the real one lag behind what was written; so says its exporter's own test.
+LAG = 4
 _CREATED = "2026-01-01T00:00:00.000Z"
 
 Field = tuple[str, Any]
@@ -46,6 +48,8 @@ class Thing:
     short_id: str
     fields: dict[str, Field] = field(default_factory=dict)
     versions: int = 0
+    unseen: int = 0
+    """How many more tables it is missing from."""
 
     def described(self) -> dict[str, Any]:
         return {
@@ -142,6 +146,7 @@ class Neptune:
             model.versions += 1
             made = Thing("modelVersion", f"{model.short_id}-{model.versions}")
             extra = {"sys/model_id": ("string", model.short_id), "sys/stage": ("string", "none")}
+            made.unseen = LAG
         else:
             raise RefusalError(400, "NOT_EMULATED")
         made.fields = {
@@ -186,6 +191,9 @@ class Neptune:
             for thing in self._things.values()
             if thing.fields.get("sys/model_id") == ("string", asked[1])
         )
+        found = [(name, thing) for name, thing in found if not thing.unseen]
+        for thing in self._things.values():
+            thing.unseen = max(0, thing.unseen - 1)
         first, size = wanted["pagination"]["offset"], wanted["pagination"]["limit"]
         columns = {entry["path"] for entry in wanted["attributeFilters"]}
         entries = [

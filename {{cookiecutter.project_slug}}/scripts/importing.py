@@ -7,10 +7,12 @@ it gives the original's answers on every row. Import only what you would run.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,11 +56,19 @@ def import_model(source: Path, rows: Path, name: str, description: str) -> Refer
     return exported.register(manifest, model, lambda wanted: _golden(told, count, wanted), count)
 
 
-def _converted(source: Path, rows: Path, place: Path) -> tuple[bytes, Mapping[str, Any]]:
+def environment() -> Path:
+    """Make the environment of its own, if it is not there; return its interpreter."""
+    folder = project.ROOT / "build" / "import"
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        python = Environment(_folder()).ensure([_LOCK])
+        with contextlib.redirect_stdout(sys.stderr):  # what is told on the way is no part of an answer
+            return Environment(folder).ensure([_LOCK])
     except SetupError as error:
         raise StartError(str(error)) from None
+
+
+def _converted(source: Path, rows: Path, place: Path) -> tuple[bytes, Mapping[str, Any]]:
+    python = environment()
     print(f"opening {source} in a process of its own ...")
     command = [str(python), "-I", str(unpickle.__file__), str(source.resolve()), str(rows.resolve()), str(place)]
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "SYSTEMROOT") if name in os.environ}
@@ -83,12 +93,6 @@ def _converted(source: Path, rows: Path, place: Path) -> tuple[bytes, Mapping[st
         return (place / unpickle.MODEL).read_bytes(), json.loads((place / unpickle.ANSWERS).read_text("utf-8"))
     except (OSError, ValueError):
         raise StartError(f"{source}: can't be imported: it left no model behind.") from None
-
-
-def _folder() -> Path:
-    folder = project.ROOT / "build" / "import"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _output(name: str, values: np.ndarray[Any, Any]) -> TensorSpec:

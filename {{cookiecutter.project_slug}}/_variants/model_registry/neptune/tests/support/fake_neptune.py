@@ -107,6 +107,7 @@ class Opened:
         return self._thing.fields
 
     def exists(self, path: str) -> bool:
+        assert self._open
         return any(known == path or known.startswith(f"{path}/") for known in self.fields)
 
     def change_stage(self, stage: str) -> None:

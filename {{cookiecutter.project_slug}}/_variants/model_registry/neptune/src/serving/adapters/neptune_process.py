@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ DIGEST = "serving/digest"
 COLUMNS = ("sys/id", "sys/stage", DIGEST, "serving/registered_at", "serving/origin")
 STALE, REFUSED, FAILED = "stale", "refused", "failed"
 _FIRST_ANSWER_S = 10.0
+_LAG_S = 0.2
 
 
 class Refused(Exception):
@@ -57,7 +59,8 @@ class Workspace:
             found = self._client.init_model(with_id=self.model_id(key), **name, **self._access, mode="read-only")
         except self._client.exceptions.ModelNotFound:
             return None
-        called = self._keep(found)["sys/name"].fetch()
+        # It has none yet in the moment after another process made it.
+        called = self._keep(found)["sys/name"].fetch() if found.exists("sys/name") else model
         if called != model:
             raise Refused(
                 REFUSED, f"the model {key} is called {called!a}, not {model}; set NEPTUNE_MODEL_KEY to one of its own."
@@ -112,8 +115,8 @@ def add(
     workspace: Workspace, model: str, key: str, files: Mapping[str, str], fields: Mapping[str, Any], digest: str
 ) -> str:
     """Create a version with these files and fields; return its id."""
-    parent = workspace.created_model(model, key)["sys/id"].fetch()
-    version = workspace.new_version(parent, model)
+    parent = workspace.created_model(model, key)
+    version = workspace.new_version(parent["sys/id"].fetch(), model)
     for path, value in fields.items():
         version[path] = value
     for path, file in files.items():
@@ -127,7 +130,11 @@ def add(
     version[DIGEST] = digest
     if version[DIGEST].fetch() != digest:
         raise Refused(REFUSED, f"the server returns another {DIGEST} than it was given; register it again.")
-    return str(version["sys/id"].fetch())
+    made = str(version["sys/id"].fetch())
+    # Neptune's tables lag behind; who registers must find the version afterwards. The parent's deadline ends this.
+    while not any(row["sys/id"] == made and row.get(DIGEST) == digest for row in _rows(parent)):
+        time.sleep(_LAG_S)
+    return made
 
 
 def download(workspace: Workspace, key: str, number: str, files: Mapping[str, str]) -> None:

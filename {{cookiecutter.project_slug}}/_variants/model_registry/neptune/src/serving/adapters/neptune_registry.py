@@ -29,7 +29,8 @@ from serving.references import Reference, is_digest
 
 SCHEME = "neptune"
 STAGES = {"champion": "production", "challenger": "staging"}
-_FILES = {f"artifact/{Path(name).stem}": name for name in (*MODEL_FILES.values(), GOLDEN, MANIFEST)}
+FILES = {f"artifact/{Path(name).stem}": name for name in (*MODEL_FILES.values(), GOLDEN, MANIFEST)}
+"""The field of each file of an artifact."""
 
 Call = Callable[[str, Mapping[str, Any], float], Any]
 
@@ -54,7 +55,7 @@ class NeptuneRegistry:
         arguments = {
             "model": model,
             "key": model_key(model),
-            "files": {path: str((artifact / name).resolve()) for path, name in _FILES.items()},
+            "files": {path: str((artifact / name).resolve()) for path, name in FILES.items()},
             "fields": {"serving/registered_at": registered_at, "serving/origin": origin, **_fields(lineage)},
             "digest": digest,
         }
@@ -63,7 +64,7 @@ class NeptuneRegistry:
 
     def download(self, version: Reference, folder: Path, *, timeout: float) -> None:
         """Fetch a version's files into an empty folder."""
-        files = {path: str((folder / name).resolve()) for path, name in _FILES.items()}
+        files = {path: str((folder / name).resolve()) for path, name in FILES.items()}
         arguments = {"key": model_key(version.model), "number": version.version, "files": files}
         self._ask("download", arguments, timeout)
 
