@@ -49,10 +49,10 @@ class Stack:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def refused(self, *words: str) -> str:
+    def refused(self, *words: str, **variables: str) -> str:
         """Carry out a verb of the repo that must fail; return what it said."""
         command = [os.environ.get("PYTHON", "python3"), "scripts/tasks.py", *words]
-        done = run(command, cwd=self.repo.path, environment=os.environ)
+        done = run(command, cwd=self.repo.path, environment=os.environ | variables)
         assert done.returncode != 0, done.stdout
         return done.stdout + done.stderr
 
@@ -80,7 +80,7 @@ class Stack:
     @contextmanager
     def load(self, known: str, *without: str, callers: int = 10) -> Iterator[Load]:
         """Ask from another container, by service name, for as long as the block lasts."""
-        name = f"{self.project}-load"
+        name = f"{self.project}-load-{len(without)}"
         subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False, timeout=TIMEOUT_S)
         image = f"{self.project}-server:local"
         docker(

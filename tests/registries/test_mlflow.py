@@ -18,10 +18,9 @@ pytestmark = pytest.mark.long
 
 def interpreter() -> Path:
     """Make an environment with a generated repo's packages and the whole of MLflow, server included."""
-    locks = [
-        ROOT / "requirements" / "registries.txt",
-        *(path for path in (ROOT / ROOT_FOLDER / "requirements").glob("*.txt")),
-    ]
+    base = ROOT / ROOT_FOLDER
+    server = base / "_variants" / "model_registry" / "mlflow" / "mlflow-server" / "requirements" / "server.txt"
+    locks = [server, *(path for path in (base / "requirements").glob("*.txt") if path.stem != "import")]
     folder = ROOT / "build" / "registries"
     folder.mkdir(parents=True, exist_ok=True)
     return Environment(folder).ensure(locks)

@@ -28,6 +28,7 @@ SERVER = "server"
 SECRETS = project.ROOT / "secrets"
 CONTAINER_USER = 65532
 
+_PUBLISHED = "compose/publish*.yaml"  # what this machine, and no container, uses to reach a service
 _ONE_PORT = {"GRPC_PORTS": "8001", "METRICS_PORTS": "8002"}
 _MANY_PORTS = {"GRPC_PORTS": "8001-8064", "METRICS_PORTS": "8101-8164"}
 _MAX_SCALE = 32  # a deployment needs a port for the old and the new replicas at once
@@ -62,7 +63,8 @@ class Stack:
         if shutil.which("docker") is None:
             raise StartError("docker is not installed; `make run` serves without containers.")
         self._scale = scale
-        self._files = ["compose.yaml", "compose/publish.yaml", *(["compose/dev.yaml"] if dev else [])]
+        published = sorted(path.relative_to(project.ROOT).as_posix() for path in project.ROOT.glob(_PUBLISHED))
+        self._files = ["compose.yaml", *published, *(["compose/dev.yaml"] if dev else [])]
         self._environment = {**os.environ, "TEMPLATE_VERSION": TEMPLATE_VERSION, "GIT_COMMIT": commit(project.ROOT)}
         self._environment.setdefault("MODEL_VERSION", "none")
         if dev:

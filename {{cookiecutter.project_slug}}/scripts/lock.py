@@ -23,10 +23,11 @@ _FORM = ("--universal", "--python-version", OLDEST_PYTHON, "--no-annotate", "--n
 def main(arguments: Sequence[str] | None = None) -> int:
     """Lock the files that are named, or all of this repo; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.lock", description=__doc__)
-    parser.add_argument("files", nargs="*", type=Path, help="requirement files (*.in); none: requirements/*.in")
+    parser.add_argument("files", nargs="*", type=Path, help="requirement files (*.in); none: all of this repo")
     parser.add_argument("--upgrade", action="store_true", help="take newer versions; without it pins stay")
     options = parser.parse_args(arguments)
-    sources = options.files or sorted((Path(__file__).resolve().parent.parent / "requirements").glob("*.in"))
+    root = Path(__file__).resolve().parent.parent
+    sources = options.files or sorted([*root.glob("requirements/*.in"), *root.glob("*/requirements/*.in")])
     try:
         lock(sources, upgrade=options.upgrade)
     except subprocess.CalledProcessError as error:

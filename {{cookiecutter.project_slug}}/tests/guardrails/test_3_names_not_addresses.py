@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import ipaddress
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 from tests.guardrails.compose import Entry, Service, documents, services
@@ -17,6 +18,7 @@ from tests.guardrails.source import calls, python_files, texts, tree_of
 from tests.guardrails.violations import ROOT, Violation, report
 
 PUBLISH = "compose/publish.yaml"
+PUBLISHES = "compose/publish*.yaml"
 CHANNEL = "client/serving_client/channel.py"
 READ_AS_LINES = (".conf", ".cfg", ".env", ".ini", ".json", ".properties", ".sh", ".toml", ".yaml", ".yml")
 # Where an address is one's own, to listen on: in these settings and calls, and nowhere else.
@@ -136,13 +138,13 @@ def _service_network(service: Service, declared: set[str]) -> Iterator[Violation
 
 
 def ports_are_published_for_this_machine_only(root: Path) -> Iterator[Violation]:
-    """In compose/publish.yaml, on 127.0.0.1; containers reach each other without any published port."""
+    """In compose/publish*.yaml, on 127.0.0.1; containers reach each other without any published port."""
     for service in services(root):
         for ports in service.all("ports"):
             for port in ports.value if isinstance(ports.value, list) else [ports]:
                 host = port.get("host_ip")
                 for_this_machine = host.value == "127.0.0.1" if host else str(port.value).startswith("127.0.0.1:")
-                if port.file != PUBLISH:
+                if not fnmatch(port.file, PUBLISHES):
                     what = f"{service.name} publishes a port in a file that is always used"
                     why = "a published port collides with a second replica, and containers do not need it"
                     yield Violation(port.file, port.line, what, why, f"publish it in {PUBLISH}")

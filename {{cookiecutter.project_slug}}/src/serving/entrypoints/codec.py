@@ -236,6 +236,7 @@ def metadata(model: ServedModel) -> pb.ModelMetadataResponse:
         "reference": str(model.reference),
         "artifact_digest": model.reference.digest,
         "git_commit": manifest.lineage.git_commit,
+        "data_digest": manifest.lineage.data_digest,
         "max_rows": str(model.signature.max_rows),
     }
     for side, specs in ((response.inputs, model.signature.inputs), (response.outputs, model.signature.outputs)):
