@@ -52,11 +52,25 @@ class Fault:
         return f"{self.field} = {shown(self.value)}\n    rule:    {self.rule}\n    way out: {way}"
 
 
+class Refused(FailedHookException, SystemExit):  # type: ignore[misc]  # Cookiecutter has no types
+    """Answers that are refused; the text says which, why, and what to run instead.
+
+    Cookiecutter prints the text of its own exceptions. Cruft catches none: as a SystemExit too, it ends cruft with the
+    same text and the exit code 1, in place of a traceback.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code = text
+
+
 class Answers(Extension):
     """Check all answers as the root folder's name is compiled, and take text that is not the template's as text."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
+        # `cruft update` renders two releases in one process, from one folder: each needs its own questions and rules.
+        sys.modules.pop(__name__, None)
         slugify = environment.filters["slugify"]
         environment.filters.update(
             slug=lambda text: slug_of(text, slugify),
@@ -180,8 +194,12 @@ def markdown(text: str) -> str:
 
 
 def answers_json(context: Mapping[str, Any]) -> str:
-    """Return the public answers as JSON that Cookiecutter takes as a replay file."""
-    return json.dumps({"cookiecutter": {key: context[key] for key in _PUBLIC}}, indent=2, ensure_ascii=False)
+    """Return the public answers as JSON, twice: where Cookiecutter's replay file has them, and where cruft looks.
+
+    Each reads its own place and passes over the other. Cruft would take the defaults, silently, if it found none.
+    """
+    answers = {key: context[key] for key in _PUBLIC}
+    return json.dumps({"cookiecutter": answers, **answers}, indent=2, ensure_ascii=False)
 
 
 def _checked_folder(context: Mapping[str, Any], slugify: Callable[[str], str]) -> str:
@@ -189,7 +207,7 @@ def _checked_folder(context: Mapping[str, Any], slugify: Callable[[str], str]) -
         return ROOT_FOLDER  # not the folder's name yet, but an answer that imitates it: a text like any other
     faults = check(context, slugify)
     if faults:
-        raise FailedHookException(_refusal(context, faults))
+        raise Refused(_refusal(context, faults))
     return str(context["project_slug"])
 
 
@@ -204,14 +222,22 @@ def _refusal(context: Mapping[str, Any], faults: list[Fault]) -> str:
 
 def _command(context: Mapping[str, Any], faults: list[Fault]) -> str:
     """Return the command that has every fault's way out in its place."""
-    words = ["cookiecutter", str(context.get("_template", "."))]
-    if context.get("_checkout"):
-        words += ["--checkout", str(context["_checkout"])]
-    if context.get("_output_dir", str(Path.cwd())) != str(Path.cwd()):
-        words += ["--output-dir", str(context["_output_dir"])]
     ways_out = {fault.field: fault.instead for fault in faults}
     answers = {field: ways_out.get(field, context[field]) for field in _PUBLIC}
-    words += ["--no-input", *(f"{field}={value}" for field, value in answers.items())]
+    template = str(context.get("_template", "."))
+    by_cruft = "_commit" in context  # Cookiecutter itself sets no such variable
+    if by_cruft and Path(".cruft.json").exists():
+        changed = {field: value for field, value in answers.items() if field in ways_out}
+        words = ["cruft", "update", "--variables-to-update", json.dumps(changed)]
+    elif by_cruft:
+        words = ["cruft", "create", template, "--no-input", "--extra-context", json.dumps(answers)]
+    else:
+        words = ["cookiecutter", template]
+        if context.get("_checkout"):
+            words += ["--checkout", str(context["_checkout"])]
+        if context.get("_output_dir", str(Path.cwd())) != str(Path.cwd()):
+            words += ["--output-dir", str(context["_output_dir"])]
+        words += ["--no-input", *(f"{field}={value}" for field, value in answers.items())]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 from slugify import slugify
 
 import local_extensions as gate
-from tests.support import AXES, CHOICES, PROMPTS, QUESTIONS, cookiecutter, files_below, generate, run
+from tests.releases import contents, cruft, release, surroundings
+from tests.support import AXES, CHOICES, PROMPTS, QUESTIONS, cookiecutter, generate, run
 
 CANARY = "canary"
 RUN_CANARY = f"open('{CANARY}', 'w')"
@@ -115,6 +117,16 @@ def as_prompts(template: Path, place: Path, answers: Mapping[str, object]) -> Ou
     return bake(template, place, stdin="\n".join(lines) + "\n", no_input=False)
 
 
+def as_context_for_cruft(template: Path, place: Path, answers: Mapping[str, object]) -> Outcome:
+    published, out = place / "published", place / "deep" / "out"
+    release(published, template, "v1")
+    surroundings(place / "own")
+    before = set(place.rglob("*"))
+    words = ["create", str(published), "--no-input", "--output-dir", str(out), "--extra-context", json.dumps(answers)]
+    done = cruft(place / "own", *words)
+    return Outcome(done.returncode, done.stdout + done.stderr, sorted(set(place.rglob("*")) - before))
+
+
 def as_keys_with_private_variables(template: Path, place: Path, answers: Mapping[str, object]) -> Outcome:
     return as_keys(template, place, {**answers, "__checked": "yes", "_checked": "yes", "__prompts__": "{}"})
 
@@ -123,13 +135,19 @@ def as_replay_file_with_private_variables(template: Path, place: Path, answers: 
     return as_replay_file(template, place, {**answers, "__checked": "yes", "_template": "x", "_output_dir": "/"})
 
 
+def as_context_for_cruft_with_private_variables(template: Path, place: Path, answers: Mapping[str, object]) -> Outcome:
+    return as_context_for_cruft(template, place, {**answers, "__checked": "yes", "_commit": "x", "_output_dir": "/"})
+
+
 WAYS_IN: dict[str, WayIn] = {
     "keys": as_keys,
     "defaults file": as_defaults_file,
     "replay file": as_replay_file,
     "prompts": as_prompts,
+    "context for cruft": as_context_for_cruft,
     "keys with private variables": as_keys_with_private_variables,
     "replay file with private variables": as_replay_file_with_private_variables,
+    "context for cruft with private variables": as_context_for_cruft_with_private_variables,
 }
 EVERY_WAY_IN = pytest.mark.parametrize("way_in", WAYS_IN.values(), ids=WAYS_IN)
 
@@ -183,14 +201,17 @@ def test_every_file_with_answers_in_it_parses_and_has_them_whole(template: Path,
 
 def test_the_answers_file_generates_the_same_repo_again(template: Path, tmp_path: Path) -> None:
     first = generate(template, tmp_path / "first", {"organization": LEGAL_TEXTS["quotes"], "feature_store": "none"})
-    again = cookiecutter(
-        template, tmp_path / "again", "--replay-file", str(first.path / ".answers.json"), no_input=False
-    )
-    assert again.returncode == 0, again.stdout + again.stderr
-    (second,) = (tmp_path / "again").iterdir()
-    assert {path: (second / path).read_bytes() for path in files_below(second)} == {
-        path: (first.path / path).read_bytes() for path in first.files()
-    }
+    answers = str(first.path / ".answers.json")
+    replayed = cookiecutter(template, tmp_path / "replayed", "--replay-file", answers, no_input=False)
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    release(tmp_path / "published", template, "v1")
+    words = ["--no-input", "--extra-context-file", answers, "--output-dir", str(tmp_path / "crufted")]
+    crufted = cruft(tmp_path / "own", "create", str(tmp_path / "published"), *words)
+    assert crufted.returncode == 0, crufted.stdout + crufted.stderr
+    (tmp_path / "crufted" / "diabetes-progression" / ".cruft.json").unlink()
+    for folder in ("replayed", "crufted"):
+        (again,) = (tmp_path / folder).iterdir()
+        assert contents(again) == contents(first.path)
 
 
 # What the refusal says
@@ -215,6 +236,16 @@ def test_the_refusal_ends_with_a_command_that_works(template: Path, tmp_path: Pa
         "project_description": "too many  bells",
         "organization": "It's #1",
     }
+
+
+def test_the_refusal_of_a_repo_by_cruft_ends_with_a_command_for_cruft(template: Path, tmp_path: Path) -> None:
+    refused = as_context_for_cruft(template, tmp_path, {"project_slug": "Not A Slug", "organization": "It's #1"})
+    command = shlex.split(refused.said.strip().splitlines()[-1])
+    assert command[:2] == ["cruft", "create"]
+    again = cruft(tmp_path / "own", *command[1:])
+    assert again.returncode == 0, again.stdout + again.stderr
+    answers = json.loads((tmp_path / "own" / "not-a-slug" / ".answers.json").read_text(encoding="utf-8"))
+    assert answers["cookiecutter"] == {**DEFAULTS, "project_slug": "not-a-slug", "organization": "It's #1"}
 
 
 def test_a_refused_value_is_shown_in_a_form_that_can_do_no_harm(template: Path, tmp_path: Path) -> None:
