@@ -76,7 +76,8 @@ def main() -> int:
     except LayingError as error:
         print(f"error: the template is at fault: {error}.", file=sys.stderr)
         return 1
-    print(next_steps(root))
+    # Not to stdout: that of `cruft diff` is a patch.
+    print(next_steps(root), file=sys.stderr)
     return 0
 
 

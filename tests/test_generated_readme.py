@@ -23,6 +23,7 @@ OF_ITS_OWN = "run: in an environment of its own"
 IN_THE_BACKGROUND = "run: in the background"
 NOTHING_BEFORE = "not run: there is one version, and none before it to go back to"
 IN_CONTAINERS = "not run: needs a container engine; the template's tests/containers runs these verbs"
+PUBLISHED = "not run: needs the template where it is published"
 STOP_TIMEOUT_S = 30.0
 PORT = "8001"
 
@@ -34,7 +35,7 @@ def page(repo: Repo) -> list[Block]:
 @pytest.mark.parametrize("feature_store", CHOICES["feature_store"])
 def test_it_says_how_to_run_what_is_not_simply_run(generated: Callable[..., Repo], feature_store: str) -> None:
     notes = [block.note for block in page(generated(feature_store=feature_store)) if block.note]
-    assert notes == [NOTHING_BEFORE, OF_ITS_OWN, IN_THE_BACKGROUND, IN_CONTAINERS]
+    assert notes == [NOTHING_BEFORE, OF_ITS_OWN, IN_THE_BACKGROUND, IN_CONTAINERS, PUBLISHED]
 
 
 @pytest.mark.parametrize("feature_store", CHOICES["feature_store"])
@@ -78,7 +79,7 @@ def work_through(repo: Repo, folder: Path) -> None:
                 running.enter_context(served(background, repo, environment))
                 code = block.text.replace(f"localhost:{PORT}", server)
                 assert "sha256=" in passes([str(python), "-c", code], repo, environment)
-            elif block.note not in (NOTHING_BEFORE, IN_THE_BACKGROUND, IN_CONTAINERS):
+            elif block.note not in (NOTHING_BEFORE, IN_THE_BACKGROUND, IN_CONTAINERS, PUBLISHED):
                 for line in block.text.splitlines():
                     options = {"ARGS": f"--target {server}"} if line.startswith("make predict") else {}
                     passes(["sh", "-e", "-c", line], repo, environment | options)

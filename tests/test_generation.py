@@ -135,7 +135,7 @@ def test_the_hook_leaves_git_alone(template: Path, tmp_path: Path) -> None:
 
 def test_the_next_steps_are_short_and_begin_with_git(template: Path, tmp_path: Path) -> None:
     done = cookiecutter(template, tmp_path / "out")
-    lines = done.stdout.strip().splitlines()
+    lines = done.stderr.strip().splitlines()
     assert len(lines) <= 8
     commands = [line for line in lines if line.startswith("  ")]
     assert "git init" in commands[0]

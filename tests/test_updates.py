@@ -1,0 +1,403 @@
+"""A repo follows its template: an update brings what a release brings, and leaves alone what is the user's."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import tarfile
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from local_extensions import ROOT_FOLDER
+from tests.releases import commit, contents, cruft, differing, git, release, surroundings
+from tests.support import COMBINATIONS, ROOT, SAMPLE, Repo, combination_id
+
+Tree = dict[str, bytes]
+Fresh = Callable[[Mapping[str, str]], Tree]
+
+# Every combination; all but two only where there is time.
+EVERY = pytest.mark.parametrize(
+    "choices",
+    [
+        pytest.param(choices, id=combination_id(choices), marks=[] if choices in SAMPLE[:2] else pytest.mark.long)
+        for choices in COMBINATIONS
+    ],
+)
+BEFORE, PRESENT = "v0", "v1"
+MARK = b"# as it was in the release before\n"
+TELEMETRY = "src/serving/telemetry.py"
+TRAIN_LOCK = "requirements/train.txt"
+UNTOUCHED = "model/predictor.py"  # the present changes it, the user does not, and it is the user's all the same
+
+# What the user does between two releases: in files that are theirs, and at the end of two that are the platform's.
+THEIR_FILES: Tree = {
+    "model/train.py": b"# all mine\n",
+    "model/extra.py": b"# mine too\n",
+    "model.lock": b"local:mine/1#sha256=0\n",
+    "config/service.toml": b"# my service\n",
+    "tests/model/test_mine.py": b"def test_mine() -> None:\n    assert True\n",
+    "notebooks/mine.md": b"# Mine\n",
+}
+THEIR_LINES: Tree = {
+    TELEMETRY: b"\n# A line of mine, at the end.\n",
+    TRAIN_LOCK: b"zzz-mine==1.0 \\\n    --hash=sha256:" + b"0" * 64 + b"\n",
+}
+
+
+def taken_back(template: Path) -> dict[str, dict[str, bytes | None]]:
+    """Return what the present has changed, by kind: the files as they were before; None: there was no such file."""
+    base = f"{ROOT_FOLDER}/"
+    redis = f"{base}_variants/feature_store/redis/"
+
+    def older(path: str) -> bytes:
+        return MARK + (template / path).read_bytes()
+
+    def without(path: str, *patterns: str) -> bytes:
+        text = (template / path).read_text(encoding="utf-8")
+        for pattern in patterns:
+            text, count = re.subn(pattern, "", text, flags=re.MULTILINE)
+            assert count, f"{path} has no {pattern}"
+        return text.encode()
+
+    def other_pin(path: str) -> bytes:
+        return re.sub(rb"==[\w.]+", b"==0.0.1", (template / path).read_bytes(), count=1)
+
+    def unasked(path: str) -> bytes:
+        return (
+            (template / path).read_bytes().replace(b"{{ cookiecutter.organization | toml }}", b'"Example Organization"')
+        )
+
+    return {
+        "file added": {f"{base}docs/five-mistakes.md": None},
+        "file added to an overlay": {f"{redis}src/serving/adapters/breaker.py": None},
+        "file removed": {f"{base}docs/outdated.md": MARK},
+        "file removed from an overlay": {f"{redis}docs/outdated-too.md": MARK},
+        "file changed": {base + TELEMETRY: older(base + TELEMETRY)},
+        "file of an overlay changed": {
+            f"{redis}src/serving/adapters/redis_store.py": older(f"{redis}src/serving/adapters/redis_store.py")
+        },
+        "file renamed": {
+            f"{base}client/serving_client/deadline.py": None,
+            f"{base}client/serving_client/time_left.py": (
+                template / ROOT_FOLDER / "client" / "serving_client" / "deadline.py"
+            ).read_bytes(),
+        },
+        "lock": {base + TRAIN_LOCK: other_pin(base + TRAIN_LOCK)},
+        "lock of an overlay": {
+            f"{redis}requirements/feature_store.txt": other_pin(f"{redis}requirements/feature_store.txt")
+        },
+        # The check of the release before knows neither the question nor the filter.
+        "question added": {
+            "cookiecutter.json": without(
+                "cookiecutter.json", '^ *"organization": "Example Organization",\n', '^ *"organization": "Who .*\n'
+            ),
+            f"{base}pyproject.toml": unasked(f"{base}pyproject.toml"),
+        },
+        "filter added": {
+            "local_extensions.py": without("local_extensions.py", "^ *markdown=markdown,\n"),
+            f"{base}README.md": without(f"{base}README.md", r" \| markdown"),
+        },
+        "file of the user's changed": {
+            base + UNTOUCHED: older(base + UNTOUCHED),
+            f"{base}config/service.toml": unasked(f"{base}config/service.toml"),
+        },
+    }
+
+
+def tree_with(template: Path, folder: Path, files: Mapping[str, bytes | None]) -> Path:
+    """Copy the template to a new folder, with these files in it and without those that are None."""
+    tree: Mapping[str, bytes | None] = contents(template) | dict(files)
+    for path, content in tree.items():
+        if content is not None:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+    return folder
+
+
+# The kinds of change that the tests below leave out one by one; what is the user's is not seen to be missing.
+KINDS = [kind for kind in taken_back(ROOT) if kind != "file of the user's changed"]
+
+
+def archive(tag: str, folder: Path) -> Path:
+    """Write the tree of one of the template's own releases to a new folder."""
+    packed = folder.with_suffix(".tar")
+    git(ROOT, "archive", "--output", str(packed), tag)
+    with tarfile.open(packed) as tree:
+        tree.extractall(folder, filter="data")
+    return folder
+
+
+@dataclass(frozen=True)
+class Template:
+    """The template as it is published: a git repo with a tag for each release."""
+
+    path: Path
+    place: Path
+
+    def create(self, folder: Path, choices: Mapping[str, str], tag: str) -> Repo:
+        """Give a repo of a release in a new folder, committed as its user would."""
+        made = self.place / "made" / "-".join([tag, *choices.values()])
+        if not made.exists():
+            words = ["--no-input", "--checkout", tag, "--output-dir", str(made), "--extra-context", json.dumps(choices)]
+            done = cruft(self.place, "create", str(self.path), *words)
+            assert done.returncode == 0, done.stdout + done.stderr
+            commit(next(made.iterdir()), "Generate the repo")
+        shutil.copytree(made, folder)
+        (path,) = folder.iterdir()
+        return Repo(path)
+
+    def cruft(self, repo: Repo, *words: str) -> str:
+        """Run cruft in a repo; it must end well. Return what it printed."""
+        done = cruft(self.place, *words, cwd=repo.path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def update(self, repo: Repo, *words: str, tag: str = PRESENT) -> str:
+        """Update a repo to a release."""
+        return self.cruft(repo, "update", "--skip-apply-ask", "--checkout", tag, *words)
+
+
+@pytest.fixture(scope="module")
+def published(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Template:
+    """The present, and the release before it that tests make themselves."""
+    place = tmp_path_factory.mktemp("published")
+    files = {path: content for change in taken_back(template).values() for path, content in change.items()}
+    release(place / "template", tree_with(template, place / "before", files), BEFORE)
+    release(place / "template", template, PRESENT)
+    return Template(place / "template", place)
+
+
+@pytest.fixture
+def fresh(published: Template, tmp_path: Path) -> Fresh:
+    """Give the files of a fresh repo of the present."""
+    return lambda choices: contents(published.create(tmp_path / "fresh", choices, PRESENT).path)
+
+
+def owned(repo: Repo) -> Callable[[str], bool]:
+    """Return a function that tells whether a path is the user's, as the repo declares it."""
+    skipped = tomllib.loads(repo.text("pyproject.toml"))["tool"]["cruft"]["skip"]
+    return lambda path: any(path == entry or path.startswith(f"{entry}/") for entry in skipped)
+
+
+def work(repo: Repo) -> None:
+    """Do what users do to a repo, and commit it."""
+    for path, content in THEIR_FILES.items():
+        (repo.path / path).parent.mkdir(parents=True, exist_ok=True)
+        (repo.path / path).write_bytes(content)
+    for path, line in THEIR_LINES.items():
+        (repo.path / path).write_bytes((repo.path / path).read_bytes() + line)
+    commit(repo.path, "Work")
+
+
+def with_their_work(tree: Tree, before: Tree, is_theirs: Callable[[str], bool]) -> Tree:
+    """Return what a repo must have after an update: the fresh tree, and in it all that was the user's before."""
+    platform = {path: content + THEIR_LINES.get(path, b"") for path, content in tree.items() if not is_theirs(path)}
+    return platform | {path: content for path, content in before.items() if is_theirs(path) or path in THEIR_FILES}
+
+
+def follows(published: Template, repo: Repo, tree: Tree) -> None:
+    """Work in a repo of an older release, update it, and find all that is new and all that was done."""
+    work(repo)
+    before = contents(repo.path)
+    published.update(repo)
+    after = contents(repo.path)
+    assert differing(after, with_their_work(tree, before, owned(repo))) == set()
+    assert {path: after[path] for path in THEIR_FILES} == THEIR_FILES
+
+
+@EVERY
+def test_an_update_brings_all_that_is_new_and_leaves_alone_what_is_the_users(
+    published: Template, fresh: Fresh, tmp_path: Path, choices: dict[str, str]
+) -> None:
+    follows(published, published.create(tmp_path / "out", choices, BEFORE), fresh(choices))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("missed", KINDS)
+def test_a_change_that_an_update_misses_is_seen(
+    published: Template, fresh: Fresh, template: Path, tmp_path: Path, missed: str
+) -> None:
+    tag = f"present-but-{missed.replace(' ', '-')}"
+    release(published.path, tree_with(template, tmp_path / "tree", taken_back(template)[missed]), tag)
+    repo = published.create(tmp_path / "out", SAMPLE[0], BEFORE)
+    published.update(repo, tag=tag)
+    is_theirs = owned(repo)
+    seen = {path for path in differing(contents(repo.path), fresh(SAMPLE[0])) if not is_theirs(path)}
+    assert seen - {".cruft.json"}
+
+
+def test_an_update_works_from_each_release_that_there_is(template: Path, tmp_path: Path) -> None:
+    for tag in git(ROOT, "tag", "--list", "v*").split():
+        place = tmp_path / tag
+        surroundings(place)
+        release(place / "template", archive(tag, place / "tree"), BEFORE)
+        release(place / "template", template, PRESENT)
+        published = Template(place / "template", place)
+        tree = contents(published.create(place / "fresh", {}, PRESENT).path)
+        follows(published, published.create(place / "out", {}, BEFORE), tree)
+
+
+# Answers that change
+
+
+SWAPS = {
+    "both axes, together with a release": (
+        BEFORE,
+        {"feature_store": "redis", "model_registry": "local"},
+        {"feature_store": "sqlite", "model_registry": "mlflow"},
+    ),
+    "redis to sqlite": (PRESENT, {"feature_store": "redis"}, {"feature_store": "sqlite"}),
+    "sqlite to none": (PRESENT, {"feature_store": "sqlite"}, {"feature_store": "none"}),
+    "none to redis": (PRESENT, {"feature_store": "none"}, {"feature_store": "redis"}),
+    "local to mlflow": (PRESENT, {"model_registry": "local"}, {"model_registry": "mlflow"}),
+    "mlflow to local": (PRESENT, {"model_registry": "mlflow"}, {"model_registry": "local"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("tag", "before", "answers"),
+    [
+        pytest.param(*swap, id=name, marks=[pytest.mark.long] * bool(number))
+        for number, (name, swap) in enumerate(SWAPS.items())
+    ],
+)
+def test_another_answer_swaps_an_overlay(
+    published: Template,
+    fresh: Fresh,
+    tmp_path: Path,
+    tag: str,
+    before: dict[str, str],
+    answers: dict[str, str],
+) -> None:
+    repo = published.create(tmp_path / "out", before, tag)
+    work(repo)
+    worked = contents(repo.path)
+    published.update(repo, "--variables-to-update", json.dumps(answers))
+    expected = with_their_work(fresh({**before, **answers}), worked, owned(repo))
+    assert differing(contents(repo.path), expected) == set()
+
+
+def test_a_refused_answer_changes_nothing_and_the_refusal_ends_with_a_command_that_works(
+    published: Template, tmp_path: Path
+) -> None:
+    repo = published.create(tmp_path / "out", {}, PRESENT)
+    before = contents(repo.path)
+    hostile = json.dumps({"organization": "{{ 7 * 7 }}", "project_slug": "../escaped"})
+    done = cruft(published.place, "update", "-y", "--variables-to-update", hostile, cwd=repo.path)
+    assert done.returncode == 1
+    assert "The template refuses 2 answers; nothing was written." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert contents(repo.path) == before
+    command = shlex.split(done.stderr.strip().splitlines()[-1])
+    assert command[:3] == ["cruft", "update", "--variables-to-update"]
+    published.cruft(repo, *command[1:], "-y")
+    answers = json.loads(repo.text(".answers.json"))
+    assert (answers["organization"], answers["project_slug"]) == ("{ 7 * 7 }}", "escaped")
+
+
+# What goes not by itself
+
+
+def test_where_both_changed_the_same_lines_both_stand_between_marks_and_the_rest_arrives(
+    published: Template, fresh: Fresh, tmp_path: Path
+) -> None:
+    repo = published.create(tmp_path / "out", SAMPLE[0], BEFORE)
+    (repo.path / TELEMETRY).write_bytes(repo.text(TELEMETRY).encode().replace(MARK, b"# MINE\n"))
+    (repo.path / "docs" / "five-mistakes.md").write_text("MINE\n", encoding="utf-8")  # the present adds it
+    commit(repo.path, "Work")
+    published.update(repo)
+    conflicts = git(repo.path, "diff", "--name-only", "--diff-filter=U").split()
+    assert conflicts == ["docs/five-mistakes.md", TELEMETRY]
+    for path in conflicts:
+        assert re.match("(?s)<<<<<<<.*MINE.*=======.*>>>>>>>", repo.text(path))
+    is_theirs = owned(repo)
+    late = {path for path in differing(contents(repo.path), fresh(SAMPLE[0])) if not is_theirs(path)}
+    assert late == set(conflicts)
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["changed", "staged"])
+def test_an_update_of_a_repo_that_is_not_committed_is_refused_and_changes_nothing(
+    published: Template, tmp_path: Path, staged: bool
+) -> None:
+    repo = published.create(tmp_path / "out", {}, BEFORE)
+    (repo.path / "Makefile").write_text("mine\n", encoding="utf-8")
+    if staged:
+        git(repo.path, "add", "--all")
+    before = contents(repo.path)
+    done = cruft(published.place, "update", "--skip-apply-ask", cwd=repo.path)
+    assert done.returncode == 1
+    assert "clean before proceeding" in done.stdout
+    assert contents(repo.path) == before
+
+
+# What the other commands say
+
+
+def test_check_fails_when_there_is_a_newer_release_and_passes_after_the_update(
+    published: Template, tmp_path: Path
+) -> None:
+    repo = published.create(tmp_path / "out", {}, BEFORE)
+    late = cruft(published.place, "check", "--checkout", PRESENT, cwd=repo.path)
+    assert (late.returncode, "out of date" in late.stdout) == (1, True)
+    published.update(repo)
+    published.cruft(repo, "check", "--checkout", PRESENT)
+
+
+@EVERY
+def test_diff_is_empty_in_a_new_repo(published: Template, tmp_path: Path, choices: dict[str, str]) -> None:
+    repo = published.create(tmp_path / "out", choices, PRESENT)
+    done = cruft(published.place, "diff", "--exit-code", cwd=repo.path)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_diff_shows_what_the_user_changed_of_the_platforms_and_nothing_else(
+    published: Template, tmp_path: Path
+) -> None:
+    repo = published.create(tmp_path / "out", {}, PRESENT)
+    work(repo)
+    done = cruft(published.place, "diff", "--exit-code", cwd=repo.path)
+    assert done.returncode == 1
+    assert set(re.findall(r"^\+\+\+ \S+?/(\S+)$", done.stdout, re.MULTILINE)) == set(THEIR_LINES)
+
+
+def test_a_repo_that_cookiecutter_made_can_be_linked_and_then_follows(
+    published: Template, fresh: Fresh, tmp_path: Path
+) -> None:
+    made = published.create(tmp_path / "out", SAMPLE[0], BEFORE)
+    linked = contents(made.path)[".cruft.json"]
+    (made.path / ".cruft.json").unlink()
+    words = ["--checkout", BEFORE, "--no-input", "--extra-context", made.text(".answers.json")]
+    published.cruft(made, "link", str(published.path), *words)
+    assert contents(made.path)[".cruft.json"] == linked
+    commit(made.path, "Link the repo to its template")
+    follows(published, made, fresh(SAMPLE[0]))
+
+
+# What is whose
+
+
+@EVERY
+def test_a_repo_by_cruft_is_one_by_cookiecutter_and_what_cruft_remembers(
+    fresh: Fresh, generated: Callable[..., Repo], choices: dict[str, str]
+) -> None:
+    assert differing(fresh(choices), contents(generated(**choices).path)) == {".cruft.json"}
+
+
+def test_git_knows_every_generated_file(published: Template, tmp_path: Path) -> None:
+    # Cruft takes a file that a clone has not for one that the user has removed.
+    repo = published.create(tmp_path / "out", {}, PRESENT)
+    assert set(git(repo.path, "ls-files").splitlines()) == set(contents(repo.path))
+
+
+def test_what_is_the_users_is_there_or_theirs_to_make_and_the_readme_says_it(generated: Callable[..., Repo]) -> None:
+    repo = generated()
+    skipped = tomllib.loads(repo.text("pyproject.toml"))["tool"]["cruft"]["skip"]
+    assert {entry for entry in skipped if not (repo.path / entry).exists()} == {"model.lock", "tests/model"}
+    row = re.findall(r"^\| yours \| (.*?) \|", repo.text("README.md"), re.MULTILINE)[0]
+    assert [name.rstrip("/") for name in re.findall("`([^`]+)`", row)] == skipped
