@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Repo, cookiecutter, generate, run
+from tests.support import Repo, generate, run
 
 STOP_TIMEOUT_S = 30.0
 # In one process: the clients of two repos, and two packages that declare the same messages.
@@ -176,11 +176,3 @@ def test_a_verb_that_does_not_exist_is_refused_with_a_list(template: Path, tmp_p
     done = repo.verb("serve")
     assert done.returncode == 2
     assert "error: 'serve' is no verb; the verbs are help, setup" in done.stderr
-
-
-def test_a_repo_without_its_hook_says_what_is_missing(template: Path, tmp_path: Path) -> None:
-    done = cookiecutter(template, tmp_path / "out", "--accept-hooks", "no")
-    assert done.returncode == 0, done.stdout + done.stderr
-    refused = Repo(tmp_path / "out" / "diabetes-progression").verb("train")
-    assert refused.returncode == 1
-    assert "its hook did not run" in refused.stderr

@@ -17,10 +17,12 @@ import pytest
 from pytest_cookies.plugin import Cookies
 
 from local_extensions import ROOT_FOLDER, SYNTAX
+from tests.releases import contents
 from tests.support import (
     AXES,
     COMBINATIONS,
     PROMPTS,
+    SAMPLE,
     Repo,
     combination_id,
     cookiecutter,
@@ -28,6 +30,7 @@ from tests.support import (
     files_below,
     generate,
     is_text,
+    run,
 )
 
 EVERY = pytest.mark.parametrize("choices", COMBINATIONS, ids=combination_id)
@@ -36,6 +39,8 @@ Generated = Callable[..., Repo]
 
 WINDOWS_FORBIDS = re.compile(r'[<>:"|?*\x00-\x1f\\]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 LONGEST_PATH = 120
+VERB = re.compile(r'^    "([\w-]+)": Verb\(', re.MULTILINE)
+FINISHING = (b"_variants", b"until finished", b"finish.py")
 
 # Runs in every Python that generation starts, the hook's included, and writes down what it must not do.
 SPY = """
@@ -163,12 +168,39 @@ def test_every_choice_of_an_axis_has_its_folder(template: Path) -> None:
         assert {name for name in folders if not name.startswith("_")} == set(PROMPTS[axis])
 
 
-# The hook by itself
+# Without the hook
+
+
+@pytest.mark.parametrize("choices", SAMPLE, ids=combination_id)
+def test_a_repo_without_its_hook_says_so_and_one_command_finishes_it(
+    generated: Generated, template: Path, tmp_path: Path, choices: dict[str, str]
+) -> None:
+    given = [f"{question}={choice}" for question, choice in choices.items()]
+    done = cookiecutter(template, tmp_path / "out", "--accept-hooks", "no", *given)
+    assert done.returncode == 0, done.stdout + done.stderr
+    unfinished = Repo(tmp_path / "out" / "diabetes-progression")
+    (command,) = re.findall("`(python3 [^`]+)`", unfinished.text("README.md").splitlines()[0])
+    for verb in VERB.findall(unfinished.text("scripts/tasks.py")):
+        refused = unfinished.verb(verb)
+        assert refused.returncode == 1
+        assert refused.stderr == f"error: the template's hook did not run; finish the repo: {command}\n"
+    finished = run([sys.executable, *command.split()[1:]], cwd=unfinished.path)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "is ready. Next:" in finished.stderr
+    assert contents(unfinished.path) == contents(generated(**choices).path)
+
+
+@EVERY
+def test_nothing_of_the_finishing_is_left_in_a_finished_repo(generated: Generated, choices: dict[str, str]) -> None:
+    left = {
+        path for path, content in contents(generated(**choices).path).items() for word in FINISHING if word in content
+    }
+    assert left == set()
 
 
 @pytest.fixture
-def hook(template: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hook", template / "hooks" / "post_gen_project.py")
+def finishing(template: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("finish", template / ROOT_FOLDER / "_variants" / "finish.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -181,6 +213,9 @@ def unfinished(tmp_path: Path) -> Path:
     """A repo as Cookiecutter leaves it to the hook: one axis, one choice that extends a shared folder."""
     write(tmp_path, ".answers.json", json.dumps({"cookiecutter": {"store": "redis"}}))
     write(tmp_path, "base.txt", "base")
+    write(tmp_path, "README.md", "unfinished <!-- until finished -->\n# Name\n")
+    write(tmp_path, "scripts/tasks.py", "stop()  # until finished\ngo()\n")
+    write(tmp_path, "_variants/finish.py", "this")
     write(tmp_path, "_variants/store/_shared/src/shared.txt", "shared")
     write(tmp_path, "_variants/store/redis/_extends", "_shared\n")
     write(tmp_path, "_variants/store/redis/src/redis.txt", "redis")
@@ -193,24 +228,26 @@ def write(folder: Path, path: str, text: str) -> None:
     (folder / path).write_text(text, encoding="utf-8")
 
 
-def test_the_hook_lays_a_choice_over_what_it_extends(hook: ModuleType, unfinished: Path) -> None:
-    hook.lay(unfinished)
+def test_a_choice_is_laid_over_what_it_extends(finishing: ModuleType, unfinished: Path) -> None:
+    finishing.finish(unfinished)
     names = [path.as_posix() for path in files_below(unfinished)]
-    assert names == [".answers.json", "base.txt", "src/redis.txt", "src/shared.txt"]
+    assert names == [".answers.json", "README.md", "base.txt", "scripts/tasks.py", "src/redis.txt", "src/shared.txt"]
     assert not (unfinished / "_variants").exists()
+    assert (unfinished / "README.md").read_text(encoding="utf-8") == "# Name\n"
+    assert (unfinished / "scripts" / "tasks.py").read_text(encoding="utf-8") == "go()\n"
 
 
 @pytest.mark.parametrize("path", ["base.txt", "src/shared.txt"], ids=["of the base", "of what it extends"])
-def test_a_variant_that_would_replace_a_file_is_an_error(hook: ModuleType, unfinished: Path, path: str) -> None:
+def test_a_variant_that_would_replace_a_file_is_an_error(finishing: ModuleType, unfinished: Path, path: str) -> None:
     write(unfinished, f"_variants/store/redis/{path}", "other")
-    with pytest.raises(hook.LayingError, match=rf"{path} is there already, store/redis may only add files"):
-        hook.lay(unfinished)
+    with pytest.raises(finishing.LayingError, match=rf"{path} is there already, store/redis may only add files"):
+        finishing.finish(unfinished)
 
 
-def test_a_choice_without_a_folder_is_an_error(hook: ModuleType, unfinished: Path) -> None:
+def test_a_choice_without_a_folder_is_an_error(finishing: ModuleType, unfinished: Path) -> None:
     write(unfinished, ".answers.json", json.dumps({"cookiecutter": {"store": "feast"}}))
-    with pytest.raises(hook.LayingError, match="_variants/store has no folder feast"):
-        hook.lay(unfinished)
+    with pytest.raises(finishing.LayingError, match="_variants/store has no folder feast"):
+        finishing.finish(unfinished)
 
 
 def test_a_template_at_fault_leaves_nothing_behind(template: Path, tmp_path: Path) -> None:

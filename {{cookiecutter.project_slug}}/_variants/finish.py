@@ -1,0 +1,93 @@
+"""Finish a repo as Cookiecutter has written it: lay the chosen variants over it, and say what comes next.
+
+The template's hook runs this. Where hooks were not accepted, run it by hand: `python3 _variants/finish.py`. It removes
+the folder that it lies in. Needs the standard library only, no network and no git. The answers come as data, from
+`.answers.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+ANSWERS = ".answers.json"
+VARIANTS = "_variants"
+EXTENDS = "_extends"
+# What says that the repo is unfinished: lines with this in them, in these files.
+NOTICE = "until finished"
+NOTICED = ("README.md", "scripts/tasks.py")
+
+
+class LayingError(Exception):
+    """A variant that can't be laid; the text says which one and why."""
+
+
+def finish(root: Path) -> None:
+    """Lay the folder of every chosen variant over `root`, then remove all variants and what says that they are missing.
+
+    :raises LayingError: a choice has no folder, or brings a file that is there already
+    """
+    answers = json.loads((root / ANSWERS).read_text(encoding="utf-8"))["cookiecutter"]
+    variants = root / VARIANTS
+    for axis in sorted(folder.name for folder in variants.iterdir() if folder.is_dir()):
+        for folder in chain(variants / axis / answers[axis]):
+            move(folder, root)
+    for path in NOTICED:
+        lines = (root / path).read_text(encoding="utf-8").splitlines(keepends=True)
+        finished = "".join(line for line in lines if NOTICE not in line)
+        (root / path).write_text(finished, encoding="utf-8", newline="\n")
+    shutil.rmtree(variants)
+
+
+def chain(folder: Path) -> list[Path]:
+    """Return the folders to lay for one choice, in order: what it extends first, itself last."""
+    if not folder.is_dir():
+        raise LayingError(f"{VARIANTS}/{folder.parent.name} has no folder {folder.name}")
+    extends = folder / EXTENDS
+    below = chain(folder.with_name(extends.read_text(encoding="utf-8").strip())) if extends.exists() else []
+    return [*below, folder]
+
+
+def move(folder: Path, root: Path) -> None:
+    """Move every file of `folder` to the same path under `root`."""
+    for source in sorted(path for path in folder.rglob("*") if path.is_file()):
+        path = source.relative_to(folder)
+        if path.name == EXTENDS:
+            continue
+        target = root / path
+        if target.exists():
+            raise LayingError(
+                f"{path.as_posix()} is there already, {folder.parent.name}/{folder.name} may only add files"
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+
+
+def next_steps(root: Path) -> str:
+    """Return at most eight lines."""
+    return f"""\
+
+{root.name} is ready. Next:
+  cd {root.name} && git init && git add --all && git commit --message "Generate the repo"
+  make demo       trains the example, serves it and asks for predictions
+  make help       says what else there is (without make: python scripts/tasks.py help)
+  model/          is the part to edit; README.md begins with it"""
+
+
+def main() -> int:
+    """Finish the repo that this file lies in; return the exit code."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        finish(root)
+    except LayingError as error:
+        print(f"error: the template is at fault: {error}.", file=sys.stderr)
+        return 1
+    # Not to stdout: that of `cruft diff` is a patch.
+    print(next_steps(root), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
