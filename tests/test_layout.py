@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from local_extensions import ROOT_FOLDER, SYNTAX
-from tests.support import AXES, CHOICES, PROMPTS, QUESTIONS, ROOT, is_text, tracked
+from tests.support import AXES, CHOICES, PROMPTS, QUESTIONS, ROOT, is_text, run, tracked
 
 GENERATED = [path for path in tracked() if path.parts[0] == ROOT_FOLDER]
 COPIED = PROMPTS["_copy_without_render"]
@@ -126,3 +127,16 @@ def test_the_readme_lists_every_question_with_its_choices() -> None:
 
 def test_every_axis_is_a_question() -> None:
     assert set(AXES) <= set(CHOICES)
+
+
+def test_every_release_says_what_an_older_repo_has_to_do() -> None:
+    _, *releases = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert releases
+    names = [release.splitlines()[0] for release in releases]
+    assert [name for name in names if not re.fullmatch(r"\d+\.\d+\.\d+ - (unreleased|\d{4}-\d\d-\d\d)", name)] == []
+    assert [name for name, release in zip(names, releases, strict=True) if "\n**To migrate**: " not in release] == []
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert names[0].partition(" ")[0] == version
+    # A tag is a release of this page.
+    tags = run(["git", "tag", "--list", "v*"], cwd=ROOT).stdout.split()
+    assert set(tags) <= {f"v{name.partition(' ')[0]}" for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -16,7 +17,7 @@ import pytest
 
 from local_extensions import ROOT_FOLDER
 from tests.releases import commit, contents, cruft, differing, git, release, surroundings
-from tests.support import COMBINATIONS, ROOT, SAMPLE, Repo, combination_id
+from tests.support import AXES, CHOICES, COMBINATIONS, ROOT, SAMPLE, Repo, combination_id
 
 Tree = dict[str, bytes]
 Fresh = Callable[[Mapping[str, str]], Tree]
@@ -245,27 +246,20 @@ def test_an_update_works_from_each_release_that_there_is(template: Path, tmp_pat
 # Answers that change
 
 
-SWAPS = {
-    "both axes, together with a release": (
-        BEFORE,
-        {"feature_store": "redis", "model_registry": "local"},
-        {"feature_store": "sqlite", "model_registry": "mlflow"},
-    ),
-    "redis to sqlite": (PRESENT, {"feature_store": "redis"}, {"feature_store": "sqlite"}),
-    "sqlite to none": (PRESENT, {"feature_store": "sqlite"}, {"feature_store": "none"}),
-    "none to redis": (PRESENT, {"feature_store": "none"}, {"feature_store": "redis"}),
-    "local to mlflow": (PRESENT, {"model_registry": "local"}, {"model_registry": "mlflow"}),
-    "mlflow to local": (PRESENT, {"model_registry": "mlflow"}, {"model_registry": "local"}),
-}
-
-
-@pytest.mark.parametrize(
-    ("tag", "before", "answers"),
-    [
-        pytest.param(*swap, id=name, marks=[pytest.mark.long] * bool(number))
-        for number, (name, swap) in enumerate(SWAPS.items())
-    ],
+BOTH_AXES = pytest.param(
+    BEFORE,
+    {"feature_store": "redis", "model_registry": "local"},
+    {"feature_store": "sqlite", "model_registry": "mlflow"},
+    id="both axes, together with a release",
 )
+EACH_SWAP = [
+    pytest.param(PRESENT, {axis: before}, {axis: after}, id=f"{before} to {after}", marks=pytest.mark.long)
+    for axis in AXES
+    for before, after in itertools.permutations(CHOICES[axis], 2)
+]
+
+
+@pytest.mark.parametrize(("tag", "before", "answers"), [BOTH_AXES, *EACH_SWAP])
 def test_another_answer_swaps_an_overlay(
     published: Template,
     fresh: Fresh,
