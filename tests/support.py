@@ -138,7 +138,7 @@ def expected_files(template: Path, choices: Mapping[str, str]) -> Iterator[Path]
         name: str | None = choices[axis]
         while name:
             folder = base / "_variants" / axis / name
-            yield from (path for path in files_below(folder) if path.name != "_extends")
+            yield from (path for path in files_below(folder) if path.name not in {"_extends", "_next_steps"})
             extends = folder / "_extends"
             name = extends.read_text(encoding="utf-8").strip() if extends.exists() else None
 

@@ -138,12 +138,22 @@ def test_the_hook_leaves_git_alone(template: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "out").rglob(".git")) == []
 
 
-def test_the_next_steps_are_short_and_begin_with_git(template: Path, tmp_path: Path) -> None:
-    done = cookiecutter(template, tmp_path / "out")
+@pytest.mark.parametrize("choices", SAMPLE, ids=combination_id)
+def test_the_next_steps_are_short_begin_with_git_and_fit_the_answers(
+    template: Path, tmp_path: Path, choices: dict[str, str]
+) -> None:
+    done = cookiecutter(template, tmp_path / "out", *(f"{question}={choice}" for question, choice in choices.items()))
     lines = done.stderr.strip().splitlines()
     assert len(lines) <= 8
-    commands = [line for line in lines if line.startswith("  ")]
-    assert "git init" in commands[0]
+    assert "git init" in lines[1]
+    for axis in AXES:
+        own = template / ROOT_FOLDER / "_variants" / axis / choices[axis] / "_next_steps"
+        assert not own.exists() or own.read_text(encoding="utf-8").strip() in done.stderr
+    repo = Repo(tmp_path / "out" / "diabetes-progression")
+    verbs = VERB.findall(repo.text("scripts/tasks.py"))
+    steps = [line.split() for line in lines[2:]]
+    assert [step for step in steps if step[0] == "make" and step[1] not in verbs] == []
+    assert [step for step in steps if step[0] != "make" and not (repo.path / step[0]).exists()] == []
 
 
 def test_it_works_as_a_library_too(cookies: Cookies, template: Path) -> None:
@@ -218,6 +228,7 @@ def unfinished(tmp_path: Path) -> Path:
     write(tmp_path, "_variants/finish.py", "this")
     write(tmp_path, "_variants/store/_shared/src/shared.txt", "shared")
     write(tmp_path, "_variants/store/redis/_extends", "_shared\n")
+    write(tmp_path, "_variants/store/redis/_next_steps", "start Redis\n")
     write(tmp_path, "_variants/store/redis/src/redis.txt", "redis")
     write(tmp_path, "_variants/store/none/src/none.txt", "none")
     return tmp_path
@@ -229,7 +240,7 @@ def write(folder: Path, path: str, text: str) -> None:
 
 
 def test_a_choice_is_laid_over_what_it_extends(finishing: ModuleType, unfinished: Path) -> None:
-    finishing.finish(unfinished)
+    assert finishing.finish(unfinished) == ["start Redis"]
     names = [path.as_posix() for path in files_below(unfinished)]
     assert names == [".answers.json", "README.md", "base.txt", "scripts/tasks.py", "src/redis.txt", "src/shared.txt"]
     assert not (unfinished / "_variants").exists()

@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ANSWERS = ".answers.json"
 VARIANTS = "_variants"
+# Files of a variant that are read here, and not laid: what it builds on, and lines of what comes next.
 EXTENDS = "_extends"
+NEXT_STEPS = "_next_steps"
 # What says that the repo is unfinished: lines with this in them, in these files.
 NOTICE = "until finished"
 NOTICED = ("README.md", "scripts/tasks.py")
@@ -24,21 +27,27 @@ class LayingError(Exception):
     """A variant that can't be laid; the text says which one and why."""
 
 
-def finish(root: Path) -> None:
+def finish(root: Path) -> list[str]:
     """Lay the folder of every chosen variant over `root`, then remove all variants and what says that they are missing.
+
+    Return the lines that the chosen variants have to say about what comes next.
 
     :raises LayingError: a choice has no folder, or brings a file that is there already
     """
     answers = json.loads((root / ANSWERS).read_text(encoding="utf-8"))["cookiecutter"]
     variants = root / VARIANTS
+    steps: list[str] = []
     for axis in sorted(folder.name for folder in variants.iterdir() if folder.is_dir()):
         for folder in chain(variants / axis / answers[axis]):
             move(folder, root)
+            said = folder / NEXT_STEPS
+            steps += said.read_text(encoding="utf-8").splitlines() if said.exists() else []
     for path in NOTICED:
         lines = (root / path).read_text(encoding="utf-8").splitlines(keepends=True)
         finished = "".join(line for line in lines if NOTICE not in line)
         (root / path).write_text(finished, encoding="utf-8", newline="\n")
     shutil.rmtree(variants)
+    return steps
 
 
 def chain(folder: Path) -> list[Path]:
@@ -54,7 +63,7 @@ def move(folder: Path, root: Path) -> None:
     """Move every file of `folder` to the same path under `root`."""
     for source in sorted(path for path in folder.rglob("*") if path.is_file()):
         path = source.relative_to(folder)
-        if path.name == EXTENDS:
+        if path.name in (EXTENDS, NEXT_STEPS):
             continue
         target = root / path
         if target.exists():
@@ -65,13 +74,14 @@ def move(folder: Path, root: Path) -> None:
         source.rename(target)
 
 
-def next_steps(root: Path) -> str:
-    """Return at most eight lines."""
+def next_steps(root: Path, of_variants: Sequence[str]) -> str:
+    """Return what comes next, in at most eight lines."""
+    further = "".join(f"\n  {line}" for line in of_variants)
     return f"""\
 
 {root.name} is ready. Next:
   cd {root.name} && git init && git add --all && git commit --message "Generate the repo"
-  make demo       trains the example, serves it and asks for predictions
+  make demo       trains the example, serves it and asks for predictions{further}
   make help       says what else there is (without make: python scripts/tasks.py help)
   model/          is the part to edit; README.md begins with it"""
 
@@ -80,12 +90,12 @@ def main() -> int:
     """Finish the repo that this file lies in; return the exit code."""
     root = Path(__file__).resolve().parent.parent
     try:
-        finish(root)
+        steps = finish(root)
     except LayingError as error:
         print(f"error: the template is at fault: {error}.", file=sys.stderr)
         return 1
     # Not to stdout: that of `cruft diff` is a patch.
-    print(next_steps(root), file=sys.stderr)
+    print(next_steps(root, steps), file=sys.stderr)
     return 0
 
 
