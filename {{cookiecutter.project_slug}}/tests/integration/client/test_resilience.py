@@ -60,9 +60,12 @@ class ClosedDoor:
         self._thread.join(PATIENCE_S)
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
 @pytest.mark.parametrize("rows", [1, 250_000], ids=["small", "1 MB"])
-async def test_unavailable_is_retried(server: FakeServer, connect: Connect, rows: int) -> None:
-    server.script("ModelInfer", *[refuse(grpc.StatusCode.UNAVAILABLE)] * 2)
+async def test_what_a_stopping_server_says_is_retried(
+    server: FakeServer, connect: Connect, rows: int, code: grpc.StatusCode
+) -> None:
+    server.script("ModelInfer", *[refuse(code)] * 2)
     answer = await connect(server.target).predict({"numbers": [1.0] * rows}, timeout=PATIENCE_S)
     assert server.request_ids("ModelInfer") == [answer.request_id] * 3
 
