@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 import tarfile
 import tomllib
 from collections.abc import Callable, Mapping
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from local_extensions import ROOT_FOLDER
 from tests.releases import commit, contents, cruft, differing, git, release, surroundings
-from tests.support import AXES, CHOICES, COMBINATIONS, ROOT, SAMPLE, Repo, combination_id
+from tests.support import AXES, CHOICES, COMBINATIONS, ROOT, SAMPLE, Repo, combination_id, run
 
 Tree = dict[str, bytes]
 Fresh = Callable[[Mapping[str, str]], Tree]
@@ -312,6 +314,11 @@ def test_where_both_changed_the_same_lines_both_stand_between_marks_and_the_rest
     assert conflicts == ["docs/five-mistakes.md", TELEMETRY]
     for path in conflicts:
         assert re.match("(?s)<<<<<<<.*MINE.*=======.*>>>>>>>", repo.text(path))
+    hooks = yaml.safe_load(repo.text(".pre-commit-config.yaml"))["repos"][0]["hooks"]
+    (options,) = [hook["entry"].split()[1:] for hook in hooks if hook["id"] == "check-merge-conflict"]
+    guard = [sys.executable, "-m", "pre_commit_hooks.check_merge_conflict", *options]
+    assert run([*guard, *conflicts], cwd=repo.path).returncode == 1
+    assert run([*guard, "README.md"], cwd=repo.path).returncode == 0
     is_theirs = owned(repo)
     late = {path for path in differing(contents(repo.path), fresh(SAMPLE[0])) if not is_theirs(path)}
     assert late == set(conflicts)
