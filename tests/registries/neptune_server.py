@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -276,7 +277,7 @@ def neptune_server() -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    def answer(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Any:
+    def answer(method: str, path: str, query: str, headers: Message, body: bytes) -> Any:
         for service in (BACKEND, LEADERBOARD):
             if path == f"/api/{service}/swagger.json":
                 return swagger(service, urlsplit(address).netloc)
@@ -286,7 +287,7 @@ def neptune_server() -> Iterator[str]:
         if name is None:
             raise RefusalError(400, "NOT_EMULATED")
         single = {key: values[-1] for key, values in parse_qs(query, keep_blank_values=True).items()}
-        return neptune.answer(name, single, headers, body)
+        return neptune.answer(name, single, dict(headers.items()), body)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         address = f"http://127.0.0.1:{server.server_port}"

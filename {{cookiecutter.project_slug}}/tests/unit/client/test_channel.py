@@ -64,7 +64,7 @@ def test_every_method_waits_and_is_retried() -> None:
 
 def test_only_what_no_server_has_worked_on_is_retried() -> None:
     codes = METHOD["retryPolicy"]["retryableStatusCodes"]
-    assert codes == ["UNAVAILABLE", "CANCELLED"], "retries of RESOURCE_EXHAUSTED tripled the load of an overloaded server"
+    assert set(codes) == {"UNAVAILABLE", "CANCELLED"}, "retried RESOURCE_EXHAUSTED tripled an overloaded server's load"
 
 
 def test_the_timeout_is_not_in_the_service_config() -> None:
