@@ -190,7 +190,8 @@ def quoted(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Quote a text for a line of Markdown."""
-    return re.sub(r"([\\`*_\[\]<>&|~#$!])", r"\\\1", re.sub(r"^(\d+)([.)])|^([-+=])", r"\1\\\2\3", text))
+    escaped = re.sub(r"([\\`*_\[\]<>&|~#$!])", r"\\\1", text)
+    return re.sub(r"^(\d+)([.)])|^([-+=])", r"\1\\\2\3", escaped)
 
 
 def answers_json(context: Mapping[str, Any]) -> str:

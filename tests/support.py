@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,12 @@ def run(
         check=False,
         timeout=COMMAND_TIMEOUT_S,
     )
+
+
+def tool(name: str, *words: str, cwd: Path) -> None:
+    """Run a tool of this environment; it must find nothing."""
+    done = run([str(Path(sysconfig.get_path("scripts")) / name), *words], cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def cookiecutter(

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import sysconfig
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.support import CHOICES, ROOT, Repo, run
+from tests.support import CHOICES, ROOT, Repo, run, tool
 
 STORES = CHOICES["feature_store"]
 PINNED = {"MODEL_VERSION": "local:any/1", "DEV_USER": "1000:1000"}
-
-
-def tool(name: str, *words: str, cwd: Path) -> None:
-    """Run a tool of this environment; it must find nothing."""
-    done = run([str(Path(sysconfig.get_path("scripts")) / name), *words], cwd=cwd)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("feature_store", STORES)

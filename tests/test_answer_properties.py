@@ -1,0 +1,104 @@
+"""What holds for any answers: they are refused with a way out, or land whole in files that still parse.
+
+Each run draws other answers. A failure prints its seed; `SEED=... make test ARGS="-k properties"` draws them again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import subprocess
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+from cookiecutter.environment import StrictEnvironment
+from cookiecutter.exceptions import FailedHookException
+from slugify import slugify
+
+import local_extensions as gate
+from tests import hostile
+from tests.reading import Found, bake_and_read
+from tests.support import PROMPTS, QUESTIONS, tool
+
+CHECKED = 10_000
+FEW, MANY = 30, 300
+WORKERS = 2
+TIMEOUT_S = 300.0
+STEERING = {key: PROMPTS[key] for key in gate._STEERING if key in PROMPTS}
+
+
+@pytest.fixture(scope="module")
+def seed() -> int:
+    return int(os.environ.get("SEED", secrets.randbits(32)))
+
+
+@pytest.fixture(scope="module")
+def drawn(seed: int) -> list[dict[str, object]]:
+    chance = hostile.drawer(seed)
+    return [hostile.answers(chance) for _ in range(CHECKED)]
+
+
+def test_any_answers_are_let_through_or_refused_with_a_command_that_is_let_through(
+    seed: int, drawn: list[dict[str, object]]
+) -> None:
+    print(f"SEED={seed}")
+    # What Cookiecutter compiles first, whichever way answers come in.
+    root_folder = StrictEnvironment(context={"cookiecutter": PROMPTS}).from_string(gate.ROOT_FOLDER)
+    accepted = 0
+    for given in drawn:
+        try:
+            folder = root_folder.render(cookiecutter=STEERING | given)
+        except FailedHookException as refusal:
+            assert_shows_a_way_out(given, str(refusal))
+        else:
+            assert folder == given["project_slug"]
+            accepted += 1
+    assert CHECKED / 4 <= accepted <= CHECKED * 3 / 4
+
+
+def assert_shows_a_way_out(given: dict[str, object], said: str) -> None:
+    faults = {fault.field for fault in gate.check(STEERING | given, slugify)}
+    assert faults, given
+    assert all(f"  {field} = " in said for field in faults)
+    listed, _, command = said.rpartition("\n\n")
+    assert listed.replace("\n", "").isprintable()
+    assert listed.isascii()
+    answers = dict(word.split("=", 1) for word in shlex.split(command) if "=" in word)
+    assert gate.check(STEERING | answers, slugify) == [], command
+    assert answers == {key: answers[key] if key in faults else given[key] for key in QUESTIONS}
+
+
+@pytest.mark.parametrize("mark", gate.SYNTAX)
+def test_any_text_with_template_syntax_is_rendered_as_it_is(seed: int, mark: str) -> None:
+    print(f"SEED={seed}")
+    chance = hostile.drawer(seed)
+    environment = StrictEnvironment(context={"cookiecutter": PROMPTS})
+    for _ in range(100):
+        text = f"{hostile.text(chance)}{mark}{hostile.text(chance)}"
+        assert environment.from_string(text).render() == text
+
+
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
+def test_any_answers_that_are_let_through_land_whole_in_files_that_parse(
+    seed: int, drawn: list[dict[str, object]], template: Path, tmp_path: Path, count: int
+) -> None:
+    print(f"SEED={seed}")
+    accepted = [given for given in drawn if not gate.check(STEERING | given, slugify)]
+    chosen = hostile.drawer(seed).sample(accepted, count)
+    shares = [(template, tmp_path / str(number), chosen[number::WORKERS]) for number in range(WORKERS)]
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as workers:
+        found = [done.result(TIMEOUT_S) for done in [workers.submit(bake_and_read, *share) for share in shares]]
+    read = Found.all_of(found)
+    assert read.faults == []
+    assert len(read.dockerfiles) >= count
+    # One run of a slow start for all of them.
+    folder = tmp_path / "dockerfiles"
+    folder.mkdir()
+    for number, text in enumerate(sorted(read.dockerfiles)):
+        (folder / f"{number}.Dockerfile").write_text(text, encoding="utf-8")
+    tool("hadolint", *sorted(path.name for path in folder.iterdir()), cwd=folder)
+    script = "\n".join(sorted(read.scripts))
+    subprocess.run(["sh", "-n"], input=script, text=True, encoding="utf-8", check=True, timeout=TIMEOUT_S)
