@@ -19,7 +19,7 @@ from slugify import slugify
 
 import local_extensions as gate
 from tests.releases import contents, cruft, release, surroundings
-from tests.support import AXES, CHOICES, PROMPTS, QUESTIONS, cookiecutter, generate, run
+from tests.support import CHOICES, PROMPTS, QUESTIONS, cookiecutter, generate, run
 
 CANARY = "canary"
 RUN_CANARY = f"open('{CANARY}', 'w')"
@@ -29,6 +29,12 @@ DEFAULTS = {key: PROMPTS[key][0] if isinstance(PROMPTS[key], list) else PROMPTS[
     "project_slug": "diabetes-progression"
 }
 
+ORDER = {
+    "identity": ["project_name", "project_slug", "project_description", "organization"],
+    "features": ["feature_store"],
+    "registry": ["model_registry"],
+    "operation": ["python_version"],
+}
 HOSTILE_SLUGS = {
     "way out of the folder": "../../escaped/deep/x",
     "absolute path": "/escaped",
@@ -272,6 +278,39 @@ def test_a_choice_that_is_none_is_refused_in_a_replay_file(template: Path, tmp_p
     assert result.left == []
 
 
+# What no template can refuse. Should Cookiecutter learn to, these fail, and the README has to follow.
+
+
+def test_a_wrong_choice_as_a_key_ends_with_a_line_that_names_the_choices(template: Path, tmp_path: Path) -> None:
+    result = as_keys(template, tmp_path, {"feature_store": "feast"})
+    assert result.code == 1
+    last = result.said.strip().splitlines()[-1]
+    assert [word for word in ("feast", "feature_store", *CHOICES["feature_store"]) if word not in last] == []
+    assert result.left == []
+
+
+def test_a_wrong_choice_in_a_defaults_file_drops_all_after_it_with_a_warning(template: Path, tmp_path: Path) -> None:
+    given = {"organization": "Kept", "feature_store": "feast", "model_registry": "local"}
+    result = as_defaults_file(template, tmp_path, given)
+    assert "Invalid default received" in result.said
+    answers = json.loads((tmp_path / "deep/out/diabetes-progression/.answers.json").read_text(encoding="utf-8"))
+    assert answers["cookiecutter"] == {**DEFAULTS, "organization": "Kept"}
+
+
+def test_an_unknown_key_is_ignored(template: Path, tmp_path: Path) -> None:
+    result = as_keys(template, tmp_path, {"team": "x"})
+    assert result.code == 0
+    answers = json.loads((tmp_path / "deep/out/diabetes-progression/.answers.json").read_text(encoding="utf-8"))
+    assert answers["cookiecutter"] == DEFAULTS
+
+
+def test_a_replay_file_without_the_check_runs_no_answer(template: Path, tmp_path: Path) -> None:
+    result = as_replay_file(template, tmp_path, {"_extensions": [], "organization": JINJA_CANARY})
+    assert result.code == 1
+    assert "No filter named" in result.said
+    assert not list(tmp_path.rglob(CANARY))
+
+
 def test_a_folder_with_template_syntax_in_its_name_is_a_folder_like_any_other(template: Path, tmp_path: Path) -> None:
     repo = generate(template, tmp_path / JINJA_CANARY, {})
     assert repo.path.name == "diabetes-progression"
@@ -343,19 +382,12 @@ def test_every_character_survives_quoting(first: int) -> None:
 # The questions
 
 
-def test_every_question_and_choice_is_explained() -> None:
-    prompts = PROMPTS["__prompts__"]
-    assert list(prompts) == QUESTIONS
-    for key, choices in CHOICES.items():
-        assert list(prompts[key]) == ["__prompt__", *choices]
-    texts = [
-        text for prompt in prompts.values() for text in (prompt.values() if isinstance(prompt, dict) else [prompt])
-    ]
-    assert all(texts)
+def test_every_default_is_let_through() -> None:
+    assert gate.check(PROMPTS | DEFAULTS, slugify) == []
 
 
-def test_every_axis_of_overlays_is_a_question() -> None:
-    assert set(AXES) <= set(CHOICES)
+def test_questions_come_in_the_order_in_which_people_think() -> None:
+    assert [question for group in ORDER.values() for question in group] == QUESTIONS
 
 
 def test_there_are_few_questions() -> None:

@@ -171,13 +171,6 @@ def test_generating_twice_into_one_place_is_refused_and_changes_nothing(template
     assert {path: (repo.path / path).read_bytes() for path in repo.files()} == before
 
 
-def test_every_choice_of_an_axis_has_its_folder(template: Path) -> None:
-    for axis in AXES:
-        folders = {folder.name for folder in (template / ROOT_FOLDER / "_variants" / axis).iterdir()}
-        # What several choices share has a name that no choice can have.
-        assert {name for name in folders if not name.startswith("_")} == set(PROMPTS[axis])
-
-
 # Without the hook
 
 

@@ -12,6 +12,7 @@ from local_extensions import ROOT_FOLDER, SYNTAX
 from tests.support import AXES, CHOICES, PROMPTS, QUESTIONS, ROOT, is_text, run, tracked
 
 GENERATED = [path for path in tracked() if path.parts[0] == ROOT_FOLDER]
+VARIANTS = Path(ROOT_FOLDER, "_variants")
 COPIED = PROMPTS["_copy_without_render"]
 # Few enough to be read; one more is a decision.
 CONDITIONALS_IN_README = 9
@@ -117,16 +118,30 @@ def test_make_knows_exactly_the_verbs_that_python_knows(folder: str) -> None:
     assert rule.split() == verbs
 
 
-def test_the_readme_lists_every_question_with_its_choices() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", readme, re.MULTILINE)
+def test_choices_prompts_overlays_and_the_option_table_are_the_same_set() -> None:
+    prompts = PROMPTS["__prompts__"]
+    assert list(prompts) == QUESTIONS
+    assert {question: list(prompts[question]) for question in CHOICES} == {
+        question: ["__prompt__", *choices] for question, choices in CHOICES.items()
+    }
+    sentences = [
+        text for prompt in prompts.values() for text in (prompt.values() if isinstance(prompt, dict) else [prompt])
+    ]
+    # "redis - ..." says what it is; a name alone does not.
+    assert [text for text in sentences if len(text.split()) < 4] == []
+
+    for axis in AXES:
+        folders = {path.relative_to(VARIANTS / axis).parts[0] for path in variants_of(axis)}
+        # What several choices share has a name that no choice can have.
+        assert {name for name in folders if not name.startswith("_")} == set(CHOICES[axis])
+
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert [name for name, _ in rows] == QUESTIONS
-    listed = {name: re.findall(r"`([^`]+)`", values) for name, values in rows if name in CHOICES}
-    assert listed == CHOICES
+    assert {name: re.findall(r"`([^`]+)`", values) for name, values in rows if name in CHOICES} == CHOICES
 
 
-def test_every_axis_is_a_question() -> None:
-    assert set(AXES) <= set(CHOICES)
+def variants_of(axis: str) -> list[Path]:
+    return [path for path in GENERATED if path.is_relative_to(VARIANTS / axis)]
 
 
 def test_every_release_says_what_an_older_repo_has_to_do() -> None:
