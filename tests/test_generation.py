@@ -9,7 +9,7 @@ import re
 import shutil
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -31,6 +31,7 @@ from tests.support import (
     generate,
     is_text,
     run,
+    tracked,
 )
 
 EVERY = pytest.mark.parametrize("choices", COMBINATIONS, ids=combination_id)
@@ -55,6 +56,50 @@ def note(event, arguments):
             print(event, arguments[0] if arguments else "", file=report)
 
 sys.addaudithook(note)
+"""
+
+# Runs there too, and lets every Python begin in 2001.
+CLOCK = """
+import datetime, time
+
+BEGIN = 1_000_000_000 - time.time()
+now, now_ns, localtime, gmtime, strftime = time.time, time.time_ns, time.localtime, time.gmtime, time.strftime
+time.time = lambda: now() + BEGIN
+time.time_ns = lambda: now_ns() + int(BEGIN * 1e9)
+time.localtime = lambda seconds=None: localtime(time.time() if seconds is None else seconds)
+time.gmtime = lambda seconds=None: gmtime(time.time() if seconds is None else seconds)
+time.strftime = lambda form, moment=None: strftime(form, moment or time.localtime())
+
+class Moment(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(time.time(), tz)
+
+    @classmethod
+    def utcnow(cls):
+        return cls.now(datetime.timezone.utc).replace(tzinfo=None)
+
+class Day(datetime.date):
+    @classmethod
+    def today(cls):
+        return cls.fromtimestamp(time.time())
+
+datetime.datetime, datetime.date = Moment, Day
+"""
+
+# Runs there too, and ends lines as Windows does, unless whoever opens a file says otherwise.
+WINDOWS_LINES = """
+import builtins, io, os
+
+real = io.open
+os.linesep = "\\r\\n"
+
+def windows_open(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):
+    if newline is None and "b" not in mode and set(mode) & set("wax"):
+        newline = os.linesep
+    return real(file, mode, buffering, encoding, errors, newline, closefd, opener)
+
+builtins.open = io.open = windows_open
 """
 
 
@@ -89,19 +134,40 @@ def test_every_text_is_utf8_with_unix_line_ends_and_a_last_newline(
 
 @EVERY
 def test_every_path_is_legal_on_windows(generated: Generated, choices: dict[str, str]) -> None:
-    paths = generated(**choices).files()
+    assert_legal_on_windows(generated(**choices).files())
+
+
+def test_every_path_of_the_template_is_legal_on_windows() -> None:
+    assert_legal_on_windows(tracked())
+
+
+def assert_legal_on_windows(paths: Sequence[Path]) -> None:
     assert [path for path in paths for part in path.parts if WINDOWS_FORBIDS.search(part)] == []
     assert [path for path in paths if len(str(path)) > LONGEST_PATH] == []
     assert len({str(path).casefold() for path in paths}) == len(paths)
 
 
-def test_the_same_answers_give_the_same_bytes_everywhere(template: Path, tmp_path: Path) -> None:
+def test_lines_end_in_the_same_way_where_python_would_end_them_as_windows_does(
+    generated: Generated, template: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "windows").mkdir()
+    (tmp_path / "windows" / "sitecustomize.py").write_text(WINDOWS_LINES, encoding="utf-8")
+    done = cookiecutter(template, tmp_path / "out", environment={"PYTHONPATH": str(tmp_path / "windows")})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert b"\r\n" in (tmp_path / "out.home" / ".cookiecutter_replay" / f"{template.name}.json").read_bytes()
+    assert contents(tmp_path / "out" / "diabetes-progression") == contents(generated(**COMBINATIONS[0]).path)
+
+
+def test_the_same_answers_give_the_same_bytes_and_modes_everywhere(template: Path, tmp_path: Path) -> None:
+    (tmp_path / "clock").mkdir()
+    (tmp_path / "clock" / "sitecustomize.py").write_text(CLOCK, encoding="utf-8")
     surroundings = [
-        {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "PYTHONHASHSEED": "1"},
+        {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "PYTHONHASHSEED": "1", "PYTHONPATH": str(tmp_path / "clock")},
         {"TZ": "America/Los_Angeles", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "2", "PYTHONUTF8": "0"},
     ]
     trees = []
     for number, environment in enumerate(surroundings):
+        # Each has a home of its own too, beside its working folder.
         folder = tmp_path / f"place-{number}" / ("deeper" * number)
         folder.mkdir(parents=True)
         previous = os.umask(0o077 * number)
@@ -110,8 +176,13 @@ def test_the_same_answers_give_the_same_bytes_everywhere(template: Path, tmp_pat
         finally:
             os.umask(previous)
         assert done.returncode == 0, done.stdout + done.stderr
-        trees.append({path: (folder / "out" / path).read_bytes() for path in files_below(folder / "out")})
+        trees.append({path: state(folder / "out" / path) for path in files_below(folder / "out")})
     assert trees[0] == trees[1]
+
+
+def state(file: Path) -> tuple[bytes, int]:
+    """Return a file's bytes, and what its owner may do with it: the rest is the umask's to say."""
+    return file.read_bytes(), file.stat().st_mode & stat.S_IRWXU
 
 
 def test_generating_needs_no_network_and_starts_nothing_but_the_hook(template: Path, tmp_path: Path) -> None:
