@@ -32,6 +32,21 @@ AXES = sorted(folder.name for folder in (ROOT / ROOT_FOLDER / "_variants").iterd
 COMMAND_TIMEOUT_S = 900.0
 
 
+def pairs(choices: Mapping[str, str]) -> set[Answers]:
+    """Return every two choices of one combination, of the questions that decide which code a repo has."""
+    return set(itertools.combinations(((axis, choices[axis]) for axis in AXES), 2))
+
+
+def covering(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the combinations that, with these, have every two choices of different axes together at least once."""
+    missing = set[Answers]().union(*map(pairs, COMBINATIONS)).difference(*map(pairs, rows))
+    found = []
+    while missing:
+        found.append(max(COMBINATIONS, key=lambda choices: len(pairs(choices) & missing)))
+        missing -= pairs(found[-1])
+    return found
+
+
 @dataclass(frozen=True)
 class Repo:
     """A generated repo."""
