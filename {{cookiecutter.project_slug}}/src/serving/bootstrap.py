@@ -16,6 +16,7 @@ from serving.enrichment import Enricher
 from serving.errors import (
     ArtifactError,
     DeadlineExceeded,
+    FeaturesOutdated,
     FeatureStoreAway,
     ModelFailed,
     SettingsError,
@@ -77,15 +78,14 @@ async def _load(
         manifest.features,
         settings.unknown_entity,
         settings.feature_timeout,
-        metrics.store_seconds.observe,
-        lambda name, rows: metrics.defaults.labels(name).inc(rows),
+        metrics,
         settings.store_away,
     )
     if supplied:  # opens connections before the first caller pays
         try:
             await store.read([b""], supplied, timeout=_START_TIMEOUT_S)
-        except FeatureStoreAway as error:
-            log.warning("the feature store does not answer yet: %s", error)
+        except (FeatureStoreAway, FeaturesOutdated) as error:
+            log.warning("the feature store can't be used yet: %s", error)
     metrics.announce(reference)
     log.info("serving %s", reference)
     model = ServedModel(reference, manifest, signature)

@@ -7,6 +7,7 @@
     ├── DeadlineExceeded      the time the caller gave is over
     ├── NotReady              no verified model is loaded, or the server drains
     ├── FeatureStoreAway      static features can't be read now
+    ├── FeaturesOutdated      what is stored no longer fits its declaration
     ├── ModelFailed           the model itself raised or answered out of its signature
     └── StartError            the service can't start with what it was given
         ├── ArtifactError     an artifact is missing, changed or not what it says
@@ -18,6 +19,8 @@
 
 `entrypoints/status.py` holds the one table from these classes to gRPC status codes.
 """
+
+from __future__ import annotations
 
 
 class ServingError(Exception):
@@ -46,6 +49,18 @@ class NotReady(ServingError):
 
 class FeatureStoreAway(ServingError):
     """The feature store did not answer in time or at all."""
+
+
+class FeaturesOutdated(ServingError):
+    """The feature store holds a value whose type or shape is not the declared one."""
+
+    @classmethod
+    def of(cls, feature: str, stored: str, declared: str) -> FeaturesOutdated:
+        """Name the feature and both of its forms."""
+        return cls(
+            f"the feature store holds {feature} as {quoted(stored)}, the model takes {quoted(declared)}; "
+            "fill it again with `make features`."
+        )
 
 
 class ModelFailed(ServingError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from serving.artifacts import Manifest
@@ -38,11 +38,12 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class Inference:
-    """Hold an answer: the outputs asked for, the model that gave them, and the features that were defaults."""
+    """Hold an answer: the outputs asked for, the model that gave them, and the rows in which something stood in."""
 
     outputs: Tensors
     model: ServedModel
     defaulted: Mapping[str, Sequence[int]]
+    last_known: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 class Service(Protocol):
@@ -83,7 +84,8 @@ class InferenceService:
         self.observe_predict(time.perf_counter() - started)
         if fault := signature.check_outputs(results, rows):
             raise ModelFailed(f"model {self.model.reference}: {fault}")
-        return Inference({spec.name: results[spec.name] for spec in wanted}, self.model, enriched.defaulted)
+        chosen = {spec.name: results[spec.name] for spec in wanted}
+        return Inference(chosen, self.model, enriched.defaulted, enriched.last_known)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,23 @@ from serving.references import Reference
 class Column:
     """Hold one feature for the entities that were asked for.
 
-    `values` has one row per entity; where `present` is false its content means nothing.
+    `values` has one row per entity; where `present` is false its content means nothing. `times` says since when each
+    value holds, in seconds since 1970; 0 means that nobody knows.
     """
 
     values: Tensor
     present: npt.NDArray[np.bool_]
+    times: npt.NDArray[np.int64]
+
+    @classmethod
+    def of_cells(cls, feature: Feature, cells: Sequence[Any], times: Sequence[int]) -> Column:
+        """Make a column of one value per row, None for what is missing."""
+        present = np.array([cell is not None for cell in cells], dtype=np.bool_)
+        values = np.zeros((len(cells), *feature.shape), feature.datatype.dtype)
+        for row, cell in enumerate(cells):
+            if cell is not None:
+                values[row] = cell
+        return cls(values, present, np.array(times, np.int64))
 
 
 class FeatureStore(Protocol):
@@ -41,6 +53,7 @@ class FeatureStore(Protocol):
         """Read features for each entity, in order; an unknown entity or value is not present, never zero.
 
         :raises FeatureStoreAway: there was no answer within `timeout` seconds, or none at all
+        :raises FeaturesOutdated: a value was stored with another type or shape than the feature has now
         """
 
     async def close(self) -> None:
@@ -50,8 +63,22 @@ class FeatureStore(Protocol):
 class FeatureWriter(Protocol):
     """Fill a feature store; used by batch jobs, never by the server."""
 
-    def write(self, features: Sequence[Feature], entities: Sequence[bytes], columns: Tensors) -> int:
-        """Insert or replace one row per entity, all or none of them; return how many rows the store then holds."""
+    def write(
+        self,
+        features: Sequence[Feature],
+        entities: Sequence[bytes],
+        columns: Tensors,
+        times: npt.NDArray[np.int64] | None = None,
+        watermark: str = "",
+    ) -> int:
+        """Insert or replace one row per entity, all or none of them; return how many rows the store then holds.
+
+        `times` says since when each row's values hold, in seconds since 1970. A watermark is kept together with the
+        rows; without one, the present one stays.
+        """
+
+    def watermark(self) -> str:
+        """Return the watermark of the last write that had one; empty if the store holds none."""
 
 
 class ModelRuntime(Protocol):

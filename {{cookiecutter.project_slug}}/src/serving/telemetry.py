@@ -8,15 +8,20 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from pythonjsonlogger.json import JsonFormatter
 
 from serving.errors import SettingsError
+from serving.features import Feature, Missing
 from serving.references import Reference
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 """The id of the request that is being worked on; empty outside of one."""
 
+_DAY_S = 86_400
+_DAYS = (1 / 24, 0.25, 1.0, 2.0, 7.0, 30.0, 90.0, 365.0, 3650.0)
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -34,6 +39,9 @@ class Metrics:
     store_seconds: Histogram
     model_seconds: Histogram
     defaults: Counter
+    last_known: Counter
+    feature_age: Histogram
+    stale: Counter
     model_info: Gauge
     ready: Gauge
     _servers: list[Any] = field(default_factory=list)
@@ -63,9 +71,33 @@ class Metrics:
             store_seconds=histogram("serving_feature_store_seconds", "Seconds of one read of the feature store."),
             model_seconds=histogram("serving_model_seconds", "Seconds of one call of the model."),
             defaults=counter("serving_feature_defaults", "Rows answered with a feature's default.", "feature"),
+            last_known=counter("serving_feature_last_known", "Rows answered with the value known last.", "feature"),
+            feature_age=Histogram(
+                "serving_feature_age_days",
+                "Age of the oldest value of a call.",
+                ("feature",),
+                registry=registry,
+                buckets=_DAYS,
+            ),
+            stale=counter("serving_feature_stale", "Rows with a value older than its declared bound.", "feature"),
             model_info=gauge("serving_model_info", "1 for the model that is served.", "model", "version", "digest"),
             ready=gauge("serving_ready", "1 while the server takes calls, else 0."),
         )
+
+    def store_read(self, seconds: float) -> None:
+        """Take the duration of a read of the feature store."""
+        self.store_seconds.observe(seconds)
+
+    def stood_in(self, feature: Feature, what: Missing, rows: int) -> None:
+        """Count the rows in which something stood in for a feature's value."""
+        (self.last_known if what is Missing.LAST_KNOWN else self.defaults).labels(feature.name).inc(rows)
+
+    def served(self, feature: Feature, ages: npt.NDArray[np.float64]) -> None:
+        """Take the ages, in seconds, of the values that one call was given; count those over the declared bound."""
+        days = ages / _DAY_S
+        self.feature_age.labels(feature.name).observe(float(days.max()))
+        if feature.max_age_days is not None:
+            self.stale.labels(feature.name).inc(int(np.count_nonzero(days > feature.max_age_days)))
 
     def announce(self, reference: Reference) -> None:
         """Say which model is served."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from serving.domain import Datatype
-from serving.errors import FeatureStoreAway
+from serving.errors import FeaturesOutdated, FeatureStoreAway
 from serving.features import Entity, Feature, FeatureSet
 from serving.ports import Column, FeatureStore, FeatureWriter
 
@@ -227,3 +227,33 @@ class FeatureStoreContract(FeatureReaderContract):
     async def ages(self, store: FeatureStore, *keys: bytes) -> Column:
         """Read one feature."""
         return (await store.read(keys, [AGE], timeout=LONG_S))["age"]
+
+    async def test_values_come_with_the_time_since_which_they_hold(self, folder: Path) -> None:
+        writer, store = self.writer(folder), self.reader(folder)
+        ages = {"age": np.array([31.0, 0.0], np.float32)}
+        writer.write([AGE], [b"ann", b"bob"], ages, np.array([1_000_000_000, 2_000_000_000]))
+        assert (await self.ages(store, b"bob", b"cid", b"ann")).times.tolist() == [2_000_000_000, 0, 1_000_000_000]
+        await store.close()
+
+    async def test_a_value_whose_time_nobody_said_has_none(self, filled: FeatureStore) -> None:
+        assert (await self.ages(filled, b"ann", b"bob")).times.tolist() == [0, 0]
+        await filled.close()
+
+    def test_a_watermark_is_kept_until_the_next_one(self, folder: Path) -> None:
+        writer = self.writer(folder)
+        assert writer.watermark() == ""
+        told = []
+        for watermark in ("first", "", "second"):
+            writer.write([AGE], [b"ann"], {"age": np.zeros(1, np.float32)}, watermark=watermark)
+            told.append(self.writer(folder).watermark())
+        assert told == ["first", "first", "second"]
+
+    async def test_a_value_of_another_type_is_refused_until_it_is_written_again(self, folder: Path) -> None:
+        writer, store = self.writer(folder), self.reader(folder)
+        writer.write([AGE], [b"ann"], {"age": np.array([31.5], np.float32)})
+        changed = Feature("age", datatype=Datatype.INT32)
+        with pytest.raises(FeaturesOutdated, match="fill it again with `make features`"):
+            await store.read([b"ann"], [changed], timeout=LONG_S)
+        writer.write([changed], [b"ann"], {"age": np.array([31], np.int32)})
+        assert (await store.read([b"ann"], [changed], timeout=LONG_S))["age"].values.tolist() == [31]
+        await store.close()

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from serving.domain import Tensors
-from serving.errors import DeadlineExceeded, FeatureStoreAway, ModelFailed
+from serving.errors import DeadlineExceeded, FeaturesOutdated, FeatureStoreAway, ModelFailed
 from serving.features import Feature, FeatureSet
 from serving.ports import Column
 
@@ -18,6 +19,9 @@ class FakeStore:
 
     def __init__(self, rows: Mapping[bytes, Mapping[str, object]] | None = None) -> None:
         self.rows: dict[bytes, dict[str, object]] = {key: dict(row) for key, row in (rows or {}).items()}
+        self.times: dict[tuple[bytes, str], int] = {}
+        self.forms: dict[str, str] = {}
+        self.mark = ""
         self.away = False
         self.gate: asyncio.Event | None = None
         self.reads = 0
@@ -37,29 +41,44 @@ class FakeStore:
                 await asyncio.wait_for(self.gate.wait(), timeout)
             except TimeoutError:
                 raise FeatureStoreAway(f"the feature store did not answer within {timeout:.3f} s.") from None
-        rows = self.rows
-        return {feature.name: _column(feature, entities, rows) for feature in features}
+        rows, times, forms = self.rows, self.times, self.forms
+        for feature in features:
+            if (stored := forms.get(feature.name, feature.form)) != feature.form:
+                raise FeaturesOutdated.of(feature.name, stored, feature.form)
+        return {
+            feature.name: Column.of_cells(
+                feature,
+                [rows.get(entity, {}).get(feature.name) for entity in entities],
+                [times.get((entity, feature.name), 0) for entity in entities],
+            )
+            for feature in features
+        }
 
     async def close(self) -> None:
         self.closed = True
 
-    def write(self, features: Sequence[Feature], entities: Sequence[bytes], columns: Tensors) -> int:
+    def write(
+        self,
+        features: Sequence[Feature],
+        entities: Sequence[bytes],
+        columns: Tensors,
+        times: npt.NDArray[np.int64] | None = None,
+        watermark: str = "",
+    ) -> int:
         rows = {entity: dict(row) for entity, row in self.rows.items()}
+        dates = [0] * len(entities) if times is None else times.tolist()
         for row, entity in enumerate(entities):
             target = rows.setdefault(entity, {})
             target.update({feature.name: columns[feature.name][row] for feature in features})
         self.rows = rows  # all of the write at once
+        pairs = {(entity, f.name): date for entity, date in zip(entities, dates, strict=True) for f in features}
+        self.times = self.times | pairs
+        self.forms = self.forms | {feature.name: feature.form for feature in features}
+        self.mark = watermark or self.mark
         return len(rows)
 
-
-def _column(feature: Feature, entities: Sequence[bytes], rows: Mapping[bytes, Mapping[str, object]]) -> Column:
-    values = np.zeros((len(entities), *feature.shape), feature.datatype.dtype)
-    present = np.zeros(len(entities), np.bool_)
-    for row, entity in enumerate(entities):
-        value = rows.get(entity, {}).get(feature.name)
-        if value is not None:
-            values[row], present[row] = value, True
-    return Column(values, present)
+    def watermark(self) -> str:
+        return self.mark
 
 
 class FakeRuntime:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from serving.domain import Signature, Tensors
 from serving.enrichment import Enricher, UnknownEntity
+from serving.features import Feature, Missing
 from serving.inference import InferenceService, ServedModel
 from serving.references import Reference
 from tests.support.artifacts import Model
@@ -22,7 +26,18 @@ class Observed:
 
     reads: list[float] = field(default_factory=list)
     defaults: list[tuple[str, int]] = field(default_factory=list)
+    last_known: list[tuple[str, int]] = field(default_factory=list)
+    ages: list[tuple[str, list[float]]] = field(default_factory=list)
     predictions: list[float] = field(default_factory=list)
+
+    def store_read(self, seconds: float) -> None:
+        self.reads.append(seconds)
+
+    def stood_in(self, feature: Feature, what: Missing, rows: int) -> None:
+        (self.last_known if what is Missing.LAST_KNOWN else self.defaults).append((feature.name, rows))
+
+    def served(self, feature: Feature, ages: npt.NDArray[np.float64]) -> None:
+        self.ages.append((feature.name, ages.tolist()))
 
 
 def fake_service(
@@ -40,14 +55,7 @@ def fake_service(
     seen = observed or Observed()
     features = model.manifest.features
     signature = Signature(features.request_inputs(store.supplies(features)), model.manifest.outputs, max_rows)
-    enricher = Enricher(
-        store,
-        features,
-        unknown,
-        feature_timeout,
-        seen.reads.append,
-        lambda name, rows: seen.defaults.append((name, rows)),
-    )
+    enricher = Enricher(store, features, unknown, feature_timeout, seen)
     served = ServedModel(Reference("local", model.name, "1", DIGEST), model.manifest, signature)
     return InferenceService(served, enricher, runtime or FakeRuntime(answer_of(model)), seen.predictions.append)
 

@@ -7,9 +7,10 @@ import pytest
 
 from serving.domain import Datatype, Tensors
 from serving.enrichment import Enricher, StoreAway, UnknownEntity
-from serving.errors import FeatureStoreAway, NotFound
-from serving.features import Entity, Feature, FeatureSet
+from serving.errors import FeaturesOutdated, FeatureStoreAway, NotFound
+from serving.features import Entity, Feature, FeatureSet, Missing
 from tests.support.fakes import FakeStore
+from tests.support.services import Observed
 
 AGE = Feature("age", default=50.0)
 CITY = Feature("city", datatype=Datatype.BYTES, default="Bern")
@@ -17,6 +18,7 @@ CURVE = Feature("curve", shape=(2,), default=-1.0)
 STRICT = Feature("strict")
 VALUE = Feature("value")
 LONG = 60.0
+NOW = 1_000_000.0
 
 ROW = {"age": 31.0, "city": b"Oslo", "curve": [1.0, 2.0], "strict": 7.0}
 
@@ -33,17 +35,8 @@ class Setup:
     ) -> None:
         self.store = FakeStore({b"known": ROW, b"ageless": ROW | {"age": None}, b"zero": ROW | {"age": 0.0}})
         self.features = FeatureSet(Entity("key"), static or (AGE,), (VALUE,))
-        self.reads: list[float] = []
-        self.defaults: list[tuple[str, int]] = []
-        self.enricher = Enricher(
-            self.store,
-            self.features,
-            unknown,
-            timeout,
-            self.reads.append,
-            lambda name, rows: self.defaults.append((name, rows)),
-            away,
-        )
+        self.seen = Observed()
+        self.enricher = Enricher(self.store, self.features, unknown, timeout, self.seen, away, clock=lambda: NOW)
 
 
 def request(*keys: bytes) -> Tensors:
@@ -58,7 +51,7 @@ async def test_static_features_take_the_place_of_the_key() -> None:
     assert enriched.inputs["city"].tolist() == [b"Oslo", b"Oslo"]
     assert enriched.inputs["curve"].tolist() == [[1.0, 2.0]] * 2
     assert not enriched.defaulted
-    assert setup.defaults == []
+    assert setup.seen.defaults == []
 
 
 async def test_an_unknown_entity_gets_the_defaults_and_the_answer_says_so() -> None:
@@ -68,7 +61,7 @@ async def test_an_unknown_entity_gets_the_defaults_and_the_answer_says_so() -> N
     assert enriched.inputs["city"].tolist() == [b"Oslo", b"Bern", b"Oslo"]
     assert enriched.inputs["curve"].tolist() == [[1.0, 2.0], [-1.0, -1.0], [1.0, 2.0]]
     assert enriched.defaulted == {"age": [1, 2], "city": [1], "curve": [1]}
-    assert setup.defaults == [("age", 2), ("city", 1), ("curve", 1)]
+    assert setup.seen.defaults == [("age", 2), ("city", 1), ("curve", 1)]
 
 
 async def test_a_stored_zero_is_a_value_and_a_missing_value_is_no_zero() -> None:
@@ -93,7 +86,7 @@ async def test_what_the_store_does_not_have_is_refused_where_told_to(key: bytes)
         f"input 'key': the feature store has no age for '{key.decode()}' (1 in all); "
         "correct the key or have its features materialized."
     )
-    assert setup.defaults == []
+    assert setup.seen.defaults == []
 
 
 async def test_a_feature_without_a_default_is_refused_in_either_case() -> None:
@@ -120,9 +113,7 @@ async def test_the_store_is_given_its_own_timeout_and_never_more_than_the_call_h
             return await super().read(entities, features, timeout=timeout)
 
     setup = Setup(timeout=0.05)
-    enricher = Enricher(
-        Watched({b"known": ROW}), setup.features, UnknownEntity.DEFAULT, 0.05, setup.reads.append, lambda *_: None
-    )
+    enricher = Enricher(Watched({b"known": ROW}), setup.features, UnknownEntity.DEFAULT, 0.05, setup.seen)
     for left in (LONG, 0.02):
         await enricher.enrich(request(b"known"), timeout=left)
     assert given == [0.05, 0.02]
@@ -133,9 +124,9 @@ async def test_a_store_that_is_away_is_told_and_its_time_is_observed() -> None:
     setup.store.away = True
     with pytest.raises(FeatureStoreAway):
         await setup.enricher.enrich(request(b"known"), timeout=LONG)
-    assert len(setup.reads) == 1
-    assert math.isfinite(setup.reads[0])
-    assert setup.defaults == []
+    assert len(setup.seen.reads) == 1
+    assert math.isfinite(setup.seen.reads[0])
+    assert setup.seen.defaults == []
 
 
 async def test_a_store_that_is_away_is_bridged_by_flagged_defaults_where_told_to() -> None:
@@ -146,7 +137,7 @@ async def test_a_store_that_is_away_is_bridged_by_flagged_defaults_where_told_to
     assert enriched.inputs["city"].tolist() == [b"Bern", b"Bern"]
     assert enriched.inputs["curve"].tolist() == [[-1.0, -1.0]] * 2
     assert enriched.defaulted == {"age": [0, 1], "city": [0, 1], "curve": [0, 1]}
-    assert setup.defaults == [("age", 2), ("city", 2), ("curve", 2)]
+    assert setup.seen.defaults == [("age", 2), ("city", 2), ("curve", 2)]
 
 
 async def test_no_default_means_that_nothing_can_stand_in_for_the_store() -> None:
@@ -154,19 +145,91 @@ async def test_no_default_means_that_nothing_can_stand_in_for_the_store() -> Non
     setup.store.away = True
     with pytest.raises(FeatureStoreAway):
         await setup.enricher.enrich(request(b"known"), timeout=LONG)
-    assert setup.defaults == []
+    assert setup.seen.defaults == []
 
 
 async def test_without_static_features_no_store_is_asked() -> None:
     setup = Setup()
-    enricher = Enricher(
-        setup.store,
-        FeatureSet(Entity("key"), (), (VALUE,)),
-        UnknownEntity.REFUSE,
-        LONG,
-        setup.reads.append,
-        lambda *_: None,
-    )
+    features = FeatureSet(Entity("key"), (), (VALUE,))
+    enricher = Enricher(setup.store, features, UnknownEntity.REFUSE, LONG, setup.seen)
     inputs = {"value": np.ones(2, np.float32)}
     assert (await enricher.enrich(inputs, timeout=LONG)).inputs == inputs
-    assert (setup.store.reads, setup.reads) == (0, [])
+    assert (setup.store.reads, setup.seen.reads) == (0, [])
+
+
+KEPT = Feature("age", default=50.0, missing=Missing.LAST_KNOWN)
+
+
+async def test_the_value_known_last_stands_in_while_the_store_is_away_and_is_flagged() -> None:
+    setup = Setup(KEPT, CITY, away=StoreAway.DEFAULT)
+    await setup.enricher.enrich(request(b"known"), timeout=LONG)
+    setup.store.away = True
+    enriched = await setup.enricher.enrich(request(b"nobody", b"known", b"known"), timeout=LONG)
+    assert enriched.inputs["age"].tolist() == [50.0, 31.0, 31.0]
+    assert enriched.last_known == {"age": [1, 2]}
+    assert enriched.defaulted == {"age": [0], "city": [0, 1, 2]}
+    assert setup.seen.last_known == [("age", 2)]
+    assert setup.seen.defaults == [("age", 1), ("city", 3)]
+
+
+async def test_the_value_known_last_stands_in_for_a_store_that_came_back_empty() -> None:
+    setup = Setup(Feature("age", missing=Missing.LAST_KNOWN))
+    await setup.enricher.enrich(request(b"known"), timeout=LONG)
+    setup.store.rows = {}
+    enriched = await setup.enricher.enrich(request(b"known"), timeout=LONG)
+    assert (enriched.inputs["age"].tolist(), enriched.last_known) == ([31.0], {"age": [0]})
+    with pytest.raises(NotFound, match="no age for 'nobody'"):
+        await setup.enricher.enrich(request(b"known", b"nobody"), timeout=LONG)
+
+
+async def test_what_the_store_says_replaces_what_was_known() -> None:
+    setup = Setup(Feature("age", missing=Missing.LAST_KNOWN), away=StoreAway.DEFAULT)
+    for value in (31.0, 32.0):
+        setup.store.rows[b"known"]["age"] = value
+        await setup.enricher.enrich(request(b"known"), timeout=LONG)
+    setup.store.away = True
+    assert (await setup.enricher.enrich(request(b"known"), timeout=LONG)).inputs["age"].tolist() == [32.0]
+
+
+@pytest.mark.parametrize("forbidden", [Feature("age", default=50.0, missing=Missing.FAIL), KEPT])
+async def test_nothing_stands_in_where_it_is_forbidden(forbidden: Feature) -> None:
+    setup = Setup(forbidden, unknown=UnknownEntity.REFUSE)
+    await setup.enricher.enrich(request(b"known"), timeout=LONG)
+    setup.store.rows = {}
+    with pytest.raises(NotFound):
+        await setup.enricher.enrich(request(b"known"), timeout=LONG)
+    setup.store.away = True
+    with pytest.raises(FeatureStoreAway):
+        await setup.enricher.enrich(request(b"known"), timeout=LONG)
+
+
+async def test_a_feature_that_must_not_be_missing_refuses_the_call_whatever_its_default() -> None:
+    setup = Setup(Feature("age", default=50.0, missing=Missing.FAIL), away=StoreAway.DEFAULT)
+    with pytest.raises(NotFound):
+        await setup.enricher.enrich(request(b"nobody"), timeout=LONG)
+    setup.store.away = True
+    with pytest.raises(FeatureStoreAway):
+        await setup.enricher.enrich(request(b"known"), timeout=LONG)
+
+
+async def test_the_ages_of_what_was_read_are_told_and_undated_values_have_none() -> None:
+    setup = Setup(AGE, CITY)
+    setup.store.times = {(b"known", "age"): int(NOW) - 60}
+    await setup.enricher.enrich(request(b"known", b"zero", b"nobody"), timeout=LONG)
+    assert setup.seen.ages == [("age", [60.0])]
+
+
+async def test_a_store_that_was_filled_for_another_declaration_is_told_and_nothing_stands_in() -> None:
+    setup = Setup(AGE, away=StoreAway.DEFAULT)
+    setup.store.forms = {"age": "INT64[]"}
+    with pytest.raises(FeaturesOutdated) as refusal:
+        await setup.enricher.enrich(request(b"known"), timeout=LONG)
+    assert str(refusal.value) == (
+        "the feature store holds age as 'INT64[]', the model takes 'FP32[]'; fill it again with `make features`."
+    )
+
+
+async def test_the_model_is_asked_in_the_declared_order_whatever_the_order_of_the_request() -> None:
+    setup = Setup(AGE, CITY)
+    enriched = await setup.enricher.enrich(dict(reversed(request(b"known").items())), timeout=LONG)
+    assert list(enriched.inputs) == ["age", "city", "value"]

@@ -14,6 +14,7 @@ EXPECTED = {
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     errors.NotReady: StatusCode.UNAVAILABLE,
+    errors.FeaturesOutdated: StatusCode.FAILED_PRECONDITION,
     errors.FeatureStoreAway: StatusCode.UNAVAILABLE,
     errors.ModelFailed: StatusCode.INTERNAL,
 }

@@ -198,15 +198,16 @@ def _objects(items: Sequence[bytes], shape: tuple[int, ...]) -> Tensor:
 
 
 def encode(inference: Inference, *, raw: bool, request_id: str) -> pb.ModelInferResponse:
-    """Turn an answer into a message that says which model version gave it, and which features were defaults."""
+    """Turn an answer into a message that says which model version gave it, and where something stood in."""
     model = inference.model
     response = pb.ModelInferResponse(
         model_name=model.reference.model, model_version=model.reference.version, id=request_id
     )
     response.parameters["artifact_digest"].string_param = model.reference.digest
-    if inference.defaulted:
-        flags = {name: list(rows) for name, rows in inference.defaulted.items()}
-        response.parameters["defaulted_features"].string_param = json.dumps(flags, separators=(",", ":"))
+    for key, flagged in (("defaulted_features", inference.defaulted), ("last_known_features", inference.last_known)):
+        if flagged:
+            flags = {name: list(rows) for name, rows in flagged.items()}
+            response.parameters[key].string_param = json.dumps(flags, separators=(",", ":"))
     datatypes = {spec.name: spec.datatype for spec in model.signature.outputs}
     for name, tensor in inference.outputs.items():
         datatype = datatypes[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from model.data import load
 from model.features import FEATURES
 from scripts import project
@@ -10,7 +12,7 @@ from serving.errors import SettingsError, quoted
 from serving.settings import load_settings
 
 
-def main() -> int:
+def main(_arguments: Sequence[str] | None = None) -> int:
     """Write one row per entity, all or none."""
     url = load_settings().feature_store
     scheme = url.partition(":")[0]
@@ -24,6 +26,7 @@ def main() -> int:
         FEATURES.static,
         [entity.encode() for entity in data.entities],
         {feature.name: data.columns[feature.name] for feature in FEATURES.static},
+        watermark="all",
     )
     print(f"the store holds {count} rows, keyed by {FEATURES.entity.name}")
     return 0

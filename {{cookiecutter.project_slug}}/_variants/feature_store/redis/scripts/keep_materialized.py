@@ -21,16 +21,19 @@ def main() -> int:
     """Look every CHECK_EVERY_S seconds; a store that is away is looked for again."""
     store = RedisWriter.open(load_settings().feature_store)
     if "--check" in sys.argv[1:]:
-        return int(store.is_empty())
+        return int(not store.watermark())
     from scripts import materialize  # brings the training libraries, which a health check has no time for
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    first = True
     while not stop.is_set():
         try:
-            if store.is_empty():
-                materialize.main()
+            # The first time in any case: what is there may be older than the data, or made for another declaration.
+            if first or not store.watermark():
+                materialize.main([])
+                first = False
         except FeatureStoreAway as error:
             print(f"waiting: {error}", file=sys.stderr, flush=True)
         stop.wait(CHECK_EVERY_S)

@@ -75,11 +75,11 @@ class TestRedisStore(FeatureStoreContract):
 
 async def test_a_redis_that_was_emptied_has_nothing_rather_than_zeros(url: str) -> None:
     writer, store = RedisWriter.open(url), RedisStore.open(url)
-    writer.write([AGE], [b"ann"], {"age": np.array([31.0], np.float32)})
-    assert not writer.is_empty()
+    writer.write([AGE], [b"ann"], {"age": np.array([31.0], np.float32)}, watermark="filled")
+    assert writer.watermark() == "filled"
     with redis.Redis.from_url(url) as client:
         client.flushall()
-    assert writer.is_empty()
+    assert writer.watermark() == ""
     assert not (await store.read([b"ann"], [AGE], timeout=LONG_S))["age"].present.any()
     await store.close()
 

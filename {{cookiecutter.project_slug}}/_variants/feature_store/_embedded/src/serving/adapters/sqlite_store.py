@@ -12,17 +12,22 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from serving.domain import Datatype, Tensor, Tensors
-from serving.errors import FeatureStoreAway, SettingsError, quoted
+from serving.errors import FeaturesOutdated, FeatureStoreAway, SettingsError, quoted
 from serving.features import Feature, FeatureSet
 from serving.ports import Column
 
 _TABLE = "static_features"
+_FORMS = "declared_forms"
+_WATERMARK = "watermark"
+_UNDATED = 0
 _WRITER_TIMEOUT_S = 30.0
 _STEPS_BETWEEN_CHECKS = 10_000
 _MAX_VARIABLES = 30_000  # in one statement; SQLite's own limit is 32,766, where nobody has raised it
@@ -40,6 +45,7 @@ class SqliteStore:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._opened = (0, 0)
+        self._forms: Mapping[str, str] = {}
 
     @classmethod
     def open(cls, url: str) -> SqliteStore:
@@ -61,6 +67,7 @@ class SqliteStore:
         try:
             connection = self._reader()
             connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_CHECKS)
+            self._check_forms(features)
             rows = _select(connection, entities, features)
         except sqlite3.OperationalError as error:
             if time.monotonic() > deadline:
@@ -68,9 +75,15 @@ class SqliteStore:
             raise FeatureStoreAway(_UNREADABLE) from error
         except (sqlite3.Error, OSError) as error:
             raise FeatureStoreAway(_UNREADABLE) from error
+        nothing = (None, None) * len(features)
+        found = [rows.get(entity, nothing) for entity in entities]
         return {
-            feature.name: _column(feature, [rows.get(entity, {}).get(feature.name) for entity in entities])
-            for feature in features
+            feature.name: Column.of_cells(
+                feature,
+                [_value(feature, row[2 * index]) for row in found],
+                [row[2 * index + 1] or _UNDATED for row in found],
+            )
+            for index, feature in enumerate(features)
         }
 
     async def close(self) -> None:
@@ -79,14 +92,45 @@ class SqliteStore:
             self._connection.close()
             self._connection = None
 
-    def write(self, features: Sequence[Feature], entities: Sequence[bytes], columns: Tensors) -> int:
+    def write(
+        self,
+        features: Sequence[Feature],
+        entities: Sequence[bytes],
+        columns: Tensors,
+        times: npt.NDArray[np.int64] | None = None,
+        watermark: str = "",
+    ) -> int:
         """Insert or replace one row per entity, all or none; return how many rows the store then holds."""
-        rows = zip(entities, *(_cells(feature, columns[feature.name]) for feature in features), strict=True)
+        dates = [None] * len(entities) if times is None else times.tolist()
+        cells = chain.from_iterable((_cells(feature, columns[feature.name]), dates) for feature in features)
+        rows = zip(entities, *cells, strict=True)
         try:
             with self._next_file() as connection, connection:
-                return _upsert(connection, ["entity", *(feature.name for feature in features)], rows)
+                _declare(connection, features)
+                if watermark:
+                    connection.execute(f"DELETE FROM {_WATERMARK}")
+                    connection.execute(f"INSERT INTO {_WATERMARK} VALUES (?)", [watermark])
+                return _upsert(connection, features, rows)
         except (sqlite3.Error, OSError) as error:
             raise FeatureStoreAway(f"the feature store {self._path} can't be written ({error}).") from error
+
+    def watermark(self) -> str:
+        """Return the watermark of the last write that had one."""
+        if not self._path.exists():
+            return ""
+        try:
+            with closing(sqlite3.connect(self._path)) as connection:
+                if not _has_table(connection, _WATERMARK):
+                    return ""
+                return "".join(text for (text,) in connection.execute(f"SELECT text FROM {_WATERMARK}"))
+        except sqlite3.Error as error:
+            raise FeatureStoreAway(f"the feature store {self._path} can't be read ({error}).") from error
+
+    def _check_forms(self, features: Sequence[Feature]) -> None:
+        for feature in features:
+            stored = self._forms.get(feature.name, feature.form)
+            if stored != feature.form:
+                raise FeaturesOutdated.of(feature.name, stored, feature.form)
 
     @contextmanager
     def _next_file(self) -> Iterator[sqlite3.Connection]:
@@ -113,16 +157,35 @@ class SqliteStore:
             if self._connection is not None:
                 self._connection.close()
             self._connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?immutable=1", uri=True)
+            self._forms = {}
+            if _has_table(self._connection, _FORMS):
+                self._forms = dict(self._connection.execute(f"SELECT name, form FROM {_FORMS}").fetchall())
             self._opened = identity
         return self._connection
 
 
-def _upsert(connection: sqlite3.Connection, names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> int:
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [name]).fetchone())
+
+
+def _declare(connection: sqlite3.Connection, features: Sequence[Feature]) -> None:
+    """Make what is missing of the tables; values of a form that is declared no longer are dropped."""
     connection.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (entity BLOB PRIMARY KEY) WITHOUT ROWID")
-    known = {row[1] for row in connection.execute(f"PRAGMA table_info({_TABLE})")}
-    for name in names:
-        if name not in known:
-            connection.execute(f'ALTER TABLE {_TABLE} ADD COLUMN "{name}"')
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {_FORMS} (name TEXT PRIMARY KEY, form TEXT)")
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {_WATERMARK} (text TEXT)")
+    present = {row[1] for row in connection.execute(f"PRAGMA table_info({_TABLE})")}
+    forms = dict(connection.execute(f"SELECT name, form FROM {_FORMS}").fetchall())
+    for feature in features:
+        for name in _names(feature):
+            if name not in present:
+                connection.execute(f'ALTER TABLE {_TABLE} ADD COLUMN "{name}"')
+        if forms.get(feature.name, feature.form) != feature.form:
+            connection.execute(f'UPDATE {_TABLE} SET "{feature.name}" = NULL')
+        connection.execute(f"INSERT OR REPLACE INTO {_FORMS} VALUES (?, ?)", [feature.name, feature.form])
+
+
+def _upsert(connection: sqlite3.Connection, features: Sequence[Feature], rows: Iterable[tuple[Any, ...]]) -> int:
+    names = ["entity", *chain.from_iterable(map(_names, features))]
     updates = ", ".join(f'"{name}" = excluded."{name}"' for name in names[1:])
     connection.executemany(
         f"INSERT INTO {_TABLE} ({_quoted(names)}) VALUES ({', '.join('?' * len(names))}) "
@@ -135,10 +198,11 @@ def _upsert(connection: sqlite3.Connection, names: Sequence[str], rows: Iterable
 
 def _select(
     connection: sqlite3.Connection, entities: Sequence[bytes], features: Sequence[Feature]
-) -> dict[bytes, dict[str, Any]]:
-    names = [feature.name for feature in features]
+) -> dict[bytes, tuple[Any, ...]]:
+    """Return a value and its time per feature, by entity."""
     # Not the bare names: SQLite takes a quoted name that is no column for a text.
-    columns = ", ".join(f'{_TABLE}."{name}"' for name in ["entity", *names])
+    names = ["entity", *chain.from_iterable(map(_names, features))]
+    columns = ", ".join(f'{_TABLE}."{name}"' for name in names)
     keys = list(dict.fromkeys(entities))
     found = {}
     for start in range(0, len(keys), _MAX_VARIABLES):
@@ -146,8 +210,13 @@ def _select(
         rows = connection.execute(
             f"SELECT {columns} FROM {_TABLE} WHERE entity IN ({', '.join('?' * len(part))})", part
         )
-        found.update({row[0]: dict(zip(names, row[1:], strict=True)) for row in rows})
+        found.update({row[0]: row[1:] for row in rows})
     return found
+
+
+def _names(feature: Feature) -> tuple[str, str]:
+    """Return the names of a feature's columns: its value, and since when that holds."""
+    return feature.name, f"{feature.name}@time"
 
 
 def _quoted(names: Sequence[str]) -> str:
@@ -161,15 +230,10 @@ def _cells(feature: Feature, tensor: Tensor) -> list[Any]:
     return list(tensor.tolist())
 
 
-def _column(feature: Feature, cells: Sequence[Any]) -> Column:
-    present = np.array([cell is not None for cell in cells], dtype=np.bool_)
-    values = np.zeros((len(cells), *feature.shape), feature.datatype.dtype)
-    for row, cell in enumerate(cells):
-        if cell is not None:
-            values[row] = (
-                np.frombuffer(cell, feature.datatype.dtype).reshape(feature.shape) if _packed(feature) else cell
-            )
-    return Column(values, present)
+def _value(feature: Feature, cell: Any) -> Any:
+    if cell is None or not _packed(feature):
+        return cell
+    return np.frombuffer(cell, feature.datatype.dtype).reshape(feature.shape)
 
 
 def _packed(feature: Feature) -> bool:

@@ -7,6 +7,7 @@ success and nothing in it: what it does not have is missing, and never zero.
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
+import numpy.typing as npt
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -22,19 +24,21 @@ from redis.retry import Retry
 
 from serving.adapters.breaker import Breaker
 from serving.domain import Datatype, Tensor, Tensors
-from serving.errors import FeatureStoreAway, SettingsError, quoted
+from serving.errors import FeaturesOutdated, FeatureStoreAway, SettingsError, quoted
 from serving.features import Feature, FeatureSet
 from serving.ports import Column
 
 _PREFIX = b"features:"
-MARKER = b"features-materialized"
-"""Holds how many rows the last write brought; gone when Redis comes back empty."""
+MARKER = b"features-watermark"
+"""Holds the watermark of the last materialization; gone when Redis comes back empty."""
 
 _UNREADABLE = "the feature store can't be read."
 _SOCKET_TIMEOUT_S = 1.0
 """A bound for what is left of a read that was given up; the read itself is bounded by its own timeout, 50 ms."""
 _WRITE_TIMEOUT_S = 5.0
 _BATCH = 1000
+_TIME = struct.Struct("<q")
+"""Before each value: since when it holds, then its form, then a colon."""
 
 
 @dataclass(frozen=True)
@@ -144,24 +148,33 @@ class RedisWriter:
             )
         )
 
-    def write(self, features: Sequence[Feature], entities: Sequence[bytes], columns: Tensors) -> int:
+    def write(
+        self,
+        features: Sequence[Feature],
+        entities: Sequence[bytes],
+        columns: Tensors,
+        times: npt.NDArray[np.int64] | None = None,
+        watermark: str = "",
+    ) -> int:
         """Insert or replace one hash per entity, in one transaction, and the marker with it."""
         pipeline = self._client.pipeline(transaction=True)
-        cells = {feature.name: _cells(feature, columns[feature.name]) for feature in features}
+        dates = [0] * len(entities) if times is None else times.tolist()
+        cells = {feature.name: _cells(feature, columns[feature.name], dates) for feature in features}
         for row, entity in enumerate(entities):
             values = {name: column[row] for name, column in cells.items()}
             pipeline.hset(_key(entity), mapping=values)
-        pipeline.set(MARKER, len(entities))
+        if watermark:
+            pipeline.set(MARKER, watermark)
         try:
             pipeline.execute()
             return sum(1 for _ in self._client.scan_iter(match=_PREFIX + b"*", count=_BATCH))
         except (redis.RedisError, OSError) as error:
             raise FeatureStoreAway(f"the feature store can't be written ({type(error).__name__}).") from error
 
-    def is_empty(self) -> bool:
-        """Tell whether nothing has been written since Redis started."""
+    def watermark(self) -> str:
+        """Return the watermark of the last write that had one; empty as well when Redis came back empty."""
         try:
-            return not self._client.exists(MARKER)
+            return cast("bytes", self._client.get(MARKER) or b"").decode()
         except (redis.RedisError, OSError) as error:
             raise FeatureStoreAway(f"the feature store can't be read ({type(error).__name__}).") from error
 
@@ -180,18 +193,30 @@ def _password(path: str) -> str | None:
         raise SettingsError(f"feature store: password_file {quoted(path)} can't be read ({error.strerror}).") from None
 
 
-def _cells(feature: Feature, tensor: Tensor) -> list[bytes]:
+def _cells(feature: Feature, tensor: Tensor, times: Sequence[int]) -> list[bytes]:
     """Return one value per row as its bytes in the feature's datatype: what is read is what was written, to the bit."""
     if feature.datatype is Datatype.BYTES:
-        return list(tensor)
-    return [row.tobytes() for row in np.ascontiguousarray(tensor, feature.datatype.dtype)]
+        values = list(tensor)
+    else:
+        values = [row.tobytes() for row in np.ascontiguousarray(tensor, feature.datatype.dtype)]
+    form = feature.form.encode() + b":"
+    return [_TIME.pack(time) + form + value for time, value in zip(times, values, strict=True)]
 
 
 def _column(feature: Feature, cells: Sequence[Any]) -> Column:
-    dtype = feature.datatype.dtype
-    present = np.array([cell is not None for cell in cells], dtype=np.bool_)
-    values = np.zeros((len(cells), *feature.shape), dtype)
-    for row, cell in enumerate(cells):
-        if cell is not None:
-            values[row] = cell if dtype.hasobject else np.frombuffer(cell, dtype).reshape(feature.shape)
-    return Column(values, present)
+    dtype, form = feature.datatype.dtype, feature.form.encode() + b":"
+    start = _TIME.size + len(form)
+    values: list[Any] = []
+    times: list[int] = []
+    for cell in cells:
+        if cell is None:
+            values.append(None)
+            times.append(0)
+            continue
+        if cell[_TIME.size : start] != form:
+            stored = bytes(cell[_TIME.size :]).partition(b":")[0]
+            raise FeaturesOutdated.of(feature.name, stored.decode("utf-8", "backslashreplace"), feature.form)
+        payload = cell[start:]
+        values.append(payload if dtype.hasobject else np.frombuffer(payload, dtype).reshape(feature.shape))
+        times.append(_TIME.unpack_from(cell)[0])
+    return Column.of_cells(feature, values, times)
