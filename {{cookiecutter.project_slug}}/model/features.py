@@ -1,20 +1,21 @@
-"""What the model is given: static features by patient, and measurements that come with the request.
+"""What the model is given: static features by patient, measurements with the request, and what derives from both.
 
-Add a feature here, give it a column in `data.py`, train, and it is part of the service's signature.
+Add a feature here, compute its column in `data.py`, train, and it is part of the service.
 """
 
 from __future__ import annotations
 
-from serving.features import Entity, Feature, FeatureSet
+from serving.features import Derived, Entity, Feature, FeatureSet, Missing, Operation
 
 FEATURES = FeatureSet(
     entity=Entity("patient_id", "Key of the patient, such as patient-001"),
-    # Read from the feature store by patient_id. The defaults are the medians of the training data; they answer for
-    # patients whom the store does not know, and every such answer says so.
+    # Read from the feature store by patient_id. Where the store has no value, the default answers (the median of the
+    # training data), or the value that the server read last; every such answer says so. Values older than max_age_days
+    # are counted in the metric serving_feature_stale. (The synthetic visits are of 2003, so theirs are.)
     static=(
-        Feature("age", "years", "Age", default=50.0),
+        Feature("age", "years", "Age", default=50.0, max_age_days=400),
         Feature("sex", "1 or 2", "Sex, as coded in the source", default=1.0),
-        Feature("bmi", "kg/m2", "Body mass index", default=25.7),
+        Feature("bmi", "kg/m2", "Body mass index", default=25.7, max_age_days=200, missing=Missing.LAST_KNOWN),
     ),
     # Sent with every request: known only at the moment of the call.
     real_time=(
@@ -25,5 +26,9 @@ FEATURES = FeatureSet(
         Feature("cholesterol_ratio", "1", "Total cholesterol divided by HDL"),
         Feature("log_triglycerides", "log(mg/dl)", "Logarithm of serum triglycerides, possibly"),
         Feature("glucose", "mg/dl", "Blood sugar"),
+    ),
+    # Computed inside the exported model, on whole columns; nobody sends or stores them.
+    derived=(
+        Derived("pressure_by_bmi", Operation.MULTIPLY, "blood_pressure", "bmi", "mmHg kg/m2", "One times the other"),
     ),
 )

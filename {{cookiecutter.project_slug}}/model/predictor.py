@@ -28,8 +28,9 @@ def build() -> Pipeline:
 
 
 def matrix(columns: Columns) -> npt.NDArray[np.float32]:
-    """Return the features as one matrix, in the order in which `features.py` declares them."""
-    return np.column_stack([columns[feature.name] for feature in FEATURES.model_inputs]).astype(np.float32)
+    """Return the features as one matrix, in the order in which `features.py` declares them, derived ones last."""
+    inputs = FEATURES.assemble(columns)
+    return np.column_stack([*inputs.values(), *FEATURES.derive(inputs).values()]).astype(np.float32)
 
 
 def predict(estimator: Pipeline, columns: Columns) -> dict[str, npt.NDArray[Any]]:
@@ -41,8 +42,10 @@ def to_onnx(estimator: Pipeline) -> bytes:
     """Return the estimator as one ONNX file with an input per feature and an output per name in `signature.py`.
 
     scikit-learn works on matrices of [rows, 1], callers send columns of [rows]: the graph gets a step at either end.
+    Before the first of them it computes the derived features.
     """
-    features = [feature.name for feature in FEATURES.model_inputs]
+    inputs = [feature.name for feature in FEATURES.model_inputs]
+    features = [*inputs, *(derived.name for derived in FEATURES.derived)]
     output = OUTPUTS[0].name
     model = convert_sklearn(
         estimator,
@@ -55,10 +58,11 @@ def to_onnx(estimator: Pipeline) -> bytes:
     widen = [
         helper.make_node("Unsqueeze", [name, "columns"], [f"{name}__matrix"], f"widen_{name}") for name in features
     ]
+    derive = [helper.make_node(d.operation.value, [d.left, d.right], [d.name], d.name) for d in FEATURES.derived]
     narrow = helper.make_node("Squeeze", [graph.output[0].name, "columns"], [output], "narrow")
     del graph.node[:], graph.input[:], graph.output[:]
-    graph.node.extend([*widen, *inner, narrow])
-    graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows"]) for name in features)
+    graph.node.extend([*derive, *widen, *inner, narrow])
+    graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows"]) for name in inputs)
     graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, ["rows"]))
     graph.initializer.append(helper.make_tensor("columns", TensorProto.INT64, [1], [1]))
     return bytes(model.SerializeToString())
