@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import grpc
 import pytest
 
 from serving.enrichment import UnknownEntity
-from tests.support.artifacts import tiny
+from serving.features import Feature, Missing
+from tests.support.artifacts import Model, tiny
 from tests.support.fakes import FakeStore
 from tests.support.server import serving
 from tests.support.services import DIGEST, fake_service
@@ -51,3 +53,55 @@ async def test_a_store_that_is_away_makes_the_service_unavailable_and_no_zeros()
         assert (code, text) == (grpc.StatusCode.UNAVAILABLE, "the feature store can't be read.")
         away.away = False
         assert floats(await wire.infer(BODY))[0] == pytest.approx(11.0)
+
+
+def remembering() -> Model:
+    """Return the model with a feature that is answered with the value known last."""
+    base = Feature("base", missing=Missing.LAST_KNOWN)
+    features = replace(MODEL.manifest.features, static=(base,))
+    return replace(MODEL, manifest=replace(MODEL.manifest, features=features))
+
+
+async def test_the_value_known_last_stands_in_and_the_answer_says_so() -> None:
+    emptied = store()
+    async with serving(fake_service(remembering(), store=emptied)) as wire:
+        await wire.infer(request("tiny", {"key": [b"known"], "value": [1.0]}))
+        emptied.rows = {}
+        answer = await wire.infer(request("tiny", {"key": [b"known"], "value": [2.0]}))
+    assert floats(answer) == [12.0]
+    assert json.loads(answer.parameters["last_known_features"].string_param) == {"base": [0]}
+    assert "defaulted_features" not in answer.parameters
+
+
+async def test_a_store_that_was_filled_for_another_declaration_is_a_failed_precondition() -> None:
+    outdated = store()
+    outdated.forms = {"base": "INT64[]"}
+    async with serving(fake_service(MODEL, store=outdated)) as wire:
+        code, text = await wire.refused("ModelInfer", BODY.SerializeToString())
+    assert code is grpc.StatusCode.FAILED_PRECONDITION
+    assert text.endswith("fill it again with `make features`.")
+
+
+async def test_a_key_that_is_sent_twice_is_answered_twice() -> None:
+    async with serving(fake_service(MODEL, store=store())) as wire:
+        answer = await wire.infer(request("tiny", {"key": [b"known", b"x", b"known"], "value": [1.0, 1.0, 3.0]}))
+    assert floats(answer) == [11.0, 101.0, 13.0]
+
+
+async def test_ten_thousand_keys_in_one_call_are_refused_before_the_store_is_asked() -> None:
+    untouched = store()
+    keys = [b"key-%d" % number for number in range(10_000)]
+    async with serving(fake_service(MODEL, store=untouched)) as wire:
+        body = request("tiny", {"key": keys, "value": [1.0] * len(keys)}).SerializeToString()
+        code, text = await wire.refused("ModelInfer", body)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert text == "input 'key': has 10000 rows, must have 1 to 1024; split a larger batch."
+    assert untouched.reads == 0
+
+
+async def test_keys_of_another_type_are_refused() -> None:
+    async with serving(fake_service(MODEL, store=store())) as wire:
+        body = request("tiny", {"key": [b"known"], "value": [1.0]})
+        body.inputs[0].datatype = "FP32"
+        code, text = await wire.refused("ModelInfer", body.SerializeToString())
+    assert (code, text) == (grpc.StatusCode.INVALID_ARGUMENT, "input 'key': datatype is 'FP32', must be BYTES.")

@@ -75,22 +75,26 @@ async def test_an_unknown_entity_is_not_found_where_told_to_refuse(
 
 def materialized(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("SERVING_FEATURE_STORE", url)
-    assert materialize.main() == 0
+    assert materialize.main([]) == 0
 
 
 def test_materializing_again_changes_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: Dataset
 ) -> None:
+    told = []
     for _ in range(2):
         materialized(monkeypatch, f"sqlite:{folder / 'features.db'}")
-        told = capsys.readouterr().out
-        assert f"the store holds {len(data)} rows, keyed by {FEATURES.entity.name}" in told
+        told.append(capsys.readouterr().out.splitlines()[-1])
+    assert told == [
+        f"wrote {len(data)} rows; the store holds {len(data)} rows, keyed by {FEATURES.entity.name}",
+        "nothing is new since 2004-01-05",
+    ]
 
 
 def test_a_store_that_can_not_be_filled_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVING_FEATURE_STORE", "oracle:x")
     with pytest.raises(SettingsError, match=r"^SERVING_FEATURE_STORE='oracle:x': this repo can fill .*\.$"):
-        materialize.main()
+        materialize.main([])
 
 
 async def test_an_empty_store_makes_the_service_unavailable_until_it_is_filled(
