@@ -126,3 +126,23 @@ def served(block: Block, repo: Repo, environment: dict[str, str]) -> Iterator[No
             process.wait(timeout=STOP_TIMEOUT_S)
             reader.join()
     assert "Traceback" not in "".join(said)
+
+
+@pytest.mark.parametrize("feature_store", ["sqlite", "none"])
+def test_a_feature_that_is_added_as_it_says_is_served(
+    template: Path, tmp_path: Path, default_repo: Repo, feature_store: str
+) -> None:
+    repo = generate(template, tmp_path / "out", {"feature_store": feature_store})
+    (diff,) = [block for block in blocks(repo.text("README.md")) if block.language == "diff"]
+    (tmp_path / "weight.diff").write_text(diff.text, encoding="utf-8")
+    passes(["git", "apply", str(tmp_path / "weight.diff")], repo, dict(os.environ))
+    python = default_repo.path / ".venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    inside = os.environ | {"PYTHONPATH": os.pathsep.join(str(repo.path / name) for name in ("src", "client", "."))}
+    passes([str(python), "-m", "scripts.train"], repo, inside)
+    (manifest,) = repo.path.glob("registry/*/1/artifact/manifest.json")
+    declared = json.loads(manifest.read_text(encoding="utf-8"))["features"]["static"]
+    assert [feature["name"] for feature in declared] == ["weight", "age", "sex", "bmi"]
+    if feature_store != "none":
+        assert "wrote 442 rows" in passes([str(python), "-m", "scripts.materialize"], repo, inside)
+    # The server answers the golden rows right: in the one case the weight comes from the store, in the other with the call.
+    assert "sha256=" in passes([str(python), "-m", "scripts.demo"], repo, inside)

@@ -151,8 +151,10 @@ def proto(arguments: Arguments) -> None:
 
 
 def bench(arguments: Arguments) -> None:
-    """Measure the server."""
+    """Measure the server; where there is a feature store, also what it costs and saves."""
     module("benchmarks.load", *arguments, locks=without_dev())
+    if (ROOT / "benchmarks" / "features.py").exists():
+        module("benchmarks.features", locks=without_dev())
 
 
 def up(arguments: Arguments) -> None:

@@ -80,6 +80,8 @@ def _predict(options: argparse.Namespace, tls: Tls | None) -> int:
     print(f"answered by {answer['model']} version {answer['model_version']}, {answer['artifact_digest']}")
     for name, numbers in answer["defaulted"].items():
         print(f"the default of {name} stood in for rows {', '.join(map(str, numbers))}")
+    for name, numbers in answer["last_known"].items():
+        print(f"the last known {name} stood in for rows {', '.join(map(str, numbers))}")
     return 0
 
 

@@ -42,7 +42,8 @@ class Prediction(Mapping[str, Tensor]):
     """Hold an answer: a mapping from output name to array, one row per row of the request; text comes as bytes.
 
     `model_version` and `artifact_digest` say exactly which model gave it. `defaulted` names the features that were not
-    known and for which rows their declared defaults stood in: look at it before you trust an answer.
+    known and for which rows their declared defaults stood in, `last_known` those where the value that the server read
+    last did: look at both before you trust an answer.
     """
 
     outputs: Mapping[str, Tensor]
@@ -51,6 +52,7 @@ class Prediction(Mapping[str, Tensor]):
     artifact_digest: str
     request_id: str
     defaulted: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    last_known: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.outputs[name]
@@ -69,6 +71,7 @@ class Prediction(Mapping[str, Tensor]):
             "artifact_digest": self.artifact_digest,
             "request_id": self.request_id,
             "defaulted": {name: list(rows) for name, rows in self.defaulted.items()},
+            "last_known": {name: list(rows) for name, rows in self.last_known.items()},
             "outputs": {name: _plain(tensor) for name, tensor in self.outputs.items()},
         }
 

@@ -94,12 +94,17 @@ class Question:
                 output.name: from_raw(output.datatype, output.shape, raws[index]) if raws else _from_typed(output)
                 for index, output in enumerate(response.outputs)
             }
-            flags = json.loads(response.parameters["defaulted_features"].string_param or "{}")
-            defaulted = {str(name): tuple(int(row) for row in rows) for name, rows in flags.items()}
+            flags = [_flags(response, key) for key in ("defaulted_features", "last_known_features")]
         except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
             raise ServerFault(f"the answer can't be read: {error!r}.", request_id=self.request_id) from None
         digest = response.parameters["artifact_digest"].string_param
-        return Prediction(outputs, response.model_name, response.model_version, digest, self.request_id, defaulted)
+        return Prediction(outputs, response.model_name, response.model_version, digest, self.request_id, *flags)
+
+
+def _flags(response: pb.ModelInferResponse, key: str) -> dict[str, tuple[int, ...]]:
+    """Read by feature the rows in which something stood in for its value."""
+    flags = json.loads(response.parameters[key].string_param or "{}")
+    return {str(name): tuple(int(row) for row in rows) for name, rows in flags.items()}
 
 
 def _check_known(side: str, given: Iterable[str], known: Sequence[str]) -> None:

@@ -1,0 +1,150 @@
+"""What static features cost a request: sent by the caller, read from the store, or computed from raw records.
+
+    python -m benchmarks.features
+
+The last one is the mistake: the records of each patient are queried by an indexed key and the features computed from
+them, within the call. All ways end in the same model inputs, and are measured in turn in one process. Compare their
+differences; milliseconds depend on the machine. The store is the one that SERVING_FEATURE_STORE names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sqlite3
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from model.data import Visits, history, load, static_features, visits
+from model.features import FEATURES
+from model.history import History
+from scripts import project
+from scripts.materialize import materialize, open_writer
+from serving.adapters.feature_store import READERS
+from serving.domain import Tensors
+from serving.enrichment import Enricher, UnknownEntity
+from serving.features import Feature, FeatureSet
+from serving.ports import Column, FeatureStore
+from serving.settings import load_settings
+from serving.telemetry import Metrics
+
+ROWS = (1, 64)
+_TIMEOUT_S = 5.0
+
+
+class Sent:
+    """Supply nothing: callers send the features."""
+
+    def supplies(self, features: FeatureSet) -> tuple[Feature, ...]:
+        """Return no feature."""
+        return ()
+
+    async def read(
+        self, entities: Sequence[bytes], features: Sequence[Feature], *, timeout: float
+    ) -> Mapping[str, Column]:
+        """Return no column."""
+        return {}
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+
+class Computed:
+    """Query the raw records of each entity and compute its features, on every call: the mistake."""
+
+    def __init__(self, copies: int) -> None:
+        """Lay the records into a database in memory, indexed by key, each repeated `copies` times."""
+        records = visits()
+        self._database = sqlite3.connect(":memory:")
+        self._database.execute("CREATE TABLE visits (entity, time, age, sex, height, weight)")
+        columns = (records.times, records.age, records.sex, records.height, records.weight)
+        rows = list(zip(records.entities, *(column.tolist() for column in columns), strict=True))
+        self._database.executemany("INSERT INTO visits VALUES (?, ?, ?, ?, ?, ?)", rows * copies)
+        self._database.execute("CREATE INDEX by_entity ON visits (entity)")
+
+    def supplies(self, features: FeatureSet) -> tuple[Feature, ...]:
+        """Return all static features."""
+        return features.static
+
+    async def read(
+        self, entities: Sequence[bytes], features: Sequence[Feature], *, timeout: float
+    ) -> Mapping[str, Column]:
+        """Compute the features of each entity from all of its records."""
+        keys = [entity.decode() for entity in entities]
+        marks = ", ".join("?" * len(keys))
+        found = self._database.execute(f"SELECT * FROM visits WHERE entity IN ({marks})", keys).fetchall()  # noqa: S608
+        names, *columns = zip(*found, strict=True)
+        times, *values = (np.array(column) for column in columns)
+        past = History(names, times, static_features(Visits(names, times, *values)))
+        rows = past.as_of(keys, np.full(len(keys), times.max()))
+        present = np.ones(len(keys), np.bool_)
+        return {f.name: Column(past.columns[f.name][rows], present, times[rows]) for f in features}
+
+    async def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+
+async def measure(store: FeatureStore, rows: int, seconds: float) -> list[float]:
+    """Return the seconds that each call took to get from the request to the model's inputs."""
+    data = load()
+    enricher = Enricher(store, FEATURES, UnknownEntity.REFUSE, _TIMEOUT_S, Metrics.create())
+    supplied = store.supplies(FEATURES)
+    took = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        chosen = np.arange(len(took), len(took) + rows) % len(data)
+        request: Tensors = {f.name: data.columns[f.name][chosen] for f in FEATURES.model_inputs if f not in supplied}
+        keys = np.array([data.entities[row].encode() for row in chosen], object)
+        start = time.perf_counter()
+        await enricher.enrich({**request, FEATURES.entity.name: keys}, timeout=_TIMEOUT_S)
+        took.append(time.perf_counter() - start)
+    return took
+
+
+async def table(url: str, seconds: float, rounds: int, copies: int) -> None:
+    """Measure all ways in turn, several times, and print medians."""
+    ways: dict[str, FeatureStore] = {
+        "sent by the caller": Sent(),
+        f"read from {url.partition(':')[0]}": READERS[url.partition(":")[0]](url),
+        "computed per request": Computed(copies),
+    }
+    print(f"{copies * 4} records per patient, {rounds} rounds of {seconds} s, medians")
+    print(f"{'rows':>4}  {'static features':22} {'p50 ms':>8} {'p99 ms':>8}  added p50 ms")
+    for rows in ROWS:
+        figures: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, store in ways.items():
+                cuts = statistics.quantiles(await measure(store, rows, seconds), n=100)
+                figures[name].append((cuts[49] * 1e3, cuts[98] * 1e3))
+        floor = 0.0
+        for name, measured in figures.items():
+            p50, p99 = (statistics.median(side) for side in zip(*measured, strict=True))
+            floor = floor or p50
+            print(f"{rows:>4}  {name:22} {p50:>8.3f} {p99:>8.3f}  {p50 - floor:>12.3f}")
+    for store in ways.values():
+        await store.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fill the store with what is new, measure, print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.features", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
+    parser.add_argument("--copies", type=int, default=1, help="how often each raw record is repeated")
+    options = parser.parse_args(arguments)
+    url = load_settings().feature_store
+    past = history()
+    materialize(past, open_writer(url), until=int(past.times.max()))
+    asyncio.run(table(url, options.seconds, options.rounds, options.copies))
+    return 0
+
+
+if __name__ == "__main__":
+    os.chdir(project.ROOT)
+    project.run(lambda: main(sys.argv[1:]))
