@@ -38,7 +38,7 @@ class Column:
         if present.all():  # the common case, and many times faster than row by row
             values[:] = cells
         else:
-            for row in np.flatnonzero(present):
+            for row in np.flatnonzero(present).tolist():
                 values[row] = cells[row]
         return cls(values, present, np.array(times, np.int64))
 
