@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import overload
 
 import numpy as np
+from tqdm import tqdm
 
 from model.data import history
 from model.features import FEATURES
@@ -54,9 +56,29 @@ def materialize(past: History, writer: FeatureWriter, *, until: int, everything:
         feature.spec.check_values(columns[feature.name])
     # Not `until` itself: what comes in later may be dated before it.
     mark = f"{_fingerprint()} {max(since, int(past.times[rows].max()))}"
-    entities = [past.entities[row].encode() for row in rows]
+    entities = _Watched([past.entities[row].encode() for row in rows])
     count = writer.write(FEATURES.static, entities, columns, past.times[rows], mark)
     return f"wrote {len(rows)} rows; the store holds {count} rows, keyed by {FEATURES.entity.name}"
+
+
+class _Watched(Sequence[bytes]):
+    """Show a progress bar while it is gone through; nothing where nobody watches."""
+
+    def __init__(self, entities: list[bytes]) -> None:
+        self._entities = entities
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        return self._entities[index]
+
+    def __len__(self) -> int:
+        return len(self._entities)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(tqdm(self._entities, unit="row", disable=None))
 
 
 def open_writer(url: str) -> FeatureWriter:

@@ -130,3 +130,8 @@ def test_what_does_not_fit_the_declaration_is_not_pushed(values: dict[str, str],
     with pytest.raises(InvalidRequest, match=told):
         push(store, "bob", values, when=60)
     assert store.rows == {}
+
+
+def test_nothing_is_shown_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    materialize(BEFORE, FakeStore(), until=100)
+    assert capsys.readouterr() == ("", "")
