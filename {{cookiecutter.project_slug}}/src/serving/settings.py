@@ -37,9 +37,9 @@ class Settings(BaseSettings):
     feature_timeout: float = Field(default=0.05, gt=0, le=60)
     """Seconds that one read of the feature store may take."""
     store_away: StoreAway = StoreAway.REFUSE
-    """What a call gets while the feature store is away: `refuse` is UNAVAILABLE, `default` the flagged defaults."""
+    """What a call gets while the feature store is away: `refuse` is UNAVAILABLE, `default` what features declare."""
     unknown_entity: UnknownEntity = UnknownEntity.DEFAULT
-    """`default` answers unknown entities with declared defaults and flags them; `refuse` answers NOT_FOUND."""
+    """What a call with an unknown entity gets: `refuse` is NOT_FOUND, `default` what the features declare, flagged."""
     host: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 inside a container."""
     grpc_port: int = Field(default=8001, ge=0, le=65535)
