@@ -144,5 +144,5 @@ def test_a_feature_that_is_added_as_it_says_is_served(
     assert [feature["name"] for feature in declared] == ["weight", "age", "sex", "bmi"]
     if feature_store != "none":
         assert "wrote 442 rows" in passes([str(python), "-m", "scripts.materialize"], repo, inside)
-    # The server answers the golden rows right: in the one case the weight comes from the store, in the other with the call.
+    # The golden rows are answered right: the weight comes from the store or, where there is none, with the call.
     assert "sha256=" in passes([str(python), "-m", "scripts.demo"], repo, inside)
