@@ -33,8 +33,8 @@ SERVICE_CONFIG: Mapping[str, Any] = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "1s",
                 "backoffMultiplier": 2,
-                # CANCELLED is what gRPC's server says to a call that came in the moment in which it stopped, and that no
-                # service got to see. Never RESOURCE_EXHAUSTED: retrying a refusal turns an overload into an outage.
+                # CANCELLED is what gRPC's server says to a call that came as it stopped, and that no service got to see.
+                # Never RESOURCE_EXHAUSTED: retrying a refusal turns an overload into an outage.
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
