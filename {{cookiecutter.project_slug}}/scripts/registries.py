@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from scripts.watching import Watched
 from serving.adapters.local_registry import SCHEME as LOCAL
 from serving.adapters.model_registry import SCHEMES
 from serving.errors import UnresolvedReference
@@ -16,7 +17,7 @@ def open_registry(scheme: str, root: Path) -> ModelRegistry:
     """Open the registry that a reference's scheme names; `root` is the local registry's folder."""
     if scheme not in SCHEMES:
         raise UnresolvedReference(f"model registry {scheme!r} is not part of this repo; it has {', '.join(SCHEMES)}.")
-    return ModelRegistry(scheme, SCHEMES[scheme](root))
+    return ModelRegistry(scheme, Watched(SCHEMES[scheme](root)))
 
 
 def fetch(reference: Reference, registry: Path, artifacts: Path) -> Path:
