@@ -33,7 +33,7 @@ SERVICE_CONFIG: Mapping[str, Any] = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "1s",
                 "backoffMultiplier": 2,
-                # CANCELLED is what a gRPC server says to a call that came as it stopped, and that no service got to see.
+                # CANCELLED is what a gRPC server says to a call that came as it stopped; no service got to see it.
                 # Never RESOURCE_EXHAUSTED: retrying a refusal turns an overload into an outage.
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
