@@ -183,6 +183,7 @@ def test_legal_answers_arrive_as_they_are(template: Path, tmp_path: Path, way_in
     assert not list(tmp_path.rglob(CANARY))
 
 
+@pytest.mark.long  # a sample of it, by the same readers, is in test_answer_properties.py
 @pytest.mark.parametrize("text", LEGAL_TEXTS.values(), ids=LEGAL_TEXTS)
 def test_every_file_with_answers_in_it_parses_and_has_them_whole(template: Path, tmp_path: Path, text: str) -> None:
     repo = generate(
