@@ -27,6 +27,7 @@ def test_the_compose_files_fit_their_schema(generated: Callable[..., Repo], feat
     tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", *files, cwd=repo.path)
 
 
+@pytest.mark.long
 def test_compose_reads_every_set_of_files(generated: Callable[..., Repo]) -> None:
     if shutil.which("docker") is None:
         required = os.environ.get("CONTAINER_ENGINE_REQUIRED")
