@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support import Answers, Repo, copy_of_template, generate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_make_around() -> None:
+    """`make test ARGS=...` hands its own words down to every make that a test starts."""
+    for name in ("ARGS", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,22 +12,7 @@ import pytest
 
 from serving.adapters.mlflow_registry import MlflowRegistry
 from serving.errors import RegistryAway, SettingsError
-from serving.ports import Promotion
-from serving.references import Reference
-from tests.support.artifacts import tiny
-
-PROMOTION = Promotion(1, "champion", "1", f"sha256={'0' * 64}", "2026-01-01T00:00:00+00:00", "ann")
-Call = Callable[[MlflowRegistry, Path, float], object]
-CALLS: dict[str, Call] = {
-    "read": lambda registry, _, timeout: registry.read("tiny", timeout=timeout),
-    "add": lambda registry, folder, timeout: registry.add(
-        "tiny", folder / "source", tiny().write(folder / "source"), "", timeout=timeout
-    ),
-    "download": lambda registry, folder, timeout: registry.download(
-        Reference("mlflow", "tiny", "1"), folder, timeout=timeout
-    ),
-    "append": lambda registry, _, timeout: registry.append("tiny", PROMOTION, timeout=timeout),
-}
+from tests.support.registry_calls import CALLS, Call
 
 
 class Babble(BaseHTTPRequestHandler):

@@ -6,7 +6,7 @@ import base64
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,23 +15,9 @@ import pytest
 
 from serving.adapters.neptune_registry import NeptuneRegistry
 from serving.errors import RegistryAway
-from serving.ports import Promotion
-from serving.references import Reference
-from tests.support.artifacts import tiny
+from tests.support.registry_calls import CALLS, PROMOTION, Call
 
 CANARY = "the-secret-in-the-token"
-PROMOTION = Promotion(1, "champion", "1", f"sha256={'0' * 64}", "2026-01-01T00:00:00+00:00", "ann")
-Call = Callable[[NeptuneRegistry, Path, float], object]
-CALLS: dict[str, Call] = {
-    "read": lambda registry, _, timeout: registry.read("tiny", timeout=timeout),
-    "add": lambda registry, folder, timeout: registry.add(
-        "tiny", folder / "source", tiny().write(folder / "source"), "", timeout=timeout
-    ),
-    "download": lambda registry, folder, timeout: registry.download(
-        Reference("neptune", "tiny", "1"), folder, timeout=timeout
-    ),
-    "append": lambda registry, _, timeout: registry.append("tiny", PROMOTION, timeout=timeout),
-}
 # What a server says that is none, and what is told of it.
 ANSWERS: dict[str, tuple[int, bytes, str]] = {
     "a page": (200, b"<html>welcome</html>", "it answers, but is no Neptune server"),

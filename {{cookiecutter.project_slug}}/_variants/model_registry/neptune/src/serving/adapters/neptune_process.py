@@ -53,21 +53,20 @@ class Workspace:
 
     def model(self, model: str, key: str, mode: str) -> Any | None:
         """Open a model, or return None where there is none with this key."""
-        name = {"name": model} if mode == "sync" else {}
-        found: Any
+        model_id = self.model_id(key)
         try:
-            found = self._client.init_model(with_id=self.model_id(key), **name, **self._access, mode="read-only")
+            found = self._keep(self._client.init_model(with_id=model_id, **self._access, mode="read-only"))
         except self._client.exceptions.ModelNotFound:
             return None
-        # It has none yet in the moment after another process made it.
-        called = self._keep(found)["sys/name"].fetch() if found.exists("sys/name") else model
+        # It has no name yet in the moment after another process made it.
+        called = found["sys/name"].fetch() if found.exists("sys/name") else model
         if called != model:
             raise Refused(
                 REFUSED, f"the model {key} is called {called!a}, not {model}; set NEPTUNE_MODEL_KEY to one of its own."
             )
         if mode == "read-only":
             return found
-        return self._keep(self._client.init_model(with_id=self.model_id(key), **name, **self._access, mode=mode))
+        return self._keep(self._client.init_model(with_id=model_id, name=model, **self._access, mode=mode))
 
     def created_model(self, model: str, key: str) -> Any:
         """Open a model for writing; one that is not there yet is made."""
