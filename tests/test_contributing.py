@@ -10,6 +10,8 @@ import pytest
 from tests.releases import commit
 from tests.support import ROOT, Block, blocks, copy_of_template, generate, run
 
+pytestmark = pytest.mark.long  # it runs whole test files in a copy of the template
+
 GUARDS = ("tests/test_layout.py", "tests/test_locks.py")
 NEW = {"feature_store": "share", "model_registry": "local", "python_version": "3.12"}
 
