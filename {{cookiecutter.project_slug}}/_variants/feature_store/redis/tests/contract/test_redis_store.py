@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,37 +13,20 @@ import redis
 from serving.adapters.redis_store import Address, RedisStore, RedisWriter
 from serving.errors import FeatureStoreAway, SettingsError
 from tests.contract.feature_store_contract import AGE, LONG_S, FeatureStoreContract
-
-IMAGE = os.environ.get("REDIS_IMAGE", "redis:7.4.1-bookworm")
-COMMAND = ["redis-server", "--protected-mode", "no", "--save", ""]
-TIMEOUT_S = 120.0
-
-
-def docker(*words: str) -> str:
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
-    return done.stdout.strip()
+from tests.support import redis_container
 
 
 @pytest.fixture(scope="module")
 def container() -> Iterator[str]:
     """Run a Redis; give its container."""
-    try:
-        docker("info")
-    except (OSError, subprocess.CalledProcessError):
-        required = os.environ.get("CONTAINER_ENGINE_REQUIRED")
-        (pytest.fail if required else pytest.skip)("a real Redis needs a container engine, and none answers")
-    name = docker("run", "--detach", "--rm", "--publish", "127.0.0.1::6379", IMAGE, *COMMAND)
-    yield name
-    docker("rm", "--force", name)
+    with redis_container.running() as name:
+        yield name
 
 
 @pytest.fixture
 def url(container: str) -> str:
     """Return the address of an empty Redis that answers."""
-    address = f"redis://{docker('port', container, '6379/tcp').splitlines()[0]}/0"
-    with redis.Redis.from_url(address, retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 100)) as client:
-        client.flushall()
-    return address
+    return f"redis://{redis_container.emptied(container)}/0"
 
 
 class TestRedisStore(FeatureStoreContract):
@@ -66,11 +47,8 @@ class TestRedisStore(FeatureStoreContract):
 
     @contextmanager
     def away(self, folder: Path) -> Iterator[None]:
-        docker("pause", self.container)
-        try:
+        with redis_container.frozen(self.container):
             yield
-        finally:
-            docker("unpause", self.container)
 
 
 async def test_a_redis_that_was_emptied_has_nothing_rather_than_zeros(url: str) -> None:

@@ -1,0 +1,140 @@
+"""The feature store of Feast: its SDK in this process, with Redis in containers and SQLite on a laptop.
+
+Feast's calls block. They run in a few threads, a bounded number of them wait, and a caller waits no longer than its
+deadline. Feast's feature server and registry server are never started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import redis
+from feast import FeatureStore as Feast
+from feast.errors import FeastError
+from feast.protos.feast.types.Value_pb2 import Value
+from google.protobuf.message import DecodeError
+
+from serving.adapters.breaker import Breaker
+from serving.adapters.feast_definitions import VIEW
+from serving.adapters.feast_values import to_column
+from serving.errors import FeatureStoreAway, SettingsError, quoted
+from serving.features import Feature, FeatureSet
+from serving.ports import Column
+
+log = logging.getLogger(__name__)
+
+FAILURES = (redis.RedisError, sqlite3.Error, FeastError, OSError, DecodeError)
+"""What Feast lets through when its online store or its registry can't be used."""
+
+_THREADS = 4
+_WAITING = 64
+_REFRESH_S = 10.0
+_UNREADABLE = "the feature store can't be read; fill it with `make features`."
+
+
+class FeastStore:
+    """Read static features through Feast.
+
+    The registry is loaded by the read that warms the server up, and refreshed by a thread of its own: no call waits
+    for it. Loading it makes nothing: a registry that is not there yet is a store that is away.
+    """
+
+    def __init__(self, configuration: Path, breaker: Breaker) -> None:
+        self._configuration = configuration
+        self._breaker = breaker
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="feast")
+        self._places = threading.BoundedSemaphore(_THREADS + _WAITING)
+        self._loading = threading.Lock()
+        self._feast: Feast | None = None
+        self._key = ""
+        self._closed = threading.Event()
+
+    @classmethod
+    def open(cls, url: str) -> FeastStore:
+        """Open `feast:<path of a feature_store.yaml>`; the first read connects."""
+        return cls(configuration_of(url), Breaker())
+
+    def supplies(self, features: FeatureSet) -> tuple[Feature, ...]:
+        """Return all static features."""
+        return features.static
+
+    async def read(
+        self, entities: Sequence[bytes], features: Sequence[Feature], *, timeout: float
+    ) -> Mapping[str, Column]:
+        """Read features for each entity in one round trip."""
+        started = self._breaker.now()
+        if not self._breaker.allows():
+            raise FeatureStoreAway("the feature store has failed repeatedly and is given a moment to recover.")
+        if not self._places.acquire(blocking=False):
+            raise FeatureStoreAway("the feature store has more reads waiting than it can answer in time.")
+        reading = self._pool.submit(self._read, entities, features)
+        reading.add_done_callback(lambda _: self._places.release())
+        try:
+            async with asyncio.timeout(timeout):
+                columns = await asyncio.wrap_future(reading)
+        except (TimeoutError, redis.TimeoutError):
+            self._breaker.failed(started)
+            raise FeatureStoreAway(f"the feature store did not answer within {timeout:.3f} s.") from None
+        except FAILURES as error:
+            self._breaker.failed(started)
+            raise FeatureStoreAway(_UNREADABLE) from error
+        self._breaker.succeeded()
+        return columns
+
+    async def close(self) -> None:
+        """End the threads; a read that is under way ends by its own timeouts."""
+        self._closed.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, entities: Sequence[bytes], features: Sequence[Feature]) -> Mapping[str, Column]:
+        feast = self._loaded()
+        answer = feast.get_online_features(
+            [f"{VIEW}:{feature.name}" for feature in features],
+            {self._key: [Value(bytes_val=entity) for entity in entities]},
+        ).proto
+        vectors = dict(zip(answer.metadata.feature_names.val, answer.results, strict=True))
+        return {feature.name: to_column(feature, vectors[feature.name]) for feature in features}
+
+    def _loaded(self) -> Feast:
+        with self._loading:
+            if self._feast is None:
+                feast = open_feast(self._configuration)
+                if not registry_file(feast).exists():  # Feast itself would make an empty one
+                    raise FileNotFoundError("there is no feature registry")
+                (self._key,) = feast.get_feature_view(VIEW).join_keys
+                self._feast = feast
+                threading.Thread(target=self._refresh, args=(feast,), name="feast-registry", daemon=True).start()
+        return self._feast
+
+    def _refresh(self, feast: Feast) -> None:
+        while not self._closed.wait(_REFRESH_S):
+            try:
+                feast.refresh_registry()
+            except FAILURES as error:
+                log.warning("the feature registry can't be refreshed, the one at hand stays: %s", quoted(error, 200))
+
+
+def configuration_of(url: str) -> Path:
+    """Return the configuration file that a URL names."""
+    path = Path(url.removeprefix("feast:"))
+    if not path.is_file():
+        raise SettingsError(
+            f"feature store {quoted(url)} names no file; write feast:config/feature_repo/feature_store.yaml."
+        )
+    return path.absolute()
+
+
+def open_feast(configuration: Path) -> Feast:
+    """Return Feast as a file configures it; relative paths in it start at its folder."""
+    return Feast(repo_path=str(configuration.parent), fs_yaml_file=configuration)
+
+
+def registry_file(feast: Feast) -> Path:
+    """Return the file that holds what Feast knows of entities and views."""
+    return feast.repo_path / feast.config.registry.path

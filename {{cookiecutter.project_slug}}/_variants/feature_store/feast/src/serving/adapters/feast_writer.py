@@ -1,0 +1,131 @@
+"""Fill Feast's online store, and tell its registry what is in there; blocking, for batch jobs."""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from feast import Entity, FeatureView, Field
+from feast import FeatureStore as Feast
+from feast.errors import FeastObjectNotFoundException
+from feast.infra.provider import get_provider
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+
+from serving.adapters.feast_definitions import (
+    VIEW,
+    WATERMARK,
+    WATERMARK_ENTITY,
+    WATERMARK_VIEW,
+    view_of,
+    watermark_view,
+)
+from serving.adapters.feast_store import FAILURES, configuration_of, open_feast, registry_file
+from serving.adapters.feast_values import to_values
+from serving.domain import Tensors
+from serving.errors import FeatureStoreAway
+from serving.features import Feature
+
+_DEFINITIONS = "definitions.py"
+_SOCKET_TIMEOUT_S = 5.0
+Row = tuple[EntityKey, dict[str, Value], datetime, None]
+
+
+class FeastWriter:
+    """Apply the feature repo, then write rows.
+
+    `definitions.py` beside the configuration names the entity. The view is widened by what is written, so that a
+    registry knows every feature that was ever written, as the store does.
+    """
+
+    def __init__(self, configuration: Path) -> None:
+        self._configuration = configuration
+
+    @classmethod
+    def open(cls, url: str) -> FeastWriter:
+        """Open `feast:<path of a feature_store.yaml>`; the first write connects."""
+        return cls(configuration_of(url))
+
+    def write(
+        self,
+        features: Sequence[Feature],
+        entities: Sequence[bytes],
+        columns: Tensors,
+        times: npt.NDArray[np.int64] | None = None,
+        watermark: str = "",
+    ) -> int:
+        """Insert or replace one row per entity, all or none; a watermark follows the rows."""
+        dates = [0] * len(entities) if times is None else times.tolist()
+        cells = {feature.name: to_values(feature, columns[feature.name]) for feature in features}
+        entity: Entity = runpy.run_path(str(self._configuration.with_name(_DEFINITIONS)))["ENTITY"]
+        keys = [EntityKey(join_keys=[entity.join_key], entity_values=[Value(bytes_val=key)]) for key in entities]
+        rows = [
+            (key, {name: column[row] for name, column in cells.items()}, _instant(date), None)
+            for row, (key, date) in enumerate(zip(keys, dates, strict=True))
+        ]
+        try:
+            view = self._apply(entity, features)
+            feast = self._open()
+            provider = get_provider(feast.config)
+            provider.online_write_batch(feast.config, view, rows, None)
+            if watermark:
+                provider.online_write_batch(feast.config, watermark_view(), [_watermark_row(watermark)], None)
+            return int(provider.online_store.count(feast.config, view))
+        except FAILURES as error:
+            raise FeatureStoreAway(f"the feature store can't be written ({type(error).__name__}).") from error
+
+    def watermark(self) -> str:
+        """Return the watermark of the last write that had one; empty as well when Redis came back empty."""
+        try:
+            feast = self._open()
+            if not registry_file(feast).exists():
+                return ""
+            answer = feast.get_online_features([f"{WATERMARK_VIEW}:{WATERMARK}"], [{WATERMARK_ENTITY.join_key: WATERMARK}])
+            return str(answer.to_dict()[WATERMARK][0] or "")
+        except FAILURES as error:
+            raise FeatureStoreAway(f"the feature store can't be read ({type(error).__name__}).") from error
+
+    def _apply(self, entity: Entity, features: Sequence[Feature]) -> FeatureView:
+        """Tell the registry of the entity, the view and the features; return the view.
+
+        Feast writes the registry's file in place, where a server may be reading it: so a copy is changed, then renamed.
+        """
+        feast = self._open()
+        present = registry_file(feast)
+        present.parent.mkdir(parents=True, exist_ok=True)
+        staged = present.with_name(f".{present.name}.next")
+        staged.unlink(missing_ok=True)
+        if present.exists():
+            shutil.copyfile(present, staged)
+        feast.config.registry.path = str(staged)
+        view = view_of(entity, features, kept=_registered(feast))
+        feast.apply([entity, view, WATERMARK_ENTITY, watermark_view()])
+        staged.replace(present)
+        return view
+
+    def _open(self) -> Feast:
+        feast = open_feast(self._configuration)
+        if hasattr(feast.config.online_store, "socket_timeout"):
+            feast.config.online_store.socket_timeout = _SOCKET_TIMEOUT_S
+        return feast
+
+
+def _registered(feast: Feast) -> list[Field]:
+    try:
+        return list(feast.get_feature_view(VIEW).features)
+    except FeastObjectNotFoundException:
+        return []
+
+
+def _instant(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _watermark_row(text: str) -> Row:
+    key = EntityKey(join_keys=[WATERMARK_ENTITY.join_key], entity_values=[Value(string_val=WATERMARK)])
+    return key, {WATERMARK: Value(string_val=text)}, datetime.now(UTC), None

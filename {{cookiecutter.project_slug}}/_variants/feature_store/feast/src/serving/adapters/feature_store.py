@@ -1,0 +1,27 @@
+"""The feature stores that this repo can open, by the scheme of their URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from serving.adapters.sqlite_store import SqliteStore
+from serving.ports import FeatureStore, FeatureWriter
+
+
+def _read_feast(url: str) -> FeatureStore:
+    from serving.adapters.feast_store import FeastStore  # Feast takes seconds to import, so only who opens it pays
+
+    return FeastStore.open(url)
+
+
+def _write_feast(url: str) -> FeatureWriter:
+    from serving.adapters.feast_writer import FeastWriter
+
+    return FeastWriter.open(url)
+
+
+DEFAULT_URL = "feast:config/feature_repo/feature_store.yaml"
+"""For work without containers, with SQLite online; compose/feature_store.yaml sets the one with Redis."""
+
+READERS: Mapping[str, Callable[[str], FeatureStore]] = {"feast": _read_feast, "sqlite": SqliteStore.open}
+WRITERS: Mapping[str, Callable[[str], FeatureWriter]] = {"feast": _write_feast, "sqlite": SqliteStore.open}

@@ -1,0 +1,149 @@
+"""The contract on Feast, with SQLite and with a real Redis in a container of its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+import yaml
+
+from serving.adapters.feast_store import FeastStore
+from serving.adapters.feast_writer import FeastWriter
+from serving.errors import FeatureStoreAway, SettingsError
+from tests.contract.feature_store_contract import AGE, LONG_S, FeatureStoreContract
+from tests.support import redis_container
+
+DEFINITIONS = """\
+from serving.adapters.feast_definitions import entity_of
+from serving.features import Entity
+
+ENTITY = entity_of(Entity("person"))
+"""
+HERE = Path(__file__).resolve().parents[2] / "config" / "feature_repo"
+
+
+def feature_repo(folder: Path, name: str, **online_store: object) -> str:
+    """Write a feature repo like the one in config/, but for where things are; return its URL."""
+    configuration = yaml.safe_load((HERE / name).read_text(encoding="utf-8"))
+    configuration["registry"]["path"] = "data/registry.db"
+    configuration["online_store"] |= online_store
+    (folder / name).write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    (folder / "definitions.py").write_text(DEFINITIONS, encoding="utf-8")
+    return f"feast:{folder / name}"
+
+
+class TestFeastOnSqlite(FeatureStoreContract):
+    def url(self, folder: Path) -> str:
+        return feature_repo(folder, "feature_store.yaml", path="data/online.db")
+
+    def reader(self, folder: Path) -> FeastStore:
+        return FeastStore.open(self.url(folder))
+
+    def writer(self, folder: Path) -> FeastWriter:
+        return FeastWriter.open(self.url(folder))
+
+    @contextmanager
+    def stalled(self, folder: Path) -> Iterator[FeastStore]:
+        with self.away(folder):
+            yield self.reader(folder)
+
+    @contextmanager
+    def away(self, folder: Path) -> Iterator[None]:
+        with closing(sqlite3.connect(folder / "data" / "online.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            yield
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[str]:
+    """Run a Redis; give its container."""
+    with redis_container.running() as name:
+        yield name
+
+
+@pytest.fixture
+def address(container: str) -> str:
+    """Return `host:port` of an empty Redis that answers."""
+    return redis_container.emptied(container)
+
+
+def on_redis(folder: Path, address: str) -> str:
+    return feature_repo(
+        folder, "feature_store.redis.yaml", connection_string=address, password_file="", socket_timeout=1.0
+    )
+
+
+class TestFeastOnRedis(FeatureStoreContract):
+    @pytest.fixture(autouse=True)
+    def _on(self, container: str, address: str) -> None:
+        self.container, self.address = container, address
+
+    def reader(self, folder: Path) -> FeastStore:
+        return FeastStore.open(on_redis(folder, self.address))
+
+    def writer(self, folder: Path) -> FeastWriter:
+        return FeastWriter.open(on_redis(folder, self.address))
+
+    @contextmanager
+    def stalled(self, folder: Path) -> Iterator[FeastStore]:
+        with self.away(folder):
+            yield self.reader(folder)
+
+    @contextmanager
+    def away(self, folder: Path) -> Iterator[None]:
+        with redis_container.frozen(self.container):
+            yield
+
+
+def write(url: str, age: float, watermark: str = "") -> None:
+    FeastWriter.open(url).write([AGE], [b"ann"], {"age": np.array([age], np.float32)}, watermark=watermark)
+
+
+async def test_a_redis_that_was_emptied_has_nothing_rather_than_zeros(folder: Path, address: str) -> None:
+    url = on_redis(folder, address)
+    write(url, 31.0, watermark="filled")
+    with redis.Redis.from_url(f"redis://{address}") as client:
+        client.flushall()
+    assert FeastWriter.open(url).watermark() == ""
+    store = FeastStore.open(url)
+    assert not (await store.read([b"ann"], [AGE], timeout=LONG_S))["age"].present.any()
+    write(url, 32.0)
+    assert (await store.read([b"ann"], [AGE], timeout=LONG_S))["age"].values.tolist() == [32.0]
+    await store.close()
+
+
+async def test_where_nobody_listens_the_store_is_away_and_the_breaker_opens(folder: Path, address: str) -> None:
+    write(on_redis(folder, address), 31.0)
+    url = on_redis(folder, "127.0.0.1:1")
+    store = FeastStore.open(url)
+    told = []
+    for _ in range(5):
+        with pytest.raises(FeatureStoreAway) as refusal:
+            await store.read([b"ann"], [AGE], timeout=LONG_S)
+        told.append(str(refusal.value))
+    assert told[0] == "the feature store can't be read; fill it with `make features`."
+    assert "moment to recover" in told[-1]
+    with pytest.raises(FeatureStoreAway, match="can't be written"):
+        write(url, 31.0)
+    await store.close()
+
+
+async def test_a_store_that_was_never_filled_is_read_once_it_is(folder: Path) -> None:
+    url = feature_repo(folder, "feature_store.yaml", path="data/online.db")
+    store = FeastStore.open(url)
+    with pytest.raises(FeatureStoreAway, match="fill it with `make features`"):
+        await store.read([b"ann"], [AGE], timeout=LONG_S)
+    assert not (folder / "data").exists()
+    write(url, 31.0)
+    assert (await store.read([b"ann"], [AGE], timeout=LONG_S))["age"].values.tolist() == [31.0]
+    await store.close()
+
+
+def test_a_url_without_a_file_is_refused() -> None:
+    with pytest.raises(SettingsError, match="write feast:config/feature_repo/feature_store.yaml"):
+        FeastStore.open("feast:")
