@@ -17,7 +17,6 @@ from pathlib import Path
 import redis
 from feast import FeatureStore as Feast
 from feast.errors import FeastError
-from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.message import DecodeError
 
 from serving.adapters.breaker import Breaker
@@ -96,7 +95,7 @@ class FeastStore:
         feast = self._loaded()
         answer = feast.get_online_features(
             [f"{VIEW}:{feature.name}" for feature in features],
-            {self._key: [Value(bytes_val=entity) for entity in entities]},
+            {self._key: list(entities)},
         ).proto
         vectors = dict(zip(answer.metadata.feature_names.val, answer.results, strict=True))
         return {feature.name: to_column(feature, vectors[feature.name]) for feature in features}

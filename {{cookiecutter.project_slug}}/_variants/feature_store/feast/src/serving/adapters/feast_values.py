@@ -80,7 +80,8 @@ def to_column(feature: Feature, vector: Vector) -> Column:
     cells: list[Any] = []
     times: list[int] = []
     for value, status, time in zip(vector.values, vector.statuses, vector.event_timestamps, strict=True):
-        present = status == FieldStatus.PRESENT
+        # From Redis, what is missing comes as present, with nothing in it.
+        present = status == FieldStatus.PRESENT and value.WhichOneof("val") is not None
         cells.append(_cell(feature, value) if present else None)
         times.append(max(time.seconds, 0) if present else 0)
     return Column.of_cells(feature, cells, times)
