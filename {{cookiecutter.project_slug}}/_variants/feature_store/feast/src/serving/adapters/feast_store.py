@@ -114,7 +114,7 @@ class FeastStore:
     def _refresh(self, feast: Feast) -> None:
         while not self._closed.wait(_REFRESH_S):
             try:
-                feast.refresh_registry()
+                feast.refresh_registry()  # type: ignore[no-untyped-call]
             except FAILURES as error:
                 log.warning("the feature registry can't be refreshed, the one at hand stays: %s", quoted(error, 200))
 
@@ -136,4 +136,4 @@ def open_feast(configuration: Path) -> Feast:
 
 def registry_file(feast: Feast) -> Path:
     """Return the file that holds what Feast knows of entities and views."""
-    return feast.repo_path / feast.config.registry.path
+    return feast.repo_path / str(feast.config.registry.path)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Array, Bool, Bytes, FeastType, Float32, Float64, Int32, Int64
 
@@ -42,14 +42,6 @@ _TYPES: Mapping[str, Any] = {
 }
 
 
-class Vector(Protocol):
-    """What Feast answers for one feature: one entry per entity."""
-
-    values: Sequence[Value]
-    statuses: Sequence[int]
-    event_timestamps: Sequence[Any]
-
-
 def feast_type(feature: Feature) -> FeastType:
     """Return the type that a feature has in Feast; an array is flat there."""
     plain: FeastType = _TYPES[_KINDS[feature.datatype]]
@@ -72,7 +64,7 @@ def to_values(feature: Feature, tensor: Tensor) -> list[Value]:
     return values
 
 
-def to_column(feature: Feature, vector: Vector) -> Column:
+def to_column(feature: Feature, vector: GetOnlineFeaturesResponse.FeatureVector) -> Column:
     """Return what Feast answered for one feature.
 
     :raises FeaturesOutdated: a value has another type or length than the feature

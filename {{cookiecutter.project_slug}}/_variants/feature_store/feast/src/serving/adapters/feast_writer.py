@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from serving.adapters.feast_definitions import (
     view_of,
     watermark_view,
 )
+from serving.adapters.feast_online import CountingSqliteOnlineStore, WholeRedisOnlineStore
 from serving.adapters.feast_store import FAILURES, configuration_of, open_feast, registry_file
 from serving.adapters.feast_values import to_values
 from serving.domain import Tensors
@@ -33,7 +35,7 @@ from serving.features import Feature
 
 _DEFINITIONS = "definitions.py"
 _SOCKET_TIMEOUT_S = 5.0
-Row = tuple[EntityKey, dict[str, Value], datetime, None]
+Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
 
 class FeastWriter:
@@ -64,7 +66,7 @@ class FeastWriter:
         cells = {feature.name: to_values(feature, columns[feature.name]) for feature in features}
         entity: Entity = runpy.run_path(str(self._configuration.with_name(_DEFINITIONS)))["ENTITY"]
         keys = [EntityKey(join_keys=[entity.join_key], entity_values=[Value(bytes_val=key)]) for key in entities]
-        rows = [
+        rows: list[Row] = [
             (key, {name: column[row] for name, column in cells.items()}, _instant(date), None)
             for row, (key, date) in enumerate(zip(keys, dates, strict=True))
         ]
@@ -75,7 +77,7 @@ class FeastWriter:
             provider.online_write_batch(feast.config, view, rows, None)
             if watermark:
                 provider.online_write_batch(feast.config, watermark_view(), [_watermark_row(watermark)], None)
-            return int(provider.online_store.count(feast.config, view))
+            return _counting(provider).count(feast.config, view)
         except FAILURES as error:
             raise FeatureStoreAway(f"the feature store can't be written ({type(error).__name__}).") from error
 
@@ -85,7 +87,8 @@ class FeastWriter:
             feast = self._open()
             if not registry_file(feast).exists():
                 return ""
-            answer = feast.get_online_features([f"{WATERMARK_VIEW}:{WATERMARK}"], [{WATERMARK_ENTITY.join_key: WATERMARK}])
+            job = {WATERMARK_ENTITY.join_key: WATERMARK}
+            answer = feast.get_online_features([f"{WATERMARK_VIEW}:{WATERMARK}"], [job])
             return str(answer.to_dict()[WATERMARK][0] or "")
         except FAILURES as error:
             raise FeatureStoreAway(f"the feature store can't be read ({type(error).__name__}).") from error
@@ -113,6 +116,11 @@ class FeastWriter:
         if hasattr(feast.config.online_store, "socket_timeout"):
             feast.config.online_store.socket_timeout = _SOCKET_TIMEOUT_S
         return feast
+
+
+def _counting(provider: Any) -> WholeRedisOnlineStore | CountingSqliteOnlineStore:
+    store: WholeRedisOnlineStore | CountingSqliteOnlineStore = provider.online_store
+    return store
 
 
 def _registered(feast: Feast) -> list[Field]:
