@@ -33,6 +33,7 @@ from serving.telemetry import Metrics
 log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
+_NOBODY = b"warm-up"
 
 
 async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> Service:
@@ -83,7 +84,7 @@ async def _load(
     )
     if supplied:  # opens connections before the first caller pays
         try:
-            await store.read([b""], supplied, timeout=_START_TIMEOUT_S)
+            await store.read([_NOBODY], supplied, timeout=_START_TIMEOUT_S)
         except (FeatureStoreAway, FeaturesOutdated) as error:
             log.warning("the feature store can't be used yet: %s", error)
     metrics.announce(reference)

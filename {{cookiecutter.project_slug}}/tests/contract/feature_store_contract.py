@@ -99,6 +99,7 @@ class FeatureStoreContract(FeatureReaderContract):
         column = await self.ages(filled, b"", b"ann", b"ANN", b"ann ", b"ann\0")
         assert column.present.tolist() == [False, True, False, False, False]
         assert column.values[1] == 31.0
+        assert (await self.ages(filled, b"", b"")).present.tolist() == [False, False]
         await filled.close()
 
     async def test_only_the_features_asked_for_are_read(self, filled: FeatureStore) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import redis
 import yaml
 
+from serving.adapters import feast_store
 from serving.adapters.feast_store import FeastStore
 from serving.adapters.feast_writer import FeastWriter
 from serving.errors import FeatureStoreAway, SettingsError
@@ -134,12 +137,49 @@ async def test_where_nobody_listens_the_store_is_away_and_the_breaker_opens(fold
 
 
 async def test_a_store_that_was_never_filled_is_read_once_it_is(folder: Path) -> None:
-    url = feature_repo(folder, "feature_store.yaml", path="data/online.db")
+    url = f"feast:{folder / 'feature_store.yaml'}"
     store = FeastStore.open(url)
-    with pytest.raises(FeatureStoreAway, match="fill it with `make features`"):
-        await store.read([b"ann"], [AGE], timeout=LONG_S)
+
+    async def is_away() -> None:
+        with pytest.raises(FeatureStoreAway, match="fill it with `make features`"):
+            await store.read([b"ann"], [AGE], timeout=LONG_S)
+
+    await is_away()
+    with pytest.raises(SettingsError, match="feature_store.yaml' is not there"):
+        write(url, 31.0)
+    assert feature_repo(folder, "feature_store.yaml", path="data/online.db") == url
+    await is_away()
     assert not (folder / "data").exists()
     write(url, 31.0)
+    assert (await store.read([b"ann"], [AGE], timeout=LONG_S))["age"].values.tolist() == [31.0]
+    await store.close()
+
+
+async def test_a_damaged_registry_is_a_store_that_is_away(folder: Path) -> None:
+    url = feature_repo(folder, "feature_store.yaml", path="data/online.db")
+    write(url, 31.0)
+    store, registry = FeastStore.open(url), folder / "data" / "registry.db"
+    whole = registry.read_bytes()
+    registry.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FeatureStoreAway, match="fill it with `make features`"):
+        await store.read([b"ann"], [AGE], timeout=LONG_S)
+    registry.write_bytes(whole)
+    assert (await store.read([b"ann"], [AGE], timeout=LONG_S))["age"].values.tolist() == [31.0]
+    await store.close()
+
+
+async def test_a_registry_that_is_damaged_while_it_serves_is_told_and_the_one_at_hand_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(feast_store, "_REFRESH_S", 0.01)
+    told = threading.Event()
+    monkeypatch.setattr(feast_store.log, "warning", lambda *_: told.set())
+    url = feature_repo(folder, "feature_store.yaml", path="data/online.db")
+    write(url, 31.0)
+    store = FeastStore.open(url)
+    await store.read([b"ann"], [AGE], timeout=LONG_S)
+    (folder / "data" / "registry.db").write_bytes(b"\xff" * 100)
+    assert await asyncio.to_thread(told.wait, LONG_S)
     assert (await store.read([b"ann"], [AGE], timeout=LONG_S))["age"].values.tolist() == [31.0]
     await store.close()
 

@@ -93,12 +93,18 @@ class FeastStore:
 
     def _read(self, entities: Sequence[bytes], features: Sequence[Feature]) -> Mapping[str, Column]:
         feast = self._loaded()
+        rows = [row for row, entity in enumerate(entities) if entity]  # Feast breaks at an empty key; nobody has it
+        if not rows:
+            return {
+                feature.name: Column.of_cells(feature, [None] * len(entities), [0] * len(entities))
+                for feature in features
+            }
         answer = feast.get_online_features(
             [f"{VIEW}:{feature.name}" for feature in features],
-            {self._key: list(entities)},
+            {self._key: [entities[row] for row in rows]},
         ).proto
         vectors = dict(zip(answer.metadata.feature_names.val, answer.results, strict=True))
-        return {feature.name: to_column(feature, vectors[feature.name]) for feature in features}
+        return {feature.name: to_column(feature, vectors[feature.name], rows, len(entities)) for feature in features}
 
     def _loaded(self) -> Feast:
         with self._loading:
@@ -121,16 +127,18 @@ class FeastStore:
 
 def configuration_of(url: str) -> Path:
     """Return the configuration file that a URL names."""
-    path = Path(url.removeprefix("feast:"))
-    if not path.is_file():
+    path = url.removeprefix("feast:")
+    if not path:
         raise SettingsError(
             f"feature store {quoted(url)} names no file; write feast:config/feature_repo/feature_store.yaml."
         )
-    return path.absolute()
+    return Path(path).absolute()
 
 
 def open_feast(configuration: Path) -> Feast:
     """Return Feast as a file configures it; relative paths in it start at its folder."""
+    if not configuration.is_file():
+        raise FileNotFoundError(f"{quoted(str(configuration))} is not there")
     return Feast(repo_path=str(configuration.parent), fs_yaml_file=configuration)
 
 

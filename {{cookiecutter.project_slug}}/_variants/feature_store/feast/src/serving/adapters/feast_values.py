@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,18 +64,19 @@ def to_values(feature: Feature, tensor: Tensor) -> list[Value]:
     return values
 
 
-def to_column(feature: Feature, vector: GetOnlineFeaturesResponse.FeatureVector) -> Column:
-    """Return what Feast answered for one feature.
+def to_column(
+    feature: Feature, vector: GetOnlineFeaturesResponse.FeatureVector, rows: Sequence[int], count: int
+) -> Column:
+    """Return what Feast answered for one feature: a value for each of `rows`, nothing for the others of `count`.
 
     :raises FeaturesOutdated: a value has another type or length than the feature
     """
-    cells: list[Any] = []
-    times: list[int] = []
-    for value, status, time in zip(vector.values, vector.statuses, vector.event_timestamps, strict=True):
+    cells: list[Any] = [None] * count
+    times = [0] * count
+    for row, value, status, time in zip(rows, vector.values, vector.statuses, vector.event_timestamps, strict=True):
         # From Redis, what is missing comes as present, with nothing in it.
-        present = status == FieldStatus.PRESENT and value.WhichOneof("val") is not None
-        cells.append(_cell(feature, value) if present else None)
-        times.append(max(time.seconds, 0) if present else 0)
+        if status == FieldStatus.PRESENT and value.WhichOneof("val") is not None:
+            cells[row], times[row] = _cell(feature, value), max(time.seconds, 0)
     return Column.of_cells(feature, cells, times)
 
 

@@ -30,7 +30,7 @@ from serving.adapters.feast_online import CountingSqliteOnlineStore, WholeRedisO
 from serving.adapters.feast_store import FAILURES, configuration_of, open_feast, registry_file
 from serving.adapters.feast_values import to_values
 from serving.domain import Tensors
-from serving.errors import FeatureStoreAway
+from serving.errors import FeatureStoreAway, SettingsError, quoted
 from serving.features import Feature
 
 _DEFINITIONS = "definitions.py"
@@ -51,7 +51,12 @@ class FeastWriter:
     @classmethod
     def open(cls, url: str) -> FeastWriter:
         """Open `feast:<path of a feature_store.yaml>`; the first write connects."""
-        return cls(configuration_of(url))
+        configuration = configuration_of(url)
+        if not configuration.is_file():
+            raise SettingsError(
+                f"feature store {quoted(url)}: {quoted(configuration.name)} is not there; correct the path."
+            )
+        return cls(configuration)
 
     def write(
         self,
