@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,6 +77,54 @@ class Stack:
         """Return a container's address in the callers' network."""
         networks = json.loads(docker("inspect", container))[0]["NetworkSettings"]["Networks"]
         return str(networks[f"{self.project}_clients"]["IPAddress"])
+
+    def is_powerless(self, *services: str) -> None:
+        """Assert that a service's processes have no rights, and nowhere to write."""
+        for service in services:
+            for container in self.containers(service):
+                assert self.inside(container, "id", "-u") == "65532", service
+                assert "Read-only file system" in self.inside(container, "touch", "/mark"), service
+                status = self.inside(container, "cat", "/proc/1/status")
+                assert "CapEff:\t0000000000000000" in status, service
+                assert "NoNewPrivs:\t1" in status, service
+
+    def outlives_its_store(self, known: str) -> None:
+        """Assert that no answer is wrong or lost while the store is frozen, killed, and filled again.
+
+        One replica starts while it is away.
+        """
+        (store,) = self.containers("feature-store")
+        (server, *_) = self.containers("server")
+        with self.load(known) as load:
+            docker("pause", store)
+            load.wait_for(300)
+            docker("unpause", store)
+            load.wait_for(300)
+            docker("kill", store)
+            docker("restart", server)
+            load.wait_for(300)
+            self._wait_until_healthy(server)
+            docker("start", store)  # empty: `materialize` fills it again
+            (materialize,) = self.containers("materialize")
+            self._wait_until(materialize, "python", "-m", "scripts.keep_materialized", "--check")
+            load.wait_for(1000)
+        print(f"answers {load.seen['answers']}, defaulted {load.seen['defaulted']}, p99 {load.seen['p99_s']} s")
+        assert load.seen["failures"] == {}
+        assert load.seen["wrong"] == 0
+        assert load.seen["defaulted"] > 0
+        with self.load(known) as after:
+            after.wait_for(300)
+        assert after.seen["defaulted"] == 0
+
+    def _wait_until_healthy(self, server: str) -> None:
+        self._wait_until(server, "python", "-m", "serving_client", "health", "--target", "localhost:8001")
+
+    def _wait_until(self, container: str, *command: str) -> None:
+        """Repeat a command in a container until it succeeds; how long that takes is the machine's affair."""
+        deadline = time.monotonic() + TIMEOUT_S
+        asked = ["docker", "exec", container, *command]
+        while subprocess.run(asked, capture_output=True, check=False, timeout=60).returncode:
+            assert time.monotonic() < deadline, f"{' '.join(command)} never succeeded"
 
     @contextmanager
     def load(self, known: str, *without: str, callers: int = 10) -> Iterator[Load]:

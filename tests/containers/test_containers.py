@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +21,6 @@ SLUG = "container-test"
 CANARY = "canary-7c1f0e52d9"
 MAX_ADDED_BYTES = 200 * 1000 * 1000
 MAX_RECOVERY_S = 3.0
-MAX_REFILL_S = 120.0
 IMAGES = tuple(f"{SLUG}-{name}:local" for name in ("server", "fetch", "batch"))
 SERVICES = ("server", "feature-store", "materialize")
 
@@ -73,13 +71,7 @@ def known(stack: Stack) -> str:
 
 
 def test_every_container_is_a_powerless_user_on_a_read_only_root(stack: Stack) -> None:
-    for service in SERVICES:
-        for container in stack.containers(service):
-            assert stack.inside(container, "id", "-u") == "65532", service
-            assert "Read-only file system" in stack.inside(container, "touch", "/mark"), service
-            status = stack.inside(container, "cat", "/proc/1/status")
-            assert "CapEff:\t0000000000000000" in status, service
-            assert "NoNewPrivs:\t1" in status, service
+    stack.is_powerless(*SERVICES)
 
 
 def test_the_server_image_runs_as_any_user_and_turns_healthy(stack: Stack) -> None:
@@ -161,34 +153,8 @@ def test_stopping_a_replica_under_load_loses_nothing(stack: Stack, known: str) -
     assert load.seen["wrong"] == 0
 
 
-def wait_until_filled(stack: Stack) -> None:
-    """Ask `materialize` until it says that the store is full; how long that takes is the machine's affair."""
-    (container,) = stack.containers("materialize")
-    command = ["docker", "exec", container, "python", "-m", "scripts.keep_materialized", "--check"]
-    deadline = time.monotonic() + MAX_REFILL_S
-    while subprocess.run(command, capture_output=True, check=False, timeout=60).returncode:
-        assert time.monotonic() < deadline, "the store was not filled again"
-
-
 def test_a_store_that_is_frozen_killed_or_empty_never_makes_an_answer_wrong(stack: Stack, known: str) -> None:
-    (store,) = stack.containers("feature-store")
-    with stack.load(known) as load:
-        docker("pause", store)
-        load.wait_for(300)
-        docker("unpause", store)
-        load.wait_for(300)
-        docker("kill", store)
-        load.wait_for(300)
-        docker("start", store)  # empty: `materialize` fills it again
-        wait_until_filled(stack)
-        load.wait_for(1000)
-    print(f"answers {load.seen['answers']}, defaulted {load.seen['defaulted']}, p99 {load.seen['p99_s']} s")
-    assert load.seen["failures"] == {}
-    assert load.seen["wrong"] == 0
-    assert load.seen["defaulted"] > 0
-    with stack.load(known) as after:
-        after.wait_for(300)
-    assert after.seen["defaulted"] == 0
+    stack.outlives_its_store(known)
 
 
 def test_a_deployment_under_load_loses_nothing_and_mixes_nothing(stack: Stack, known: str) -> None:

@@ -112,6 +112,7 @@ class FeastStore:
                 feast = open_feast(self._configuration)
                 if not registry_file(feast).exists():  # Feast itself would make an empty one
                     raise FileNotFoundError("there is no feature registry")
+                logging.getLogger("feast").setLevel(logging.WARNING)  # each refresh is worth a line to it
                 (self._key,) = feast.get_feature_view(VIEW).join_keys
                 self._feast = feast
                 threading.Thread(target=self._refresh, args=(feast,), name="feast-registry", daemon=True).start()

@@ -1,0 +1,57 @@
+"""A repo with Feast over Redis: its SDK in the server's container, its registry in a volume."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.containers.stack import Stack, docker, engine_answers, known_answers
+from tests.support import generate
+
+pytestmark = pytest.mark.long
+
+SLUG = "feast-test"
+SERVICES = ("server", "feature-store", "materialize")
+LOOK = """
+import importlib.util, os, pathlib
+mounted = [name for name in ("/features/feast-registry.db", "/app/config/feature_repo/feature_store.redis.yaml")
+           if os.access(name, os.W_OK)]
+print([name for name in ("sklearn", "skl2onnx", "scripts", "model") if importlib.util.find_spec(name)], mounted)
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Two replicas of one version, read through Feast."""
+    if not engine_answers():
+        required = os.environ.get("CONTAINER_ENGINE_REQUIRED")
+        (pytest.fail if required else pytest.skip)("no container engine answers `docker info`")
+    answers = {"project_slug": SLUG, "model_registry": "local", "feature_store": "feast"}
+    running = Stack(generate(template, tmp_path_factory.mktemp("feast"), answers), SLUG)
+    running.verb("train")
+    try:
+        running.verb("up", SCALE="2")
+        yield running
+    finally:
+        running.verb("down")
+        docker("volume", "prune", "--force", "--filter", f"label=com.docker.compose.project={SLUG}")
+
+
+def test_every_container_is_powerless_and_the_server_only_reads_what_feast_knows(stack: Stack) -> None:
+    stack.is_powerless(*SERVICES)
+    (server, *_) = stack.containers("server")
+    assert stack.inside(server, "python", "-c", LOOK) == "[] []"
+
+
+def test_without_redis_every_answer_is_right_or_flagged_through_feast_too(stack: Stack) -> None:
+    (digest,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock"))
+    # The server's containers fetched it to a volume; here it is fetched for the load, which knows the right answers.
+    python = str(stack.repo.path / ".venv" / "bin" / "python")
+    fetch = [python, "-m", "scripts.model_version", "fetch"]
+    subprocess.run(fetch, cwd=stack.repo.path, check=True, timeout=60)
+    stack.outlives_its_store(known_answers(stack.repo, [digest]))
