@@ -283,15 +283,15 @@ def test_a_choice_that_is_none_is_refused_in_a_replay_file(template: Path, tmp_p
 
 
 def test_a_wrong_choice_as_a_key_ends_with_a_line_that_names_the_choices(template: Path, tmp_path: Path) -> None:
-    result = as_keys(template, tmp_path, {"feature_store": "feast"})
+    result = as_keys(template, tmp_path, {"feature_store": "hopsworks"})
     assert result.code == 1
     last = result.said.strip().splitlines()[-1]
-    assert [word for word in ("feast", "feature_store", *CHOICES["feature_store"]) if word not in last] == []
+    assert [word for word in ("hopsworks", "feature_store", *CHOICES["feature_store"]) if word not in last] == []
     assert result.left == []
 
 
 def test_a_wrong_choice_in_a_defaults_file_drops_all_after_it_with_a_warning(template: Path, tmp_path: Path) -> None:
-    given = {"organization": "Kept", "feature_store": "feast", "model_registry": "local"}
+    given = {"organization": "Kept", "feature_store": "hopsworks", "model_registry": "local"}
     result = as_defaults_file(template, tmp_path, given)
     assert "Invalid default received" in result.said
     answers = json.loads((tmp_path / "deep/out/diabetes-progression/.answers.json").read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ GENERATED = [path for path in tracked() if path.parts[0] == ROOT_FOLDER]
 VARIANTS = Path(ROOT_FOLDER, "_variants")
 COPIED = PROMPTS["_copy_without_render"]
 # Few enough to be read; one more is a decision.
-CONDITIONALS_IN_README = 15
+CONDITIONALS_IN_README = 16
 
 # Who reads this repo may be anywhere: an address belongs in it only if it is for reading.
 LINKS_LEAD_TO = {
