@@ -240,6 +240,14 @@ class FeatureStoreContract(FeatureReaderContract):
         assert (await self.ages(filled, b"ann", b"bob")).times.tolist() == [0, 0]
         await filled.close()
 
+    async def test_the_last_write_stands_whatever_its_date(self, folder: Path) -> None:
+        writer, store = self.writer(folder), self.reader(folder)
+        for age, date in [(31.0, 2_000_000_000), (32.0, 2_000_000_000), (33.0, 1_000_000_000)]:
+            writer.write([AGE], [b"ann"], {"age": np.array([age], np.float32)}, np.array([date]))
+            column = await self.ages(store, b"ann")
+            assert (column.values.tolist(), column.times.tolist()) == ([age], [date])
+        await store.close()
+
     def test_a_watermark_is_kept_until_the_next_one(self, folder: Path) -> None:
         writer = self.writer(folder)
         assert writer.watermark() == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import runpy
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ import pytest
 import redis
 import yaml
 
+from model.features import FEATURES
 from serving.adapters import feast_store
-from serving.adapters.feast_store import FeastStore
+from serving.adapters.feast_definitions import VIEW
+from serving.adapters.feast_store import FeastStore, open_feast
 from serving.adapters.feast_writer import FeastWriter
 from serving.errors import FeatureStoreAway, SettingsError
 from tests.contract.feature_store_contract import AGE, LONG_S, FeatureStoreContract
@@ -134,6 +137,66 @@ async def test_where_nobody_listens_the_store_is_away_and_the_breaker_opens(fold
     with pytest.raises(FeatureStoreAway, match="can't be written"):
         write(url, 31.0)
     await store.close()
+
+
+async def test_a_redis_that_hangs_up_is_asked_once(folder: Path, address: str) -> None:
+    write(on_redis(folder, address), 31.0)
+    asked = []
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(writer)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        store = FeastStore.open(on_redis(folder, f"127.0.0.1:{port}"))
+        with pytest.raises(FeatureStoreAway):
+            await store.read([b"ann"], [AGE], timeout=LONG_S)
+    assert len(asked) == 1
+    await store.close()
+
+
+async def test_more_reads_than_may_wait_are_refused_and_the_others_answered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feast_store, "_THREADS", 1)
+    monkeypatch.setattr(feast_store, "_WAITING", 1)
+    case = TestFeastOnSqlite()
+    write(case.url(folder), 31.0)
+    store = case.reader(folder)
+    for _ in range(2):
+        with case.away(folder):
+            waiting = [asyncio.create_task(store.read([b"ann"], [AGE], timeout=LONG_S)) for _ in range(2)]
+            await asyncio.sleep(0)  # both take their places
+            with pytest.raises(FeatureStoreAway, match="more reads waiting than it can answer"):
+                await store.read([b"ann"], [AGE], timeout=LONG_S)
+        assert [read["age"].values.tolist() for read in await asyncio.gather(*waiting)] == [[31.0]] * 2
+    await store.close()
+
+
+def test_the_registry_has_what_the_definitions_say(folder: Path) -> None:
+    url = feature_repo(folder, "feature_store.yaml", path="data/online.db")
+    definitions = (HERE / "definitions.py").read_text(encoding="utf-8")
+    (folder / "definitions.py").write_text(definitions, encoding="utf-8")
+    nothing = {feature.name: np.empty((0, *feature.shape), feature.datatype.dtype) for feature in FEATURES.static}
+    FeastWriter.open(url).write(FEATURES.static, [], nothing)
+    feast = open_feast(folder / "feature_store.yaml")
+    said = runpy.run_path(str(HERE / "definitions.py"))
+    assert feast.get_feature_view(VIEW).schema == said["VIEW"].schema
+    assert feast.get_entity(FEATURES.entity.name) == said["ENTITY"]
+    assert {view.name for view in feast.list_feature_views()} == {said["VIEW"].name, said["MATERIALIZATION"].name}
+
+
+def test_whoever_reads_the_registry_while_it_is_written_reads_all_of_it(folder: Path) -> None:
+    url = feature_repo(folder, "feature_store.yaml", path="data/online.db")
+    write(url, 31.0)
+    registry = folder / "data" / "registry.db"
+    before = registry.read_bytes()
+    with registry.open("rb") as reader:
+        write(url, 32.0)
+        assert reader.read() == before
+    assert registry.read_bytes() != before
+    assert [path.name for path in registry.parent.iterdir() if path.name.startswith(".")] == []
 
 
 async def test_a_store_that_was_never_filled_is_read_once_it_is(folder: Path) -> None:
