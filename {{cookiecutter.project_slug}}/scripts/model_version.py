@@ -19,14 +19,15 @@ from typing import Any
 
 from scripts import project
 from scripts.importing import import_model
-from scripts.registries import default_scheme, fetch, open_registry
+from scripts.registries import default_scheme, open_registry
 from serving.artifacts import MANIFEST, open_artifact
 from serving.errors import StartError
 from serving.references import Reference, parse_pinned, read_lock, write_lock
-from serving.registry import CHAMPION, NONE, STAGES, copy, held
+from serving.registry import CHAMPION, NONE, STAGES, TIMEOUT_S, TRANSFER_TIMEOUT_S, ModelRegistry, copy, held
 from serving.settings import load_settings
 
 _Options = argparse.Namespace
+_LONGEST_S = 3600.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,12 +50,17 @@ def who() -> str:
         return "unknown"
 
 
+def _open(options: _Options, scheme: str) -> ModelRegistry:
+    deadlines = {"timeout": options.timeout, "transfer_timeout": options.transfer_timeout}
+    return open_registry(scheme, options.registry, **deadlines)
+
+
 def _register(options: _Options) -> int:
     manifest = options.artifact / MANIFEST
     if not manifest.is_file():
         raise StartError(f"{options.artifact}: has no {MANIFEST}, so it is no artifact; `make train` makes one.")
     artifact = open_artifact(options.artifact, options.digest)
-    registry = open_registry(options.to, options.registry)
+    registry = _open(options, options.to)
     reference = registry.register(artifact.manifest.model, options.artifact, artifact.digest)
     _print(options, {"reference": str(reference)}, str(reference))
     return 0
@@ -71,7 +77,7 @@ def _import(options: _Options) -> int:
 def _list(options: _Options) -> int:
     model = options.model or project.service()["name"]
     scheme = options.scheme
-    registry = open_registry(scheme, options.registry)
+    registry = _open(options, scheme)
     record = registry.record(model)
     has = {stage: had[-1].version for stage in STAGES if (had := held(record.promotions, stage))}
     served = read_lock(project.LOCK) if project.LOCK.exists() else None
@@ -96,7 +102,7 @@ def _list(options: _Options) -> int:
 
 def _show(options: _Options) -> int:
     """Print lineage, signature and promotions of a version; its artifact is fetched and verified for that."""
-    registry = open_registry(options.reference.scheme, options.registry)
+    registry = _open(options, options.reference.scheme)
     found = registry.resolve(options.reference)
     manifest = open_artifact(registry.fetch(found, options.artifacts), found.digest).manifest
     promotions = [asdict(entry) for entry in registry.record(found.model).promotions if entry.version == found.version]
@@ -114,7 +120,7 @@ def _show(options: _Options) -> int:
 
 
 def _resolve(options: _Options) -> int:
-    found = open_registry(options.reference.scheme, options.registry).resolve(options.reference)
+    found = _open(options, options.reference.scheme).resolve(options.reference)
     _print(options, {"reference": str(found)}, str(found))
     return 0
 
@@ -125,7 +131,7 @@ def _promote(options: _Options) -> int:
         if options.stage != CHAMPION:
             raise StartError(f"--expect is missing; say which version is {options.stage} now, or `--expect {NONE}`.")
         expect = served_version(options.reference)
-    registry = open_registry(options.reference.scheme, options.registry)
+    registry = _open(options, options.reference.scheme)
     found = registry.resolve(options.reference)
     registry.fetch(found, options.artifacts)  # what can't be fetched and verified is not promoted
     promotion = registry.promote(found, options.stage, expect=expect, by=who())
@@ -138,7 +144,7 @@ def _promote(options: _Options) -> int:
 def _rollback(options: _Options) -> int:
     served = read_lock(project.LOCK)
     model, scheme = options.model or served.model, options.scheme or served.scheme
-    registry = open_registry(scheme, options.registry)
+    registry = _open(options, scheme)
     if options.stage == CHAMPION:
         has = held(registry.record(model).promotions, CHAMPION)
         if has and has[-1].digest != served.digest:
@@ -156,14 +162,14 @@ def _rollback(options: _Options) -> int:
 
 def _fetch(options: _Options) -> int:
     wanted = parse_pinned(options.reference, "reference") if options.reference else load_settings().reference()
-    place = fetch(wanted, options.registry, options.artifacts)
+    place = _open(options, wanted.scheme).fetch(wanted, options.artifacts)
     _print(options, {"reference": str(wanted), "folder": str(place)}, f"fetched {wanted} to {place}")
     return 0
 
 
 def _verify(options: _Options) -> int:
     """Compare what lies in the artifacts folder, and what the registry says, with the digest."""
-    registry = open_registry(options.reference.scheme, options.registry)
+    registry = _open(options, options.reference.scheme)
     found = registry.resolve(options.reference)
     place = registry.fetch(found, options.artifacts)
     open_artifact(place, found.digest)
@@ -172,8 +178,8 @@ def _verify(options: _Options) -> int:
 
 
 def _copy(options: _Options) -> int:
-    source = open_registry(options.reference.scheme, options.registry)
-    copied = copy(source, options.reference, open_registry(options.target, options.registry), options.artifacts)
+    source = _open(options, options.reference.scheme)
+    copied = copy(source, options.reference, _open(options, options.target), options.artifacts)
     _print(options, {"reference": str(copied)}, str(copied))
     return 0
 
@@ -208,6 +214,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--registry", type=Path, default=project.REGISTRY, help="folder of the local registry")
+    for name, seconds, what in (
+        ("timeout", TIMEOUT_S, "an answer"),
+        ("transfer-timeout", TRANSFER_TIMEOUT_S, "an artifact"),
+    ):
+        text = f"seconds to wait for {what} of a registry (default %(default)g)"
+        parser.add_argument(f"--{name}", type=_seconds, default=seconds, metavar="SECONDS", help=text)
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
@@ -248,6 +260,13 @@ def _parser() -> argparse.ArgumentParser:
     copying.add_argument("reference", type=Reference.parse, help="for example local:my-model/3")
     copying.add_argument("target", help="scheme of the other registry")
     return parser
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(text)) <= _LONGEST_S:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; write one above 0, at most {_LONGEST_S:g}")
 
 
 def _print(options: _Options, value: Any, text: str) -> None:

@@ -10,14 +10,17 @@ from serving.adapters.local_registry import SCHEME as LOCAL
 from serving.adapters.model_registry import SCHEMES
 from serving.errors import UnresolvedReference
 from serving.references import Reference
-from serving.registry import ModelRegistry
+from serving.registry import TIMEOUT_S, TRANSFER_TIMEOUT_S, ModelRegistry
 
 
-def open_registry(scheme: str, root: Path) -> ModelRegistry:
+def open_registry(
+    scheme: str, root: Path, *, timeout: float = TIMEOUT_S, transfer_timeout: float = TRANSFER_TIMEOUT_S
+) -> ModelRegistry:
     """Open the registry that a reference's scheme names; `root` is the local registry's folder."""
     if scheme not in SCHEMES:
         raise UnresolvedReference(f"model registry {scheme!r} is not part of this repo; it has {', '.join(SCHEMES)}.")
-    return ModelRegistry(scheme, Watched(SCHEMES[scheme](root)))
+    backend = Watched(SCHEMES[scheme](root))
+    return ModelRegistry(scheme, backend, timeout=timeout, transfer_timeout=transfer_timeout)
 
 
 def fetch(reference: Reference, registry: Path, artifacts: Path) -> Path:

@@ -21,8 +21,8 @@ STAGES = (CHAMPION, "challenger")
 NONE = "none"
 """Said in place of a version: the stage is nobody's."""
 
-_TIMEOUT_S = 20.0
-_TRANSFER_TIMEOUT_S = 120.0
+TIMEOUT_S = 20.0
+TRANSFER_TIMEOUT_S = 120.0
 
 
 class ModelRegistry:
@@ -33,8 +33,8 @@ class ModelRegistry:
         scheme: str,
         backend: RegistryBackend,
         *,
-        timeout: float = _TIMEOUT_S,
-        transfer_timeout: float = _TRANSFER_TIMEOUT_S,
+        timeout: float = TIMEOUT_S,
+        transfer_timeout: float = TRANSFER_TIMEOUT_S,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._scheme = scheme

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from serving.adapters.neptune_registry import NeptuneRegistry
 from serving.errors import RegistryAway
+from tests.support.registry_address import CANARY, point_to
 from tests.support.registry_calls import CALLS, PROMOTION, Call
+from tests.support.troubled_server import PAGE, answering, nobody, silent
 
-CANARY = "the-secret-in-the-token"
 # What a server says that is none, and what is told of it.
 ANSWERS: dict[str, tuple[int, bytes, str]] = {
-    "a page": (200, b"<html>welcome</html>", "it answers, but is no Neptune server"),
+    "a page": (200, PAGE, "it answers, but is no Neptune server"),
     "other JSON": (200, b'{"detail": "hello"}', "it answers, but is no Neptune server"),
     "not now": (503, b"{}", "HTTP 503"),
     "moved": (308, b"", "HTTP 308"),
@@ -29,40 +23,9 @@ ANSWERS: dict[str, tuple[int, bytes, str]] = {
 }
 
 
-def point_to(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"api_address": f"http://127.0.0.1:{port}", "api_key": CANARY}
-    monkeypatch.setenv("NEPTUNE_API_TOKEN", base64.b64encode(json.dumps(told).encode()).decode())
-    monkeypatch.setenv("NEPTUNE_PROJECT", "team/serving")
-    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
-
-
-@contextmanager
-def answering(status: int, content: bytes) -> Iterator[int]:
-    """Answer everything with this; give the port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Location", "https://example.com/")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
-
-
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_server_that_never_answers_is_given_up(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=16) as hole:
-        port = hole.getsockname()[1]
+    with silent() as port:
         point_to(port, monkeypatch)
         with pytest.raises(RegistryAway, match=rf"^Neptune at 127.0.0.1:{port}: gave no answer within 0.5 s; "):
             call(NeptuneRegistry(), folder, 0.5)
@@ -70,9 +33,8 @@ def test_a_server_that_never_answers_is_given_up(call: Call, folder: Path, monke
 
 
 def test_a_server_that_refuses_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    point_to(port, monkeypatch)
+    with nobody() as port:
+        point_to(port, monkeypatch)
     with pytest.raises(RegistryAway, match=r"gave no usable answer \(ConnectionRefusedError\)"):
         NeptuneRegistry().read("tiny", timeout=60)
 
