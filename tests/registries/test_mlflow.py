@@ -29,8 +29,9 @@ def interpreter() -> Path:
 def test_the_registry_keeps_its_contract_on_a_real_server(generated: Callable[..., Repo], tmp_path: Path) -> None:
     repo, python = generated(model_registry="mlflow", feature_store="none"), interpreter()
     with mlflow_server(python, tmp_path) as uri:
-        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [str(python), "-m", "pytest", "-q", "tests/registries/mlflow_contract.py"]
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "EVERY_TROUBLE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        tests = ["tests/registries/mlflow_contract.py", "tests/integration/test_commands_away.py"]
+        command = [str(python), "-m", "pytest", "-q", *tests]
         done = run(command, cwd=repo.path, environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "skipped" not in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,12 +16,14 @@ from tests.support.artifacts import tiny
 from tests.support.registry_address import CANARY, SCHEME, garble, point_to
 from tests.support.troubled_server import PAGE, answering, nobody, silent
 
+SILENT, GARBLED = "never answers", "gets a garbled token"
 TROUBLES: Mapping[str, Callable[[], AbstractContextManager[int]]] = {
-    "never answers": silent,
+    SILENT: silent,
     "is not there": nobody,
     "is a page": lambda: answering(200, PAGE),
     "is overloaded": lambda: answering(503, b"{}"),
     "takes no such token": lambda: answering(401, b"{}"),
+    GARBLED: lambda: answering(401, b"{}"),
 }
 VERSION = f"{SCHEME}:tiny/1"
 COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -35,6 +38,11 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "copy from it": ("copy", VERSION, "local"),
     "copy to it": ("copy", "local:tiny/1", SCHEME),
 }
+OTHERS = [trouble for trouble in TROUBLES if trouble != SILENT]
+EACH = [(name, trouble) for name in COMMANDS for trouble in TROUBLES]
+FEW = [(name, trouble) for number, name in enumerate(COMMANDS) for trouble in (SILENT, OTHERS[number % len(OTHERS)])]
+CASES = EACH if os.environ.get("EVERY_TROUBLE") else FEW
+"""Silence for each command, each other trouble for two; with EVERY_TROUBLE=1 all of it, half a minute more."""
 
 
 @pytest.fixture
@@ -75,26 +83,16 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(("name", "trouble"), CASES)
 def test_a_command_says_so_in_one_sentence(
     name: str, trouble: str, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with TROUBLES[trouble]() as port:
         point_to(port, monkeypatch)
-        is_told_once(
-            command(*COMMANDS[name], timeout="0.3" if trouble == "never answers" else "20"), f"127.0.0.1:{port}"
-        )
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_garbled_token_is_told_in_one_sentence(
-    name: str, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with answering(401, b"{}") as port:
-        point_to(port, monkeypatch)
-        garble(monkeypatch)
-        is_told_once(command(*COMMANDS[name], timeout="20"), "")
+        if trouble == GARBLED:
+            garble(monkeypatch)
+        said = command(*COMMANDS[name], timeout="0.3" if trouble == SILENT else "20")
+        is_told_once(said, "" if trouble == GARBLED else f"127.0.0.1:{port}")
 
 
 def is_told_once(said: str, where: str) -> None:
