@@ -3,7 +3,8 @@
 `up` builds the images, creates missing secrets, starts everything and waits until it is healthy; SCALE=2 gives two
 replicas of the server, DEV=1 puts this folder's source into the container and runs it as its owner. `deploy` changes to
 the version in model.lock without losing a call: new replicas first, then the old ones go; `redeploy` does so if there
-are containers at all. `down` removes the containers and leaves the volumes.
+are containers at all. Both serve side by side for OVERLAP=30 seconds: for so long, a gRPC client without this repo's
+options does not look a name up again. `down` removes the containers and leaves the volumes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ CONTAINER_USER = 65532
 _PUBLISHED = "compose/publish*.yaml"  # what this machine, and no container, uses to reach a service
 _ONE_PORT = {"GRPC_PORTS": "8001", "METRICS_PORTS": "8002"}
 _MANY_PORTS = {"GRPC_PORTS": "8001-8064", "METRICS_PORTS": "8101-8164"}
+_OVERLAP_S = 30  # gRPC's own limit between two look-ups of a name
+_MAX_OVERLAP_S = 600
 _MAX_SCALE = 32  # a deployment needs a port for the old and the new replicas at once
 _SECRET_BYTES = 32
 _BUILD_TIMEOUT_S = 1800.0
@@ -43,13 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.containers", description=__doc__)
     parser.add_argument("verb", choices=("up", "deploy", "redeploy", "down"))
-    parser.add_argument("--scale", type=int, default=int(os.environ.get("SCALE") or 1), help="replicas of the server")
+    parser.add_argument("--scale", type=int, default=os.environ.get("SCALE") or "1", help="replicas of the server")
+    overlap = os.environ.get("OVERLAP") or str(_OVERLAP_S)
+    parser.add_argument("--overlap", type=int, default=overlap, help="seconds that old and new replicas serve together")
     parser.add_argument("--dev", action="store_true", default=os.environ.get("DEV", "") not in ("", "0"))
     options = parser.parse_args(arguments)
     if options.verb == "redeploy" and shutil.which("docker") is None:
         print("docker is not installed, so no containers run: nothing to deploy")
         return 0
-    stack = Stack(options.scale, dev=options.dev)
+    stack = Stack(options.scale, dev=options.dev, overlap=options.overlap)
     {"up": stack.up, "deploy": stack.deploy, "redeploy": stack.redeploy, "down": stack.down}[options.verb]()
     return 0
 
@@ -57,12 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class Stack:
     """The containers of this repo; every answer of the engine is waited for, within a bound."""
 
-    def __init__(self, scale: int, *, dev: bool = False) -> None:
+    def __init__(self, scale: int, *, dev: bool, overlap: int) -> None:
         if not 1 <= scale <= _MAX_SCALE:
             raise StartError(f"SCALE={scale} is no number of replicas; give 1 to {_MAX_SCALE}.")
+        if not 0 <= overlap <= _MAX_OVERLAP_S:
+            raise StartError(f"OVERLAP={overlap} is no number of seconds; give 0 to {_MAX_OVERLAP_S}.")
         if shutil.which("docker") is None:
             raise StartError("docker is not installed; `make run` serves without containers.")
         self._scale = scale
+        self._overlap_s = overlap
         published = sorted(path.relative_to(project.ROOT).as_posix() for path in project.ROOT.glob(_PUBLISHED))
         self._files = ["compose.yaml", *published, *(["compose/dev.yaml"] if dev else [])]
         self._environment = {**os.environ, "TEMPLATE_VERSION": TEMPLATE_VERSION, "GIT_COMMIT": commit(project.ROOT)}
@@ -93,6 +102,9 @@ class Stack:
         self._fetch()
         print(f"starting {len(old)} replica(s) of {self._environment['MODEL_VERSION']} beside the old ...")
         self._start(2 * len(old), "--no-recreate")
+        if self._overlap_s:
+            print(f"both serve for {self._overlap_s} s, until every client may look the name up again ...", flush=True)
+            time.sleep(self._overlap_s)
         print("draining the old ...")
         _run(["docker", "stop", *old], self._environment, _STOP_TIMEOUT_S * len(old))
         _run(["docker", "rm", *old], self._environment, _STOP_TIMEOUT_S)
