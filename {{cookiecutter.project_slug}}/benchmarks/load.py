@@ -59,7 +59,7 @@ def main() -> int:
     reference = settings.reference()
     fetch(reference, project.REGISTRY, settings.artifacts)
     artifact = open_artifact(artifact_folder(settings.artifacts, reference.digest), reference.digest)
-    with _process("-m", "serving") as service, _process("-m", "benchmarks.echo") as echo:
+    with process("-m", "serving") as service, process("-m", "benchmarks.echo") as echo:
         print(f"ready after {service.ready_s:.2f} s, {service.memory_mb():.0f} MB idle")
         request = asyncio.run(_request(service.target, artifact, options.rows))
         print(f"{options.rows} row(s), {len(request)} bytes, {options.rounds} rounds of {options.seconds} s, medians")
@@ -130,7 +130,9 @@ async def _request(target: str, artifact: Artifact, rows: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Server:
+class Server:
+    """Hold what is known of a server that runs."""
+
     pid: int
     target: str
     ready_s: float
@@ -145,21 +147,22 @@ class _Server:
 
 
 @contextmanager
-def _process(*arguments: str) -> Iterator[_Server]:
+def process(*arguments: str, **variables: str) -> Iterator[Server]:
     """Run a server that logs the free port it took, for as long as the block lasts."""
-    environment = os.environ | {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0", "SERVING_LOG_LEVEL": "INFO"}
+    ports = {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0"}
+    environment = os.environ | ports | {"SERVING_LOG_LEVEL": "INFO"} | variables
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
     try:
-        for line in process.stderr or ():
+        for line in child.stderr or ():
             record = json.loads(line) if line.startswith("{") else {}
             if "grpc_port" in record:
-                yield _Server(process.pid, f"127.0.0.1:{record['grpc_port']}", time.perf_counter() - start)
+                yield Server(child.pid, f"127.0.0.1:{record['grpc_port']}", time.perf_counter() - start)
                 return
         raise StartError(f"{' '.join(arguments)} did not start; run it alone to see why.")
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=_TIMEOUT_S)
+        child.send_signal(signal.SIGTERM)
+        child.communicate(timeout=_TIMEOUT_S)
 
 
 if __name__ == "__main__":
