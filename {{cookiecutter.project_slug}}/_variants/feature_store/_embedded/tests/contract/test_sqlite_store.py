@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.data import history
+from scripts.materialize import materialize
 from serving.adapters.sqlite_store import SqliteStore
 from serving.errors import FeatureStoreAway, SettingsError
 from serving.features import Feature
 from tests.contract.feature_store_contract import AGE, LONG_S, FeatureStoreContract
+from tests.support.killed import materialize_and_be_killed
 
 
 def file(folder: Path) -> Path:
@@ -87,7 +91,31 @@ async def test_a_write_that_fails_leaves_the_store_as_it_was(folder: Path) -> No
     with pytest.raises(ValueError, match="shorter"):
         SqliteStore(file(folder)).write([AGE], [b"ann", b"bob"], {"age": np.array([2.0], np.float32)})
     assert file(folder).read_bytes() == before
-    assert not list(file(folder).parent.glob(".features-*"))
+    assert sorted(path.name for path in file(folder).parent.iterdir()) == [".features.db.lock", "features.db"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_materialization_that_is_killed_half_way_changes_nothing_and_leaves_nothing_for_long(
+    folder: Path, number: signal.Signals
+) -> None:
+    url, past = f"sqlite:{file(folder)}", history()
+    materialize(past, SqliteStore.open(url), until=int(past.times.min()))
+    before = file(folder).read_bytes()
+    materialize_and_be_killed(url, number)
+    assert file(folder).read_bytes() == before
+    assert (file(folder).parent / ".features.db.next").exists()
+    materialize(past, SqliteStore.open(url), until=int(past.times.max()))
+    assert file(folder).read_bytes() != before
+    assert sorted(path.name for path in file(folder).parent.iterdir()) == [".features.db.lock", "features.db"]
+
+
+async def test_what_a_killed_writer_left_does_not_get_into_the_store(folder: Path) -> None:
+    file(folder).parent.mkdir()
+    (file(folder).parent / ".features.db.next").write_bytes(b"half of a database" * 1000)
+    write(folder, 1.0)
+    store = SqliteStore(file(folder))
+    assert await read(store) == [1.0]
+    await store.close()
 
 
 @pytest.fixture

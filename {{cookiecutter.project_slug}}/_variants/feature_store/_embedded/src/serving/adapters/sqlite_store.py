@@ -8,7 +8,6 @@ sees all of a write or nothing, waits for no lock, and can read from a read-only
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -139,15 +138,20 @@ class SqliteStore:
         folder.mkdir(parents=True, exist_ok=True)
         # One writer at a time: SQLite's own lock on a file beside ours, which the system drops if we crash.
         lock = sqlite3.connect(folder / f".{self._path.name}.lock", timeout=_WRITER_TIMEOUT_S, isolation_level=None)
-        with closing(lock), tempfile.TemporaryDirectory(prefix=".features-", dir=folder) as staging:
+        staged = folder / f".{self._path.name}.next"
+        with closing(lock):
             lock.execute("BEGIN EXCLUSIVE")
-            staged = Path(staging, self._path.name)
-            with closing(sqlite3.connect(staged)) as connection:
-                if self._path.exists():
-                    with closing(sqlite3.connect(self._path)) as present:
-                        present.backup(connection)
-                yield connection
-            staged.replace(self._path)
+            staged.unlink(missing_ok=True)  # what a writer left that was killed
+            try:
+                with closing(sqlite3.connect(staged)) as connection:
+                    connection.execute("PRAGMA journal_mode = MEMORY")  # no second file to be left
+                    if self._path.exists():
+                        with closing(sqlite3.connect(self._path)) as present:
+                            present.backup(connection)
+                    yield connection
+                staged.replace(self._path)
+            finally:
+                staged.unlink(missing_ok=True)
 
     def _reader(self) -> sqlite3.Connection:
         """Return a connection to the file that has the name now."""
