@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,13 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.data import history
-from scripts.materialize import materialize
 from serving.adapters.sqlite_store import SqliteStore
 from serving.errors import FeatureStoreAway, SettingsError
 from serving.features import Feature
 from tests.contract.feature_store_contract import AGE, LONG_S, FeatureStoreContract
-from tests.support.killed import materialize_and_be_killed
+from tests.support import filling
 
 
 def file(folder: Path) -> Path:
@@ -95,18 +95,28 @@ async def test_a_write_that_fails_leaves_the_store_as_it_was(folder: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_materialization_that_is_killed_half_way_changes_nothing_and_leaves_nothing_for_long(
+async def test_a_writer_that_is_killed_half_way_changes_nothing_and_the_next_one_clears_up(
     folder: Path, number: signal.Signals
 ) -> None:
-    url, past = f"sqlite:{file(folder)}", history()
-    materialize(past, SqliteStore.open(url), until=int(past.times.min()))
-    before = file(folder).read_bytes()
-    materialize_and_be_killed(url, number)
-    assert file(folder).read_bytes() == before
+    url = f"sqlite:{file(folder)}"
+    store = SqliteStore.open(url)
+    filling.fill(store, 1.0)
+    process = await asyncio.create_subprocess_exec(
+        *filling.command(url, "--halt"), env=filling.ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    async with asyncio.timeout(LONG_S):
+        assert process.stdout is not None
+        assert await process.stdout.readline() == filling.HALF
+        process.send_signal(number)
+        await process.communicate()
+    assert process.returncode == -number
     assert (file(folder).parent / ".features.db.next").exists()
-    materialize(past, SqliteStore.open(url), until=int(past.times.max()))
-    assert file(folder).read_bytes() != before
+    assert await filling.values(store) == {1.0}
+    assert store.watermark() == "1.0"
+    filling.fill(store, 3.0)
+    assert await filling.values(store) == {3.0}
     assert sorted(path.name for path in file(folder).parent.iterdir()) == [".features.db.lock", "features.db"]
+    await store.close()
 
 
 async def test_what_a_killed_writer_left_does_not_get_into_the_store(folder: Path) -> None:
