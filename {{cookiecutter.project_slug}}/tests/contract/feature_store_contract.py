@@ -207,6 +207,23 @@ class FeatureStoreContract(FeatureReaderContract):
             await writing
             await store.close()
 
+    async def test_of_two_writers_at_the_same_time_one_wins_with_all_it_has(self, folder: Path) -> None:
+        keys = [b"key-%d" % number for number in range(200)]
+        store = self.reader(folder)
+        together = threading.Barrier(2, timeout=LONG_S)
+
+        def write(value: float) -> None:
+            writer = self.writer(folder)
+            for _ in range(10):
+                together.wait()
+                writer.write([AGE], keys, {"age": np.full(len(keys), value, np.float32)}, watermark=str(value))
+
+        await asyncio.gather(*(asyncio.to_thread(write, value) for value in (1.0, 2.0)))
+        column = await self.ages(store, *keys)
+        assert column.present.all()
+        assert {str(value) for value in column.values.tolist()} == {self.writer(folder).watermark()}
+        await store.close()
+
     async def test_a_read_that_takes_too_long_is_given_up_and_told(self, folder: Path) -> None:
         keys = [b"key-%d" % number for number in range(1000)]
         self.writer(folder).write([AGE], keys, {"age": np.zeros(1000, np.float32)})
