@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from serving.adapters.writer_lock import only_writer
 from serving.domain import Datatype, Tensor, Tensors
 from serving.errors import FeaturesOutdated, FeatureStoreAway, SettingsError, quoted
 from serving.features import Feature, FeatureSet
@@ -136,11 +137,8 @@ class SqliteStore:
         """Give a copy of the present file to write to, and put it in the present one's place at the end."""
         folder = self._path.parent
         folder.mkdir(parents=True, exist_ok=True)
-        # One writer at a time: SQLite's own lock on a file beside ours, which the system drops if we crash.
-        lock = sqlite3.connect(folder / f".{self._path.name}.lock", timeout=_WRITER_TIMEOUT_S, isolation_level=None)
         staged = folder / f".{self._path.name}.next"
-        with closing(lock):
-            lock.execute("BEGIN EXCLUSIVE")
+        with only_writer(self._path, timeout=_WRITER_TIMEOUT_S):
             staged.unlink(missing_ok=True)  # what a writer left that was killed
             try:
                 with closing(sqlite3.connect(staged)) as connection:
