@@ -6,13 +6,16 @@ import asyncio
 import os
 import socket
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from benchmarks.store_url import store_url
 from model.data import history
 from scripts.materialize import materialize, open_writer
 from serving.errors import StartError
@@ -26,8 +29,8 @@ _TIMEOUT_S = 60.0
 class Store:
     """A Redis in a container, reached through a port that can be made slow."""
 
-    def __init__(self, container: str, port: int) -> None:
-        self._container, self._port = container, port
+    def __init__(self, container: str, port: int, url: str) -> None:
+        self._container, self._port, self._url = container, port, url
         self._delay_s = 0.0
 
     async def fail(self, fault: str) -> None:
@@ -60,11 +63,11 @@ class Store:
     def fill(self) -> None:
         """Materialize everything."""
         past = history()
-        materialize(past, open_writer(f"redis://127.0.0.1:{self._port}/0"), until=int(past.times.max()))
+        materialize(past, open_writer(self._url), until=int(past.times.max()))
 
     def ping(self) -> None:
         """Wait until Redis answers."""
-        with redis.Redis(port=self._port, retry=Retry(ConstantBackoff(0.01), int(_TIMEOUT_S / 0.01))) as client:
+        with redis.Redis("127.0.0.1", self._port, retry=Retry(ConstantBackoff(0.01), int(_TIMEOUT_S / 0.01))) as client:
             client.ping()
 
     async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -97,12 +100,13 @@ async def running() -> AsyncIterator[tuple[Store, str]]:
     command = ["redis-server", "--protected-mode", "no", "--save", ""]
     container = await docker("run", "--detach", "--publish", f"127.0.0.1:{port}:6379", IMAGE, *command)
     try:
-        store = Store(container, port)
-        await asyncio.to_thread(store.ping)
-        await asyncio.to_thread(store.fill)
-        door = await asyncio.start_server(store.pass_on, "127.0.0.1")
-        yield store, f"redis://127.0.0.1:{door.sockets[0].getsockname()[1]}/0"
-        door.close()
+        with tempfile.TemporaryDirectory() as name:
+            store = Store(container, port, store_url(Path(name), port))
+            await asyncio.to_thread(store.ping)
+            await asyncio.to_thread(store.fill)
+            door = await asyncio.start_server(store.pass_on, "127.0.0.1")
+            yield store, store_url(Path(name), door.sockets[0].getsockname()[1])
+            door.close()
     finally:
         await docker("rm", "--force", "--volumes", container)
 
