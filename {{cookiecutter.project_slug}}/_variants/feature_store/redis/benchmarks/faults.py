@@ -36,6 +36,7 @@ from serving_client import AsyncClient, Prediction, ServingClientError
 
 MAX_ADDED_MS = 60
 MAX_BACK_S = PAUSE_S + 0.5
+_WARM_UP_S = 1.0
 _TIMEOUT_S = 60.0
 
 
@@ -100,6 +101,7 @@ async def measure(artifact: Artifact, callers: int, pause: float, seconds: float
         marks: list[tuple[str, float]] = []
         async with asyncio.TaskGroup() as group:
             asking = [group.create_task(load.ask(pause)) for _ in range(callers)]
+            await asyncio.sleep(_WARM_UP_S)
             for fault in ("", *FAULTS):
                 if fault:
                     marks.append((fault, time.perf_counter()))
