@@ -155,6 +155,8 @@ def bench(arguments: Arguments) -> None:
     module("benchmarks.load", *arguments, locks=without_dev())
     if (ROOT / "benchmarks" / "features.py").exists():
         module("benchmarks.features", locks=without_dev())
+    if (ROOT / "benchmarks" / "faults.py").exists():  # breaks containers, and takes a minute
+        print(f"what a broken store does to callers: {ENVIRONMENT.python.relative_to(ROOT)} -m benchmarks.faults")
 
 
 def up(arguments: Arguments) -> None:
