@@ -29,12 +29,14 @@ from serving.adapters.feast_definitions import (
 from serving.adapters.feast_online import CountingSqliteOnlineStore, WholeRedisOnlineStore
 from serving.adapters.feast_store import FAILURES, configuration_of, open_feast, registry_file
 from serving.adapters.feast_values import to_values
+from serving.adapters.writer_lock import only_writer
 from serving.domain import Tensors
 from serving.errors import FeatureStoreAway, SettingsError, quoted
 from serving.features import Feature
 
 _DEFINITIONS = "definitions.py"
 _SOCKET_TIMEOUT_S = 5.0
+_WRITER_TIMEOUT_S = 30.0
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
 
@@ -76,13 +78,17 @@ class FeastWriter:
             for row, (key, date) in enumerate(zip(keys, dates, strict=True))
         ]
         try:
-            view = self._apply(entity, features)
-            feast = self._open()
-            provider = get_provider(feast.config)
-            provider.online_write_batch(feast.config, view, rows, None)
-            if watermark:
-                provider.online_write_batch(feast.config, watermark_view(), [_watermark_row(watermark)], None)
-            return _counting(provider).count(feast.config, view)
+            registry = registry_file(self._open())
+            registry.parent.mkdir(parents=True, exist_ok=True)
+            # Registry, rows and watermark are three writes: those of another run must not come between.
+            with only_writer(registry, timeout=_WRITER_TIMEOUT_S):
+                view = self._apply(entity, features)
+                feast = self._open()
+                provider = get_provider(feast.config)
+                provider.online_write_batch(feast.config, view, rows, None)
+                if watermark:
+                    provider.online_write_batch(feast.config, watermark_view(), [_watermark_row(watermark)], None)
+                return _counting(provider).count(feast.config, view)
         except FAILURES as error:
             raise FeatureStoreAway(f"the feature store can't be written ({type(error).__name__}).") from error
 
@@ -105,7 +111,6 @@ class FeastWriter:
         """
         feast = self._open()
         present = registry_file(feast)
-        present.parent.mkdir(parents=True, exist_ok=True)
         staged = present.with_name(f".{present.name}.next")
         staged.unlink(missing_ok=True)
         if present.exists():
