@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import runpy
+import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ from serving.adapters.feast_store import FeastStore, open_feast
 from serving.adapters.feast_writer import FeastWriter
 from serving.errors import FeatureStoreAway, SettingsError
 from tests.contract.feature_store_contract import AGE, LONG_S, FeatureStoreContract
-from tests.support import redis_container
+from tests.support import filling, redis_container
+from tests.support.bottleneck import fill_and_be_killed
 
 DEFINITIONS = """\
 from serving.adapters.feast_definitions import entity_of
@@ -123,6 +125,22 @@ async def test_a_redis_that_was_emptied_has_nothing_rather_than_zeros(folder: Pa
     await store.close()
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_writer_that_is_killed_half_way_changes_nothing(
+    folder: Path, address: str, number: signal.Signals
+) -> None:
+    url = on_redis(folder, address)
+    writer, store = FeastWriter.open(url), FeastStore.open(url)
+    filling.fill(writer, 1.0)
+    (folder / "other").mkdir()
+    await fill_and_be_killed(address, lambda through: on_redis(folder / "other", through), number)
+    assert await filling.values(store) == {1.0}
+    assert writer.watermark() == "1.0"
+    filling.fill(writer, 3.0)
+    assert await filling.values(store) == {3.0}
+    await store.close()
+
+
 async def test_where_nobody_listens_the_store_is_away_and_the_breaker_opens(folder: Path, address: str) -> None:
     write(on_redis(folder, address), 31.0)
     url = on_redis(folder, "127.0.0.1:1")
@@ -196,7 +214,7 @@ def test_whoever_reads_the_registry_while_it_is_written_reads_all_of_it(folder: 
         write(url, 32.0)
         assert reader.read() == before
     assert registry.read_bytes() != before
-    assert [path.name for path in registry.parent.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in registry.parent.iterdir() if path.name.startswith(".")] == [".registry.db.lock"]
 
 
 async def test_a_store_that_was_never_filled_is_read_once_it_is(folder: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from serving.adapters.redis_store import Address, RedisStore, RedisWriter
 from serving.errors import FeatureStoreAway, SettingsError
 from tests.contract.feature_store_contract import AGE, LONG_S, FeatureStoreContract
 from tests.support import filling, redis_container
+from tests.support.bottleneck import fill_and_be_killed
 
 
 @pytest.fixture(scope="module")
@@ -64,48 +65,11 @@ async def test_a_redis_that_was_emptied_has_nothing_rather_than_zeros(url: str) 
     await store.close()
 
 
-class Bottleneck:
-    """Pass on to a Redis what comes, up to so many bytes, and its answers; then say so and hold the rest back."""
-
-    def __init__(self, url: str, limit: int) -> None:
-        self._redis = Address.parse(url)
-        self._left = limit
-        self.reached, self.ended = asyncio.Event(), asyncio.Event()
-
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, commands = await asyncio.open_connection(self._redis.host, self._redis.port)
-        back = asyncio.create_task(self._copy(answers, writer))
-        while self._left and (part := await reader.read(self._left)):
-            self._left -= len(part)
-            commands.write(part)
-            await commands.drain()
-        self.reached.set()
-        with suppress(ConnectionError):  # what is held back is lost with its writer
-            while await reader.read(1 << 16):
-                pass
-        commands.write_eof()
-        await back  # Redis has taken note
-        self.ended.set()
-
-    async def _copy(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        while part := await source.read(1 << 16):
-            target.write(part)
-        target.close()
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_writer_that_is_killed_half_way_changes_nothing(url: str, number: signal.Signals) -> None:
     writer, store = RedisWriter.open(url), RedisStore.open(url)
     filling.fill(writer, 1.0)
-    bottleneck = Bottleneck(url, limit=40_000)
-    async with await asyncio.start_server(bottleneck.carry, "127.0.0.1") as door, asyncio.timeout(LONG_S):
-        port = door.sockets[0].getsockname()[1]
-        command = filling.command(f"redis://127.0.0.1:{port}/0")
-        process = await asyncio.create_subprocess_exec(*command, env=filling.ENVIRONMENT)
-        await bottleneck.reached.wait()
-        process.send_signal(number)
-        assert await process.wait() == -number
-        await bottleneck.ended.wait()
+    await fill_and_be_killed(urlsplit(url).netloc, lambda address: f"redis://{address}/0", number)
     assert await filling.values(store) == {1.0}
     assert writer.watermark() == "1.0"
     filling.fill(writer, 3.0)
