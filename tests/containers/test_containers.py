@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import tarfile
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.stack import Stack, docker, engine_answers, known_answers
+from tests.containers.stack import Stack, docker, known_answers, needs_engine
 from tests.support import Repo, generate
 
 pytestmark = pytest.mark.long
@@ -29,9 +28,7 @@ SERVICES = ("server", "feature-store", "materialize")
 @pytest.fixture(scope="module")
 def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two replicas of version 1 in containers; version 2, whose answers differ, is registered and fetched."""
-    if not engine_answers():
-        required = os.environ.get("CONTAINER_ENGINE_REQUIRED")
-        (pytest.fail if required else pytest.skip)("no container engine answers `docker info`")
+    needs_engine()
     repo = generate(template, tmp_path_factory.mktemp("stack"), {"project_slug": SLUG})
     running = Stack(repo, SLUG)
     running.verb("train")

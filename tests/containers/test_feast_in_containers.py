@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.stack import Stack, docker, engine_answers, known_answers
+from tests.containers.stack import Stack, docker, known_answers, needs_engine
 from tests.support import generate
 
 pytestmark = pytest.mark.long
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.long
 SLUG = "feast-test"
 SERVICES = ("server", "feature-store", "materialize")
 LOOK = """
-import importlib.util, os, pathlib
+import importlib.util, os
 mounted = [name for name in ("/features/feast-registry.db", "/app/config/feature_repo/feature_store.redis.yaml")
            if os.access(name, os.W_OK)]
 print([name for name in ("sklearn", "skl2onnx", "scripts", "model") if importlib.util.find_spec(name)], mounted)
@@ -28,9 +27,7 @@ print([name for name in ("sklearn", "skl2onnx", "scripts", "model") if importlib
 @pytest.fixture(scope="module")
 def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two replicas of one version, read through Feast."""
-    if not engine_answers():
-        required = os.environ.get("CONTAINER_ENGINE_REQUIRED")
-        (pytest.fail if required else pytest.skip)("no container engine answers `docker info`")
+    needs_engine()
     answers = {"project_slug": SLUG, "model_registry": "local", "feature_store": "feast"}
     running = Stack(generate(template, tmp_path_factory.mktemp("feast"), answers), SLUG)
     running.verb("train")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.containers.stack import Stack, docker, engine_answers
+from tests.containers.stack import Stack, docker, needs_engine
 from tests.support import generate
 
 pytestmark = pytest.mark.long
@@ -32,9 +31,7 @@ print(known, [name for name in os.environ if "MLFLOW" in name])
 @pytest.fixture(scope="module")
 def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A server with a version from the folder, and MLflow beside it."""
-    if not engine_answers():
-        required = os.environ.get("CONTAINER_ENGINE_REQUIRED")
-        (pytest.fail if required else pytest.skip)("no container engine answers `docker info`")
+    needs_engine()
     answers = {"project_slug": SLUG, "model_registry": "mlflow", "feature_store": "none"}
     running = Stack(generate(template, tmp_path_factory.mktemp("mlflow"), answers), SLUG)
     running.verb("train")
