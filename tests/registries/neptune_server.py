@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -248,8 +249,8 @@ def token(address: str) -> str:
 
 
 @contextmanager
-def neptune_server() -> Iterator[str]:
-    """Run the stand-in on this machine; give its address."""
+def neptune_server(listening: str = "127.0.0.1", port: int = 0, name: str = "127.0.0.1") -> Iterator[str]:
+    """Run the stand-in; give the address at which it is known under this name."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -289,8 +290,8 @@ def neptune_server() -> Iterator[str]:
         single = {key: values[-1] for key, values in parse_qs(query, keep_blank_values=True).items()}
         return neptune.answer(name, single, dict(headers.items()), body)
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        address = f"http://127.0.0.1:{server.server_port}"
+    with ThreadingHTTPServer((listening, port), Handler) as server:
+        address = f"http://{name}:{server.server_port}"
         neptune = Neptune(address)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -305,3 +306,8 @@ def _properties(path: str, kind: str, value: Any) -> dict[str, Any]:
     if kind == "file":
         return {"name": path.rpartition("/")[2], "ext": "", "size": len(value)}
     return {"attributeName": path, "attributeType": kind, "value": value}
+
+
+if __name__ == "__main__":  # in a container: python -m tests.registries.neptune_server NAME PORT
+    with neptune_server("0.0.0.0", int(sys.argv[2]), sys.argv[1]):  # noqa: S104 - on networks of containers only
+        threading.Event().wait()

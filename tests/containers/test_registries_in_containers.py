@@ -1,0 +1,163 @@
+"""Repos that keep versions in a remote registry: `fetch` alone knows of it, and the last verified version outlives it.
+
+MLflow is the real server that the repo's own Compose file brings. Neptune is a STAND-IN of its server: see
+tests/registries/neptune_server.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.containers.stack import Stack, docker, needs_engine
+from tests.registries.neptune_server import PROJECT, WORKSPACE, token
+from tests.support import ROOT, generate, run
+
+pytestmark = pytest.mark.long
+
+STAND_IN = "compose/publish_stand_in.yaml"
+LOOK = """
+import importlib.util, os
+known = [name for name in ("mlflow", "neptune", "scripts") if importlib.util.find_spec(name)]
+print(known, [name for name in os.environ if "MLFLOW" in name or "NEPTUNE" in name])
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A registry: what its commands are told, and what tells that it is away."""
+
+    registry: str
+    settings: dict[str, str]
+    away: str
+    prepare: Callable[[Stack], None]
+    register: Callable[[Stack], None]
+
+    @property
+    def slug(self) -> str:
+        return f"{self.registry}-test"
+
+
+def add_the_stand_in(stack: Stack) -> None:
+    """Put Neptune's stand-in, and the token for it, where Compose and `fetch` find them."""
+    services = {
+        # The stand-in speaks plain http, on a network of containers.
+        "fetch": {"environment": {"OAUTHLIB_INSECURE_TRANSPORT": "1"}},
+        "neptune": {
+            "image": f"{stack.project}-fetch:local",
+            "command": ["python", "-m", "tests.registries.neptune_server", "neptune", "5080"],
+            "working_dir": "/stand-in",
+            "volumes": [f"{ROOT / 'tests'}:/stand-in/tests:ro"],
+            "networks": ["outside"],
+        },
+    }
+    (stack.repo.path / STAND_IN).write_text(json.dumps({"services": services}), encoding="utf-8")
+    secret = stack.repo.path / "secrets" / "neptune_api_token"
+    secret.parent.mkdir(mode=0o700)
+    secret.write_text(token("http://neptune:5080"), encoding="utf-8")
+    secret.chmod(0o444)
+
+
+def register_by_training(stack: Stack) -> None:
+    """Train with MLflow as the registry."""
+    stack.verb("train", **MLFLOW.settings)
+
+
+def register_by_copying(stack: Stack) -> None:
+    """Train into the folder, and copy that to Neptune from where its name is known."""
+    stack.verb("train")
+    (digest,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock"))
+    command = [
+        *("docker", "compose", "--file", "compose.yaml", "--file", STAND_IN),
+        *("run", "--rm", "--no-deps", "--no-TTY", "fetch", "python", "-m", "scripts.model_version"),
+        *("--registry", "/registry", "copy", f"local:{stack.project}/2", "neptune", "--artifacts", "/artifacts"),
+    ]
+    surroundings = os.environ | NEPTUNE.settings | {"MODEL_VERSION": "none"}
+    copied = run(command, cwd=stack.repo.path, environment=surroundings)
+    reference = f"neptune:{stack.project}/1#{digest}"
+    assert copied.stdout.strip() == reference, copied.stderr
+    (stack.repo.path / "model.lock").write_text(f"{reference}\n", encoding="utf-8")
+
+
+MLFLOW = Case(
+    registry="mlflow",
+    settings={
+        "COMPOSE_PROFILES": "mlflow",
+        "MLFLOW_PORT": "5099",
+        "MLFLOW_TRACKING_URI": "http://localhost:5099",
+        "MLFLOW_INSIDE_URI": "http://mlflow:5000",
+        "MODEL_REGISTRY": "mlflow",
+        "OVERLAP": "0",
+    },
+    away="MLflow at mlflow:5000: gave no",
+    prepare=lambda _: None,
+    register=register_by_training,
+)
+NEPTUNE = Case(
+    registry="neptune",
+    settings={"NEPTUNE_PROJECT": f"{WORKSPACE}/{PROJECT}", "OVERLAP": "0"},
+    away="Neptune at neptune:5080: gave no",
+    prepare=add_the_stand_in,
+    register=register_by_copying,
+)
+
+
+@pytest.fixture(scope="module", params=[MLFLOW, NEPTUNE], ids=lambda case: str(case.registry))
+def case(request: pytest.FixtureRequest) -> Case:
+    """Return one registry after the other."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def stack(case: Case, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A server with a version from the folder, and the registry beside it."""
+    needs_engine()
+    answers = {"project_slug": case.slug, "model_registry": case.registry, "feature_store": "none"}
+    running = Stack(generate(template, tmp_path_factory.mktemp(case.registry), answers), case.slug)
+    running.verb("train")
+    case.prepare(running)
+    try:
+        running.verb("up", **case.settings)
+        yield running
+    finally:
+        running.verb("down", **case.settings)
+        docker("volume", "prune", "--force", "--filter", f"label=com.docker.compose.project={case.slug}")
+
+
+def test_a_version_in_it_is_deployed_and_the_server_knows_nothing_of_it(stack: Stack, case: Case) -> None:
+    train = stack.repo.path / "model" / "train.py"
+    train.write_text(train.read_text(encoding="utf-8").replace("SEED = 7", "SEED = 8"), encoding="utf-8")
+    case.register(stack)
+    lock = stack.repo.text("model.lock")
+    assert f"{case.registry}:{case.slug}/1#sha256=" in lock
+    stack.verb("deploy", **case.settings)
+    (server,) = stack.containers("server")
+    assert stack.inside(server, "python", "-c", LOOK) == "[] []"
+    assert f"MODEL_VERSION={lock.split()[-1]}" in docker("inspect", "--format", "{{.Config.Env}}", server)
+    if case is MLFLOW:
+        stack.is_powerless("mlflow")
+
+
+def test_with_it_away_the_last_verified_version_is_deployed_again(stack: Stack, case: Case) -> None:
+    (registry,) = stack.containers(case.registry)
+    docker("stop", registry)
+    try:
+        stack.verb("deploy", MODEL_REGISTRY=case.registry, OVERLAP="0")
+        (server,) = stack.containers("server")
+        lock = stack.repo.text("model.lock")
+        unknown = f"{case.registry}:{case.slug}/1#sha256={'0' * 64}\n"
+        (stack.repo.path / "model.lock").write_text(unknown, encoding="utf-8")
+        docker("stop", registry)  # the stand-in, a part of the service here, was started again
+        refusal = stack.refused("deploy", **case.settings)
+        (stack.repo.path / "model.lock").write_text(lock, encoding="utf-8")
+        assert case.away in refusal
+        assert "Traceback" not in refusal
+        assert stack.containers("server") == [server]
+    finally:
+        docker("start", registry)
