@@ -1,8 +1,9 @@
 """Each choice works beside each choice of every other axis.
 
 Whole repos are run through elsewhere: those of SAMPLE, by what their README says, `make check` and `make test` too.
-What is left is that choices meet. So each further pair gets all static checks, the tests that its choices bring, and
-those that start a server and the scripts; not once more what no choice alters, which would take five times as long.
+What is left is that choices meet. So each further pair gets the tests that its choices bring, and those that start a
+server and the scripts; not once more what no choice alters, which would take five times as long. Static checks are
+not repeated: no choice imports another axis' choice, so what they read has been read in SAMPLE.
 """
 
 from __future__ import annotations
@@ -28,12 +29,11 @@ def test_every_pair_of_choices_is_run() -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("choices", covering(SAMPLE), ids=combination_id)
-def test_a_further_pair_passes_its_checks_and_the_tests_of_its_choices(
+def test_a_further_pair_passes_the_tests_of_its_choices(
     template: Path, tmp_path: Path, choices: dict[str, str]
 ) -> None:
     repo = generate(template, tmp_path / "out", choices)
     brought = set(expected_files(template, choices)) - set(files_below(template / ROOT_FOLDER))
     tests = sorted(path.as_posix() for path in brought if path.name.startswith("test_") and path.suffix == ".py")
     assert tests
-    repo.passes("check")
     repo.passes("test", "-q", *tests, *WHERE_CHOICES_MEET)
