@@ -8,12 +8,26 @@ not repeated: no choice imports another axis' choice, so what they read has been
 
 from __future__ import annotations
 
+import ast
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from local_extensions import ROOT_FOLDER
-from tests.support import COMBINATIONS, SAMPLE, combination_id, covering, expected_files, files_below, generate, pairs
+from tests.support import (
+    AXES,
+    COMBINATIONS,
+    ROOT,
+    SAMPLE,
+    combination_id,
+    covering,
+    expected_files,
+    files_below,
+    generate,
+    pairs,
+)
 
 WHERE_CHOICES_MEET = (
     "tests/integration/test_defaults.py",
@@ -25,6 +39,29 @@ WHERE_CHOICES_MEET = (
 def test_every_pair_of_choices_is_run() -> None:
     run = {pair for choices in [*SAMPLE, *covering(SAMPLE)] for pair in pairs(choices)}
     assert run == {pair for choices in COMBINATIONS for pair in pairs(choices)}
+
+
+def test_no_choice_imports_what_another_axis_brings() -> None:
+    brought = {axis: dict(modules(ROOT / ROOT_FOLDER / "_variants" / axis)) for axis in AXES}
+    for axis, elsewhere in itertools.permutations(AXES, 2):
+        used = {name for path in brought[axis].values() for name in imported(path)}
+        assert used.isdisjoint(brought[elsewhere]), (axis, elsewhere)
+
+
+def modules(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Give the modules that the choices of an axis bring, by the name under which a repo imports them."""
+    for path in folder.rglob("*.py"):
+        _, *inside = path.relative_to(folder).with_suffix("").parts
+        yield ".".join(inside[1:] if inside[0] == "src" else inside), path
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Give every name that a file may import a module by."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names))
 
 
 @pytest.mark.long
