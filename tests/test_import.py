@@ -96,6 +96,13 @@ def test_a_pickled_classifier_is_registered_as_onnx_and_can_be_served(repo: Repo
     assert json.loads(imported(repo, "classifier/pickled_model")[1])["reference"] == reference
 
 
+def test_it_goes_into_the_registry_that_is_named(repo: Repo) -> None:
+    pickled = ("import", "--json", "classifier/pickled_model", "--rows", "rows.csv")
+    code, _, err = ran(repo, "scripts.model_version", "--registry", "elsewhere", *pickled)
+    assert code == 0, err
+    assert (repo.path / "elsewhere" / "diabetes-progression" / "1").is_dir()
+
+
 def test_a_pickle_sees_no_secret_and_what_it_leaves_behind_is_not_looked_at(repo: Repo, tmp_path: Path) -> None:
     seen = tmp_path / "seen"
     look = f"__import__('pathlib').Path({str(seen)!r}).write_text(repr(dict(__import__('os').environ)))"

@@ -79,7 +79,7 @@ def taken_back(template: Path) -> dict[str, dict[str, bytes | None]]:
 
     return {
         "file added": {f"{base}docs/five-mistakes.md": None},
-        "file added to an overlay": {f"{redis}src/serving/adapters/breaker.py": None},
+        "file added to an overlay": {f"{redis}src/serving/adapters/redis_store.py": None},
         "file removed": {f"{base}docs/outdated.md": MARK},
         "file removed from an overlay": {f"{redis}docs/outdated-too.md": MARK},
         "file changed": {base + TELEMETRY: older(base + TELEMETRY)},

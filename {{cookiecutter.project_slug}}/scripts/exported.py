@@ -7,19 +7,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from scripts import project
-from scripts.registries import default_scheme, open_registry
 from serving.adapters.runtime import load_runtime
 from serving.artifacts import GoldenRows, Manifest, open_artifact, write_artifact
 from serving.golden import replay
 from serving.references import Reference
+from serving.registry import ModelRegistry
 
 _GOLDEN_ROWS = 8
 _TIMEOUT_S = 60.0
 
 
-def register(manifest: Manifest, model: bytes, golden: Callable[[int], GoldenRows], rows: int) -> Reference:
-    """Register a model in the default registry; `golden(n)` gives n of the `rows`, with the original's answers.
+def register(
+    registry: ModelRegistry, manifest: Manifest, model: bytes, golden: Callable[[int], GoldenRows], rows: int
+) -> Reference:
+    """Register a model; `golden(n)` gives n of the `rows`, with the original's answers.
 
     :raises ModelFailed: the exported model raised
     :raises ArtifactError: it answers otherwise than the original
@@ -30,7 +31,7 @@ def register(manifest: Manifest, model: bytes, golden: Callable[[int], GoldenRow
         asyncio.run(_replay(every, write_artifact(every, manifest, model, golden(rows))))
         final = Path(staging, "final")
         digest = write_artifact(final, manifest, model, golden(min(_GOLDEN_ROWS, rows)))
-        return open_registry(default_scheme(), project.REGISTRY).register(manifest.model, final, digest)
+        return registry.register(manifest.model, final, digest)
 
 
 async def _replay(folder: Path, digest: str) -> None:

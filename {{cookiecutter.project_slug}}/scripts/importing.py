@@ -28,13 +28,14 @@ from serving.domain import ROWS, Datatype, TensorSpec
 from serving.errors import StartError
 from serving.features import Entity, Feature, FeatureSet
 from serving.references import Reference
+from serving.registry import ModelRegistry
 
 _LOCK = project.ROOT / "requirements" / "import.txt"
 _TIMEOUT_S = 300.0
 _ENTITY = Entity("row", "Not asked for: all features come with the request.")
 
 
-def import_model(source: Path, rows: Path, name: str, description: str) -> Reference:
+def import_model(source: Path, rows: Path, name: str, description: str, registry: ModelRegistry) -> Reference:
     """Convert, compare and register a pickled estimator.
 
     :raises StartError: it can't be opened or converted, or the rows don't fit it
@@ -53,7 +54,7 @@ def import_model(source: Path, rows: Path, name: str, description: str) -> Refer
     lineage = Lineage(commit(project.ROOT), f"sha256={_digest(rows)}", parameters, {}, told["libraries"])
     manifest = Manifest(name, description, "onnx", features, outputs, lineage)
     count = len(next(iter(told["answers"].values())))
-    return exported.register(manifest, model, lambda wanted: _golden(told, count, wanted), count)
+    return exported.register(registry, manifest, model, lambda wanted: _golden(told, count, wanted), count)
 
 
 def environment() -> Path:

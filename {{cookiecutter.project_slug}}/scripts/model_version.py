@@ -69,7 +69,9 @@ def _register(options: _Options) -> int:
 def _import(options: _Options) -> int:
     service = project.service()
     with contextlib.redirect_stdout(sys.stderr):  # what is told on the way is no part of the answer
-        reference = import_model(options.pickle, options.rows, options.model or service["name"], options.description)
+        registry = _open(options, default_scheme())
+        name = options.model or service["name"]
+        reference = import_model(options.pickle, options.rows, name, options.description, registry)
     _print(options, {"reference": str(reference)}, str(reference))
     return 0
 

@@ -56,7 +56,8 @@ def register(data: Dataset, trained: Trained) -> Reference:
     service = project.service()
     manifest = Manifest(service["name"], service["description"], "onnx", FEATURES, OUTPUTS, _lineage(data, trained))
     model = to_onnx(trained.estimator)
-    return exported.register(manifest, model, lambda count: _golden(data, trained, count), len(data))
+    registry = open_registry(default_scheme(), project.REGISTRY)
+    return exported.register(registry, manifest, model, lambda count: _golden(data, trained, count), len(data))
 
 
 def _golden(data: Dataset, trained: Trained, count: int) -> GoldenRows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
@@ -38,7 +39,10 @@ def python_files(root: Path, *folders: str) -> list[Path]:
 @cache
 def parsed(file: Path, _modified_ns: int) -> ast.Module:
     """Return the tree of a file as it was at that time."""
-    return ast.parse(file.read_text(encoding="utf-8"), str(file))
+    text = file.read_text(encoding="utf-8")
+    with suppress(SystemError):  # CPython 3.11.7 raises it now and then, for a file that it reads the next time
+        return ast.parse(text, str(file))
+    return ast.parse(text, str(file))
 
 
 def tree_of(file: Path) -> ast.Module:
