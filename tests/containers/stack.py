@@ -19,6 +19,8 @@ from tests.support import Repo, run
 
 LOAD = Path(__file__).with_name("load.py")
 TIMEOUT_S = 300.0
+_SERVING = ("python", "-m", "serving_client", "health", "--target", "localhost:8001")
+_FILLED = ("python", "-m", "scripts.keep_materialized", "--check")
 
 
 def docker(*words: str, stdin: str = "") -> str:
@@ -108,10 +110,11 @@ class Stack:
             docker("kill", store)
             docker("restart", server)
             load.wait_for(300)
-            self._wait_until_healthy(server)
-            docker("start", store)  # empty: `materialize` fills it again
+            self._wait_until(server, *_SERVING)
             (materialize,) = self.containers("materialize")
-            self._wait_until(materialize, "python", "-m", "scripts.keep_materialized", "--check")
+            self._wait_until(materialize, *_FILLED, ends_well=False)  # what it saw before is no longer believed
+            docker("start", store)  # empty: `materialize` fills it again
+            self._wait_until(materialize, *_FILLED)
             load.wait_for(1000)
         print(f"answers {load.seen['answers']}, defaulted {load.seen['defaulted']}, p99 {load.seen['p99_s']} s")
         assert load.seen["failures"] == {}
@@ -121,15 +124,12 @@ class Stack:
             after.wait_for(300)
         assert after.seen["defaulted"] == 0
 
-    def _wait_until_healthy(self, server: str) -> None:
-        self._wait_until(server, "python", "-m", "serving_client", "health", "--target", "localhost:8001")
-
-    def _wait_until(self, container: str, *command: str) -> None:
-        """Repeat a command in a container until it succeeds; how long that takes is the machine's affair."""
+    def _wait_until(self, container: str, *command: str, ends_well: bool = True) -> None:
+        """Repeat a command in a container until it ends so; how long that takes is the machine's affair."""
         deadline = time.monotonic() + TIMEOUT_S
         asked = ["docker", "exec", container, *command]
-        while subprocess.run(asked, capture_output=True, check=False, timeout=60).returncode:
-            assert time.monotonic() < deadline, f"{' '.join(command)} never succeeded"
+        while (subprocess.run(asked, capture_output=True, check=False, timeout=60).returncode == 0) != ends_well:
+            assert time.monotonic() < deadline, f"{' '.join(command)}: never ended {'well' if ends_well else 'badly'}"
 
     @contextmanager
     def load(self, known: str, *without: str, callers: int = 10) -> Iterator[Load]:

@@ -33,7 +33,7 @@ from serving.telemetry import Metrics
 log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
-_NOBODY = b"warm-up"
+_NOBODY = b"warm-up"  # not empty: a store without empty keys would answer such a one without connecting
 
 
 async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> Service:
