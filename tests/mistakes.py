@@ -269,9 +269,9 @@ ROOT_USER = [
 ]  # fmt: skip
 
 UNTRACKED = [
-    write("a stage in the lock", "model.lock", "local:diabetes-progression@production\n", "not pinned"),
-    write("no digest in the lock", "model.lock", "local:diabetes-progression/3\n", "not pinned"),
-    write("two references in the lock", "model.lock", f"a:b/1#sha256={'0' * 64}\n" * 2, "2 references"),
+    write("a stage in the lock", "model.lock", "MODEL_VERSION=local:diabetes-progression@production\n", "not pinned"),
+    write("no digest in the lock", "model.lock", "MODEL_VERSION=local:diabetes-progression/3\n", "not pinned"),
+    write("two references in the lock", "model.lock", f"MODEL_VERSION=a:b/1#sha256={'0' * 64}\n" * 2, "2 references"),
     change("a default version", BASE, VERSION, "${MODEL_VERSION:-local:m/1}", "nobody chose"),
     change("no version asked for", BASE, f"      MODEL_VERSION: {VERSION}\n", "", "which version"),
     change("a stage in compose", BASE, VERSION, "mlflow:model@production", "moves"),

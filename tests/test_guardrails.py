@@ -20,7 +20,7 @@ Generated = Callable[..., Repo]
 Guards = Mapping[str, ModuleType]
 
 PACKAGE = "tests.guardrails"
-PINNED = f"# The model version that is served.\nlocal:diabetes-progression/1#sha256={'0123456789abcdef' * 4}\n"
+PINNED = f"MODEL_VERSION=local:diabetes-progression/1#sha256={'0123456789abcdef' * 4}\n"
 LEAST = 3
 
 EVERY_MISTAKE = [

@@ -22,7 +22,7 @@ from scripts.importing import import_model
 from scripts.registries import default_scheme, open_registry
 from serving.artifacts import MANIFEST, open_artifact
 from serving.errors import StartError
-from serving.references import Reference, parse_pinned, read_lock, write_lock
+from serving.references import Reference, find_lock, parse_pinned, read_lock, write_lock
 from serving.registry import CHAMPION, NONE, STAGES, TIMEOUT_S, TRANSFER_TIMEOUT_S, ModelRegistry, copy, held
 from serving.settings import load_settings
 
@@ -82,7 +82,7 @@ def _list(options: _Options) -> int:
     registry = _open(options, scheme)
     record = registry.record(model)
     has = {stage: had[-1].version for stage in STAGES if (had := held(record.promotions, stage))}
-    served = read_lock(project.LOCK) if project.LOCK.exists() else None
+    served = find_lock(project.LOCK)
     rows: list[dict[str, Any]] = [
         {
             "reference": str(known.reference),
@@ -188,9 +188,9 @@ def _copy(options: _Options) -> int:
 
 def served_version(reference: Reference) -> str:
     """Return the version of this model that model.lock has, or `none`."""
-    if not project.LOCK.exists():
+    served = find_lock(project.LOCK)
+    if served is None:
         return NONE
-    served = read_lock(project.LOCK)
     same = (served.scheme, served.model) == (reference.scheme, reference.model)
     return served.version if same else NONE
 

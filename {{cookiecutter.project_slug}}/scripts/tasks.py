@@ -85,7 +85,7 @@ def setup(_arguments: Arguments) -> None:
 
 def demo(arguments: Arguments) -> None:
     """Go the whole way once: train, fill the feature store, serve, predict."""
-    if not (ROOT / "model.lock").exists():
+    if (ROOT / "model.lock").read_text(encoding="utf-8") == "MODEL_VERSION=\n":
         train(())
     features(())
     module("scripts.demo", *arguments, locks=without_dev())

@@ -18,6 +18,7 @@ _REFERENCE = re.compile(
 _DIGEST = re.compile(r"sha256=[0-9a-f]{64}")
 
 FORM = "scheme:model/version#sha256=<64 hex digits>"
+LOCK_KEY = "MODEL_VERSION="
 
 
 @dataclass(frozen=True)
@@ -67,26 +68,40 @@ def parse_pinned(text: str, source: str) -> Reference:
 
 
 def read_lock(path: Path) -> Reference:
-    """Read the one pinned reference in a lock file; lines that start with # are comments.
+    """Read the version that a lock file pins.
 
-    :raises UnresolvedReference: the file is missing, or holds anything but one pinned reference
+    :raises UnresolvedReference: the file is missing, pins nothing yet, or holds anything but one pinned reference
+    """
+    reference = find_lock(path)
+    if reference is None:
+        raise UnresolvedReference(f"{path}: pins no model version yet; run `make train`.")
+    return reference
+
+
+def find_lock(path: Path) -> Reference | None:
+    """Read the one line `MODEL_VERSION=<pinned reference>` of a lock file; None where nothing is pinned yet.
+
+    The form is that of an env file, so that Compose reads it too; lines that start with # are comments.
+
+    :raises UnresolvedReference: the file holds anything else
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise UnresolvedReference(f"{path}: is missing, so no model is chosen; run `make train`.") from None
+        return None
     except (OSError, UnicodeDecodeError) as error:
         raise UnresolvedReference(f"{path}: can't be read ({type(error).__name__}).") from None
-    references = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if len(references) != 1:
-        raise UnresolvedReference(f"{path}: holds {len(references)} references, must hold one; run `make train`.")
-    return parse_pinned(references[0], str(path))
+    entries = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if len(entries) != 1 or not entries[0].startswith(LOCK_KEY):
+        raise UnresolvedReference(f"{path}: must be one line {LOCK_KEY}<pinned reference>; run `make train`.")
+    reference = entries[0].removeprefix(LOCK_KEY)
+    return parse_pinned(reference, str(path)) if reference else None
 
 
 def write_lock(path: Path, reference: Reference) -> None:
     """Write a pinned reference as the one to serve."""
     staged = path.with_name(f".{path.name}.new")
-    staged.write_text(f"# The model version that is served. Commit this file.\n{reference}\n", encoding="utf-8")
+    staged.write_text(f"{LOCK_KEY}{reference}\n", encoding="utf-8")
     staged.replace(path)
 
 

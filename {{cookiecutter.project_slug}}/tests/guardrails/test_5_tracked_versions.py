@@ -62,16 +62,17 @@ def violations(root: Path) -> list[Violation]:
 
 
 def lock_is_one_pinned_reference(root: Path) -> Iterator[Violation]:
-    """model.lock, where there is one, has one line that counts."""
+    """model.lock has one line that counts; it may be empty after `MODEL_VERSION=` until a model is trained."""
     file = root / "model.lock"
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    references = [(number, line) for number, line in enumerate(lines, start=1) if line.strip() and line[0] != "#"]
-    if file.exists() and len(references) != 1:
-        what = f"holds {len(references)} references, not one"
+    entries = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip() and line[0] != "#"]
+    if file.exists() and len(entries) != 1:
+        what = f"holds {len(entries)} references, not one"
         yield Violation("model.lock", 1, what, "nobody can tell which one is served", "`make train` writes it")
-    for number, line in references:
-        if not is_pinned(line.strip()):
-            yield Violation("model.lock", number, f"{line.strip()} is not pinned", MOVES, PIN)
+    for number, line in entries:
+        key, equals, reference = line.partition("=")
+        if not equals or key != "MODEL_VERSION" or (reference and not is_pinned(reference)):
+            yield Violation("model.lock", number, f"{line} is not pinned", MOVES, PIN)
 
 
 def compose_insists_on_a_version(root: Path) -> Iterator[Violation]:

@@ -43,7 +43,7 @@ def unlisted(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("prepare", "logged"),
     [
-        (no_lock, "model.lock: is missing, so no model is chosen; run `make train`."),
+        (no_lock, "model.lock: pins no model version yet; run `make train`."),
         (no_artifact, f"{MISSING}: is not in artifacts; fetch it with"),
         (corrupt, "model.onnx: sha256 is "),
         (unlisted, "holds 'weights.bin', which the manifest sha256="),

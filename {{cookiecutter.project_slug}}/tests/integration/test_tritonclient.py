@@ -39,8 +39,7 @@ def client(example_server: ServerProcess) -> Iterator[triton.InferenceServerClie
 
 @pytest.fixture(scope="module")
 def name(example: Workspace) -> str:
-    (lock,) = (line for line in (example.root / "model.lock").read_text("utf-8").splitlines() if line[0] != "#")
-    return lock.partition(":")[2].partition("/")[0]
+    return (example.root / "model.lock").read_text("utf-8").partition(":")[2].partition("/")[0]
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ async def test_the_batch_limit_of_the_settings_is_part_of_the_signature(folder: 
 async def test_without_a_lock_no_model_is_served(start: Build, caplog: pytest.LogCaptureFixture) -> None:
     service = await start()
     assert reason(service) == "no model is served: none is chosen; the server's log says more."
-    assert "model.lock: is missing, so no model is chosen; run `make train`." in caplog.text
+    assert "model.lock: pins no model version yet; run `make train`." in caplog.text
 
 
 async def test_without_the_artifact_no_model_is_served(

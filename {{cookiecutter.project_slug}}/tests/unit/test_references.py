@@ -74,28 +74,30 @@ def test_a_lock_holds_what_was_written(folder: Path) -> None:
     write_lock(folder / "model.lock", Reference.parse("local:other/7").pin("7", DIGEST))
     write_lock(folder / "model.lock", Reference.parse(PINNED))
     assert str(read_lock(folder / "model.lock")) == PINNED
+    assert (folder / "model.lock").read_text(encoding="utf-8") == f"MODEL_VERSION={PINNED}\n"
     assert [entry.name for entry in folder.iterdir()] == ["model.lock"]
 
 
 def test_comments_and_blank_lines_in_a_lock_are_passed_over(folder: Path) -> None:
-    (folder / "model.lock").write_text(f"# chosen on Monday\n\n  {PINNED}  \n", encoding="utf-8")
+    (folder / "model.lock").write_text(f"# chosen on Monday\n\n  MODEL_VERSION={PINNED}  \n", encoding="utf-8")
     assert str(read_lock(folder / "model.lock")) == PINNED
 
 
 def test_a_missing_lock_says_what_to_run(folder: Path) -> None:
-    with pytest.raises(
-        UnresolvedReference, match=r"model\.lock: is missing, so no model is chosen; run `make train`\."
-    ):
+    with pytest.raises(UnresolvedReference, match=r"model\.lock: pins no model version yet; run `make train`\."):
         read_lock(folder / "model.lock")
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "holds 0 references, must hold one"),
-        (f"{PINNED}\n{PINNED}\n".encode(), "holds 2 references, must hold one"),
-        (b"local:my-model/1\n", "is not pinned"),
-        (b"<<<<<<< HEAD\n", "can't be read"),
+        (b"", "must be one line MODEL_VERSION=<pinned reference>; run `make train`"),
+        (f"MODEL_VERSION={PINNED}\n".encode() * 2, "must be one line"),
+        (f"{PINNED}\n".encode(), "must be one line"),
+        (b"<<<<<<< HEAD\n", "must be one line"),
+        (b"MODEL_VERSION=\n", "pins no model version yet; run `make train`"),
+        (b"MODEL_VERSION=local:my-model/1\n", "is not pinned"),
+        (b"MODEL_VERSION=my model\n", "can't be read"),
         (b"\xff\xfe", r"can't be read \(UnicodeDecodeError\)"),
     ],
 )
