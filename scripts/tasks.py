@@ -21,7 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from scripts.environment import INTERRUPTED, Environment, SetupError, quietly, run
+from scripts.environment import Environment
+from scripts.process import INTERRUPTED, SetupError, quietly, run
 
 Arguments = Sequence[str]
 
@@ -36,7 +37,7 @@ CHECKS = (
 )
 DISPOSABLE = (".venv", ".mypy_cache", ".ruff_cache", ".hypothesis", "build")
 
-ENVIRONMENT = Environment(ROOT)
+ENVIRONMENT = Environment(ROOT / ".venv")
 
 
 class StepError(Exception):
@@ -129,10 +130,8 @@ def bench(arguments: Arguments) -> None:
 
 
 def lock(arguments: Arguments) -> None:
-    """Resolve the requirements of the template, of the generated repo and of all variants together."""
-    python = ENVIRONMENT.ensure([BAKE, DEV])
-    sources = sorted([*BAKE.parent.glob("*.in"), *GENERATED.rglob("requirements/*.in")])
-    step("lock", [str(python), str(GENERATED / "scripts" / "lock.py"), *arguments, *map(str, sources)])
+    """Resolve the requirements of the template, of the generated repo and of every choice."""
+    module("scripts.lock", *arguments)
 
 
 def clean(_arguments: Arguments) -> None:

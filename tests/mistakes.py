@@ -43,6 +43,7 @@ PROTOCOL = "src/serving/proto/open_inference.proto"
 
 AT_THE_TOP = "from __future__ import annotations\n"
 IN_THE_CALL = "        signature = self.model.signature\n"
+SLOTS = "base feature_store"
 LAST_COPY = "COPY client/serving_client/ client/serving_client/\n"
 NETWORK = "    networks: [clients]\n"
 USER = '    user: "65532:65532"\n'
@@ -151,18 +152,18 @@ PREPROCESSING = [
     write("pandas in a lock", "requirements/feature_store.txt", "pandas==2.2.3\n", "pandas"),
     add("model/ in the image", "Dockerfile", LAST_COPY, "COPY model/ model/\n", "model/"),
     add("all in the image", "Dockerfile", LAST_COPY, "COPY [\".\", \"/app/\"]\n", "scripts/"),
+    change("the training lock installed", "Dockerfile", SLOTS, f"{SLOTS} train", "train.txt"),
+    change("a registry's client installed", "Dockerfile", SLOTS, f"{SLOTS} model_registry", "model_registry.txt"),
     change(
-        "the training lock installed", "Dockerfile", "    && mv requirements/train.txt train.txt \\\n", "", "train.txt"
-    ),
-    change(
-        "a registry's client installed", "Dockerfile", " && mv requirements/model_registry.txt model_registry.txt", "",
-        "model_registry.txt",
+        "all locks installed with pip", "Dockerfile", f"python -m scripts.environment /opt/venv {SLOTS}",
+        "python -m pip --python /opt/venv/bin/python install --require-hashes --requirement requirements/*.txt",
+        "train.txt",
     ),
     change(
         "a registry's client copied", "Dockerfile", "COPY --from=build /opt/venv", "COPY --from=build-fetch /opt/venv",
         "model_registry.txt",
     ),
-    change("what imports pickles installed", "Dockerfile", " requirements/import.txt", "", "import.txt"),
+    change("what imports pickles installed", "Dockerfile", SLOTS, f"{SLOTS} import", "import.txt"),
     change(
         "the training venv copied", "Dockerfile", "COPY --from=build /opt/venv", "COPY --from=build-batch /opt/venv",
         "train.txt",

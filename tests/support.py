@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_extensions import ROOT_FOLDER
+from scripts.environment import Environment
 
 Answers = tuple[tuple[str, str], ...]
 
@@ -52,6 +53,11 @@ class Repo:
     """A generated repo."""
 
     path: Path
+
+    @property
+    def python(self) -> str:
+        """The interpreter of the repo's environment."""
+        return str(Environment(self.path / ".venv").python)
 
     def files(self) -> list[Path]:
         """Return the paths of all files, relative to the repo."""

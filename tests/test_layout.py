@@ -102,9 +102,10 @@ def test_only_the_ci_script_names_the_container_engine() -> None:
     assert [str(path) for path in tracked() if path != own and ENGINE in text_of(path)] == [".ci/run"]
 
 
-def test_both_repos_make_their_environment_in_the_same_way() -> None:
-    generated = ROOT / ROOT_FOLDER / "scripts" / "environment.py"
-    assert generated.read_bytes() == (ROOT / "scripts" / "environment.py").read_bytes()
+@pytest.mark.parametrize("name", ["environment", "process", "resolve", "uv"])
+def test_both_repos_make_and_lock_their_environments_in_the_same_way(name: str) -> None:
+    generated = ROOT / ROOT_FOLDER / "scripts" / f"{name}.py"
+    assert generated.read_bytes() == (ROOT / "scripts" / f"{name}.py").read_bytes()
 
 
 @pytest.mark.parametrize("folder", [".", ROOT_FOLDER])

@@ -1,21 +1,26 @@
-"""The locks: any set of them installs together, from any index, on every supported Python."""
+"""The locks: those of one repo install together, from any index, on every supported Python."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from local_extensions import ROOT_FOLDER
-from tests.support import ROOT, tracked
+from tests.support import CHOICES, COMBINATIONS, ROOT, combination_id, expected_files, tracked
 
-LOCKS = [path for path in tracked() if path.parent.name == "requirements" and path.suffix == ".txt"]
+LOCKS = [path for path in tracked() if "requirements" in path.parts and path.suffix == ".txt"]
 SOURCES = [path for path in tracked() if path.parent.name == "requirements" and path.suffix == ".in"]
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 SYSTEMS = ("linux", "darwin", "win32")
+# They are installed into environments of their own.
+APART = ("import", "uv")
+SETS = [choices for choices in COMBINATIONS if choices["python_version"] == CHOICES["python_version"][0]]
 
 
 def entries(lock: Path) -> list[str]:
@@ -35,8 +40,31 @@ def applies(requirement: Requirement, python: str, system: str) -> bool:
     )
 
 
+def versions(lock: Path, python: str = PYTHONS[0], system: str = SYSTEMS[0]) -> dict[str, str]:
+    """Return what a lock installs, by name; it must name each package once."""
+    found = [entry for entry in requirements(lock) if applies(entry, python, system)]
+    named = {canonicalize_name(entry.name): str(entry.specifier).removeprefix("==") for entry in found}
+    assert len(named) == len(found), lock
+    return named
+
+
+def locks_of(choices: Mapping[str, str]) -> list[Path]:
+    """Return the locks that a repo of these choices installs into its environment, overrides last."""
+    base = ROOT / ROOT_FOLDER
+    brought = {path for path in expected_files(ROOT, choices) if path.parts[0] == "requirements"}
+    places = [*base.glob("requirements/**/*.txt"), *base.glob("_variants/*/*/requirements/**/*.txt")]
+    relative = {path: Path(*path.parts[path.parts.index("requirements") :]) for path in places}
+    ours = [path for path in places if relative[path] in brought and chosen(path, choices) and path.stem not in APART]
+    return sorted(ours, key=lambda path: (path.parent.name == "overrides", path))
+
+
+def chosen(path: Path, choices: Mapping[str, str]) -> bool:
+    below = path.relative_to(ROOT / ROOT_FOLDER).parts
+    return below[0] != "_variants" or choices[below[1]] == below[2]
+
+
 def test_every_requirement_file_has_its_lock() -> None:
-    assert {path.with_suffix(".txt") for path in SOURCES} == set(LOCKS)
+    assert {path.with_suffix(".txt") for path in SOURCES} == {path for path in LOCKS if path.parent.name != "overrides"}
     assert len(LOCKS) >= 5
 
 
@@ -54,15 +82,37 @@ def test_every_entry_is_pinned_and_hashed_and_has_no_address(lock: Path) -> None
 
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("python", PYTHONS)
-def test_every_package_has_one_version_across_all_locks(python: str, system: str) -> None:
-    versions: dict[str, set[str]] = {}
-    for lock in LOCKS:
-        names = [canonicalize_name(entry.name) for entry in requirements(lock) if applies(entry, python, system)]
-        assert len(names) == len(set(names)), lock
-        for entry in requirements(lock):
-            if applies(entry, python, system):
-                versions.setdefault(canonicalize_name(entry.name), set()).add(str(entry.specifier))
-    assert {name: found for name, found in versions.items() if len(found) > 1} == {}
+@pytest.mark.parametrize("choices", SETS, ids=combination_id)
+def test_every_package_has_one_version_in_a_repo(choices: Mapping[str, str], python: str, system: str) -> None:
+    found: dict[str, set[str]] = {}
+    for lock in locks_of(choices):
+        for name, version in versions(lock, python, system).items():
+            if lock.parent.name == "overrides" and name in found:
+                found[name] = {version}  # it replaces what the others say
+            else:
+                found.setdefault(name, set()).add(version)
+    assert {name: several for name, several in found.items() if len(several) > 1} == {}
+
+
+def test_a_choice_that_needs_older_packages_holds_back_its_own_repos_only() -> None:
+    """Feast 0.67 pins three packages down; whoever has not chosen it gets newer ones."""
+    feast = versions(variant("feature_store/feast"))
+    base, redis, neptune = (
+        versions(Path(ROOT_FOLDER, "requirements", "base.txt")),
+        versions(variant("feature_store/redis")),
+        versions(variant("model_registry/neptune", "model_registry")),
+    )
+    for name, others in (("prometheus-client", base), ("redis", redis), ("pandas", neptune)):
+        assert Version(feast[name]) < Version(others[name]), name
+
+
+def variant(folder: str, slot: str = "feature_store") -> Path:
+    return Path(ROOT_FOLDER, "_variants", folder, "requirements", f"{slot}.txt")
+
+
+def test_no_lock_brings_the_libraries_of_a_gpu() -> None:
+    gpu = re.compile(r"nvidia-.*|triton|xgboost")
+    assert [(lock, name) for lock in LOCKS for name in versions(lock) if gpu.fullmatch(name)] == []
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=str)

@@ -36,8 +36,8 @@ def test_what_is_not_run_is_known_and_says_why() -> None:
 def test_its_commands_work_in_a_fresh_clone_and_print_what_it_shows(tmp_path: Path) -> None:
     clone = copy_of_template(tmp_path / "clone")
     environment = os.environ | {"PYTHON": sys.executable, "HOME": str(tmp_path)}
-    # Where pip keeps what it has fetched; it would be looked for in the home folder.
-    environment.setdefault("PIP_CACHE_DIR", pip_cache())
+    # Where uv keeps what it has fetched; it would be looked for in the home folder.
+    environment.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
     said = ""
     ran = 0
     for block in blocks(README):
@@ -58,10 +58,6 @@ def assert_shown(shown: str, said: str) -> None:
     for expected in shown.splitlines():
         pattern = re.sub(r"\[", "[[]", expected).replace("...", "*")
         assert any(fnmatch.fnmatchcase(line, pattern) for line in lines), f"{expected!r} is not in:\n{said}"
-
-
-def pip_cache() -> str:
-    return run([sys.executable, "-m", "pip", "cache", "dir"], cwd=ROOT).stdout.strip()
 
 
 def test_every_link_to_a_file_leads_to_one() -> None:

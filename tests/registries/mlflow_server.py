@@ -13,21 +13,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from local_extensions import ROOT_FOLDER
+from scripts.environment import Environment
+from tests.support import ROOT
+
 # It imports a lot, and migrates its database: 47 s were seen.
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
 HOST = "127.0.0.1"
 
 
+def interpreter() -> Path:
+    """Make the environment that the server's image has."""
+    image = ROOT / ROOT_FOLDER / "_variants" / "model_registry" / "mlflow" / "mlflow-server"
+    return Environment(ROOT / "build" / "mlflow" / ".venv").ensure([image / "requirements" / "server.txt"])
+
+
 @contextmanager
-def mlflow_server(python: Path, folder: Path) -> Iterator[str]:
-    """Run a server with this interpreter, keeping its data in a folder; give its address."""
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """Run a server, keeping its data in a folder; give its address."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]
     uri, log = f"http://{HOST}:{port}", folder / "server.log"
     command = [
-        *(str(python), "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
+        *(str(interpreter()), "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{(folder / 'mlflow.db').as_posix()}"),
         *("--artifacts-destination", str(folder / "artifacts")),
     ]

@@ -19,21 +19,10 @@ def keeps_its_contract(repo: Repo, *selection: str) -> None:
             "OAUTHLIB_INSECURE_TRANSPORT": "1",  # the stand-in speaks plain http, on this machine only
             "NEPTUNE_MODE": "debug",  # a trap: with it the client only pretends
             "EVERY_TROUBLE": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
-        python = repo.path / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         # What Neptune's client imports warns of what it uses itself.
-        command = [
-            str(python),
-            "-m",
-            "pytest",
-            "-q",
-            "-W",
-            "default",
-            "tests/registries/neptune_contract.py",
-            *selection,
-        ]
-        done = run(command, cwd=repo.path, environment=environment)
+        pytest_words = ["-m", "pytest", "-q", "-W", "default", "tests/registries/neptune_contract.py", *selection]
+        done = run([repo.python, *pytest_words], cwd=repo.path, environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "skipped" not in done.stdout
 

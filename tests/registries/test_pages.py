@@ -13,7 +13,6 @@ import pytest
 
 from tests.registries.mlflow_server import mlflow_server
 from tests.registries.neptune_server import PROJECT, WORKSPACE, neptune_server, token
-from tests.registries.test_mlflow import interpreter
 from tests.support import Repo, blocks, generate, run
 
 SLUG = "diabetes-progression"
@@ -32,7 +31,7 @@ def neptune(folder: Path) -> Iterator[Mapping[str, str]]:
 
 @contextmanager
 def mlflow(folder: Path) -> Iterator[Mapping[str, str]]:
-    with mlflow_server(interpreter(), folder) as uri:
+    with mlflow_server(folder) as uri:
         yield {"MLFLOW_TRACKING_URI": uri, "MLFLOW_INSIDE_URI": uri}
 
 

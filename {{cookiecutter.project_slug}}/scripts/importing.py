@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from scripts import exported, project, unpickle
-from scripts.environment import Environment, SetupError
+from scripts.environment import Environment
 from scripts.git import commit
+from scripts.process import SetupError
 from serving.artifacts import GoldenRows, Lineage, Manifest
 from serving.domain import ROWS, Datatype, TensorSpec
 from serving.errors import StartError
@@ -59,11 +60,9 @@ def import_model(source: Path, rows: Path, name: str, description: str, registry
 
 def environment() -> Path:
     """Make the environment of its own, if it is not there; return its interpreter."""
-    folder = project.ROOT / "build" / "import"
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what is told on the way is no part of an answer
-            return Environment(folder).ensure([_LOCK])
+            return Environment(project.ROOT / "build" / "import" / ".venv").ensure([_LOCK])
     except SetupError as error:
         raise StartError(str(error)) from None
 

@@ -21,13 +21,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from scripts.environment import INTERRUPTED, Environment, SetupError, run
+from scripts.environment import Environment
+from scripts.process import INTERRUPTED, SetupError, run
 
 Arguments = Sequence[str]
 
 DEV = ROOT / "requirements" / "dev.txt"
-# `import` opens foreign pickles, in an environment of its own.
-APART = (DEV, DEV.with_name("import.txt"))
+# `import` opens foreign pickles in an environment of its own; uv is installed beside all environments.
+APART = (DEV, DEV.with_name("import.txt"), DEV.with_name("uv.txt"))
 CHECKS = {
     "ruff check": ("-m", "ruff", "check", "."),
     "ruff format --check": ("-m", "ruff", "format", "--check", "."),
@@ -39,7 +40,7 @@ CHECKS = {
 CACHES = (".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis")
 DISPOSABLE = (".venv", "artifacts", "build", "dist", *CACHES)
 
-ENVIRONMENT = Environment(ROOT, importable=("src", "client", "."))
+ENVIRONMENT = Environment(ROOT / ".venv", importable=(ROOT / "src", ROOT / "client", ROOT))
 
 
 class StepError(Exception):

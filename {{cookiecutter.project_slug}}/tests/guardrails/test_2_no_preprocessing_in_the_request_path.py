@@ -27,6 +27,8 @@ TRAINING = {
     "tf2onnx": "", "torch": "", "torchvision": "", "transformers": "", "xgboost": "",
 }  # fmt: skip
 OWN_TRAINING = ("model", "scripts")
+# What makes the environment of an image lies in scripts/, and stays in the stage that builds.
+INSTALLER = tuple(f"scripts/{name}.py" for name in ("__init__", "environment", "process", "uv"))
 PACKAGES = {package or name.replace("_", "-") for name, package in TRAINING.items()}
 # What a library that serves brings itself. That nothing of ours imports it, the walk over imports holds.
 BROUGHT = {"feast": {"dask", "pandas"}}
@@ -139,7 +141,7 @@ def _copies_no_training(stage: Stage) -> Iterator[Violation]:
     for step in stage.instructions:
         if step.name in ("COPY", "ADD") and "from" not in step.options():
             for folder in OWN_TRAINING:
-                if any(_covers(source, folder) for source in step.arguments()[:-1]):
+                if any(_covers(source, folder) for source in step.arguments()[:-1] if source not in INSTALLER):
                     yield Violation(
                         stage.file,
                         step.line,
@@ -161,18 +163,24 @@ def _does_not_install(lock: str, image: Stage, everything: list[Stage]) -> Itera
         for command in step.commands() if step.name == "RUN" else []:
             if command[0] in ("rm", "mv") and lock in command:
                 brought = False
-            elif _is_install(command) and (brought or posixpath.basename(lock) in map(posixpath.basename, command)):
+            elif _installs(command, lock, brought=brought):
                 yield Violation(
                     stage.file,
                     step.line,
                     f"the server's image gets packages that it does not need ({lock})",
                     "what trains or opens a registry is larger than all the rest of it, and gets used once it is there",
-                    f"move {lock} aside before the installation, and install it in an image of its own",
+                    f"leave {lock} out of this installation, and install it in an image of its own",
                 )
 
 
-def _is_install(command: list[str]) -> bool:
-    return "install" in command and any(word.rpartition("/")[2].startswith(("pip", "uv")) for word in command)
+def _installs(command: list[str], lock: str, *, brought: bool) -> bool:
+    """Tell whether a command installs a lock: by its slot's name, by its file's name, or by a pattern over all."""
+    if "scripts.environment" in command:
+        return posixpath.basename(lock).removesuffix(".txt") in command
+    installer = any(word.rpartition("/")[2].startswith(("pip", "uv")) for word in command)
+    return (
+        "install" in command and installer and (brought or posixpath.basename(lock) in map(posixpath.basename, command))
+    )
 
 
 def _covers(source: str, path: str) -> bool:
