@@ -35,6 +35,8 @@ CHECKS = (
     ("ruff", "format", "--check", "."),
     ("mypy",),
 )
+# What shares a repo or the container engine is a group that one worker runs, in the order that tests/conftest.py gives.
+IN_PARALLEL = ("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder")
 DISPOSABLE = (".venv", ".mypy_cache", ".ruff_cache", ".hypothesis", "build")
 
 ENVIRONMENT = Environment(ROOT / ".venv")
@@ -116,12 +118,12 @@ def fmt(_arguments: Arguments) -> None:
 
 def test(arguments: Arguments) -> None:
     """Run the tests that everyone runs before a commit."""
-    module("pytest", "-m", "not long", *arguments)
+    module("pytest", "-m", "not long", *IN_PARALLEL, *arguments)
 
 
 def test_all(arguments: Arguments) -> None:
     """Run every test."""
-    module("pytest", *arguments)
+    module("pytest", *IN_PARALLEL, *arguments)
 
 
 def bench(arguments: Arguments) -> None:

@@ -10,6 +10,26 @@ import pytest
 
 from tests.support import Answers, Repo, copy_of_template, generate
 
+CONTAINERS, DEFAULT_REPO = "containers", "default_repo"
+# Their tests share nothing that is slow to make.
+APART = ("test_answer_properties.py", "test_choices.py", "test_updates.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep on one worker what shares a repo or the container engine, and begin with what takes longest."""
+    groups = {item: group_of(item) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: {CONTAINERS: 0, DEFAULT_REPO: 1}.get(groups[item], 2))
+
+
+def group_of(item: pytest.Item) -> str:
+    if CONTAINERS in item.path.parts:
+        return CONTAINERS
+    if DEFAULT_REPO in getattr(item, "fixturenames", ()):
+        return DEFAULT_REPO
+    return item.nodeid if item.path.name in APART else item.path.name
+
 
 @pytest.fixture(scope="session", autouse=True)
 def no_make_around() -> None:

@@ -24,28 +24,36 @@ PROMPTS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 QUESTIONS = [key for key in PROMPTS if not key.startswith("_")]
 CHOICES: dict[str, list[str]] = {key: PROMPTS[key] for key in QUESTIONS if isinstance(PROMPTS[key], list)}
 COMBINATIONS = [dict(zip(CHOICES, chosen, strict=True)) for chosen in itertools.product(*CHOICES.values())]
+AXES = sorted(folder.name for folder in (ROOT / ROOT_FOLDER / "_variants").iterdir() if folder.is_dir())
+COMMAND_TIMEOUT_S = 900.0
+
+
+def pairs(choices: Mapping[str, str], questions: Sequence[str]) -> set[Answers]:
+    """Return every two answers of one combination."""
+    return set(itertools.combinations(((question, choices[question]) for question in questions), 2))
+
+
+def covering(rows: Sequence[dict[str, str]], questions: Sequence[str]) -> list[dict[str, str]]:
+    """Return further combinations, so that every two answers to different questions meet in one at least.
+
+    Their number grows with the two longest lists of choices, not with the product of all.
+    """
+    missing = set[Answers]().union(*(pairs(choices, questions) for choices in COMBINATIONS))
+    missing.difference_update(*(pairs(choices, questions) for choices in rows))
+    found = []
+    while missing:
+        found.append(max(COMBINATIONS, key=lambda choices: len(pairs(choices, questions) & missing)))
+        missing -= pairs(found[-1], questions)
+    return found
+
+
 # Each choice of each question is in one of them at least; the first is the default.
 SAMPLE = [
     {question: choices[number % len(choices)] for question, choices in CHOICES.items()}
     for number in range(max(map(len, CHOICES.values())))
 ]
-AXES = sorted(folder.name for folder in (ROOT / ROOT_FOLDER / "_variants").iterdir() if folder.is_dir())
-COMMAND_TIMEOUT_S = 900.0
-
-
-def pairs(choices: Mapping[str, str]) -> set[Answers]:
-    """Return every two choices of one combination, of the questions that decide which code a repo has."""
-    return set(itertools.combinations(((axis, choices[axis]) for axis in AXES), 2))
-
-
-def covering(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Return the combinations that, with these, have every two choices of different axes together at least once."""
-    missing = set[Answers]().union(*map(pairs, COMBINATIONS)).difference(*map(pairs, rows))
-    found = []
-    while missing:
-        found.append(max(COMBINATIONS, key=lambda choices: len(pairs(choices) & missing)))
-        missing -= pairs(found[-1])
-    return found
+# Every two choices are in one of them at least.
+PAIRED = [*SAMPLE, *covering(SAMPLE, list(CHOICES))]
 
 
 @dataclass(frozen=True)

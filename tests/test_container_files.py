@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import CHOICES, COMBINATIONS, ROOT, Repo, run, tool
+from tests.support import CHOICES, PAIRED, ROOT, Repo, run, tool
 
 STORES = CHOICES["feature_store"]
 PINNED = {"MODEL_VERSION": "local:any/1", "DEV_USER": "1000:1000"}
@@ -32,7 +32,7 @@ def test_compose_reads_every_set_of_files(generated: Callable[..., Repo]) -> Non
     if shutil.which("docker") is None:
         required = os.environ.get("CONTAINER_ENGINE_REQUIRED")
         (pytest.fail if required else pytest.skip)("docker is not installed")
-    repos = [generated(**choices) for choices in COMBINATIONS]
+    repos = [generated(**choices) for choices in PAIRED]
     # Many combinations have the same set; each set is read once.
     sets = {tuple((str(path), repo.text(str(path))) for path in compose_files(repo)): repo for repo in repos}
     assert len(sets) >= max(len(choices) for choices in CHOICES.values())

@@ -20,7 +20,7 @@ from local_extensions import ROOT_FOLDER, SYNTAX
 from tests.releases import contents
 from tests.support import (
     AXES,
-    COMBINATIONS,
+    PAIRED,
     PROMPTS,
     SAMPLE,
     Repo,
@@ -34,7 +34,7 @@ from tests.support import (
     tracked,
 )
 
-EVERY = pytest.mark.parametrize("choices", COMBINATIONS, ids=combination_id)
+EVERY = pytest.mark.parametrize("choices", PAIRED, ids=combination_id)
 
 Generated = Callable[..., Repo]
 
@@ -155,7 +155,7 @@ def test_lines_end_in_the_same_way_where_python_would_end_them_as_windows_does(
     done = cookiecutter(template, tmp_path / "out", environment={"PYTHONPATH": str(tmp_path / "windows")})
     assert done.returncode == 0, done.stdout + done.stderr
     assert b"\r\n" in (tmp_path / "out.home" / ".cookiecutter_replay" / f"{template.name}.json").read_bytes()
-    assert contents(tmp_path / "out" / "diabetes-progression") == contents(generated(**COMBINATIONS[0]).path)
+    assert contents(tmp_path / "out" / "diabetes-progression") == contents(generated(**PAIRED[0]).path)
 
 
 def test_the_same_answers_give_the_same_bytes_and_modes_everywhere(template: Path, tmp_path: Path) -> None:

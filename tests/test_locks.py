@@ -43,7 +43,7 @@ def applies(requirement: Requirement, python: str, system: str) -> bool:
 def versions(lock: Path, python: str = PYTHONS[0], system: str = SYSTEMS[0]) -> dict[str, str]:
     """Return what a lock installs, by name; it must name each package once."""
     found = [entry for entry in requirements(lock) if applies(entry, python, system)]
-    named = {canonicalize_name(entry.name): str(entry.specifier).removeprefix("==") for entry in found}
+    named = {str(canonicalize_name(entry.name)): str(entry.specifier).removeprefix("==") for entry in found}
     assert len(named) == len(found), lock
     return named
 

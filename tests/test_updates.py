@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import shlex
@@ -19,18 +18,17 @@ import yaml
 
 from local_extensions import ROOT_FOLDER
 from tests.releases import commit, contents, cruft, differing, git, release, surroundings
-from tests.support import AXES, CHOICES, COMBINATIONS, ROOT, SAMPLE, Repo, combination_id, run
+from tests.support import AXES, CHOICES, ROOT, SAMPLE, Repo, combination_id, run
 
 Tree = dict[str, bytes]
 Fresh = Callable[[Mapping[str, str]], Tree]
 
-# Every combination of overlays (the container's Python is one word in a file); all but two only where there is time.
+# Each choice once; all but the default only where there is time.
 EVERY = pytest.mark.parametrize(
     "choices",
     [
-        pytest.param(choices, id=combination_id(choices), marks=[] if choices in SAMPLE[:2] else pytest.mark.long)
-        for choices in COMBINATIONS
-        if choices in SAMPLE or choices["python_version"] == CHOICES["python_version"][0]
+        pytest.param(choices, id=combination_id(choices), marks=pytest.mark.long if number else [])
+        for number, choices in enumerate(SAMPLE)
     ],
 )
 BEFORE, PRESENT = "v0", "v1"
@@ -258,10 +256,11 @@ BOTH_AXES = pytest.param(
     {"feature_store": "sqlite", "model_registry": "mlflow"},
     id="both axes, together with a release",
 )
+# Round in a circle, so that each choice comes once and goes once.
 EACH_SWAP = [
     pytest.param(PRESENT, {axis: before}, {axis: after}, id=f"{before} to {after}", marks=pytest.mark.long)
     for axis in AXES
-    for before, after in itertools.permutations(CHOICES[axis], 2)
+    for before, after in zip(CHOICES[axis], [*CHOICES[axis][1:], CHOICES[axis][0]], strict=True)
 ]
 
 

@@ -161,7 +161,7 @@ class RedisWriter:
         dates = [0] * len(entities) if times is None else times.tolist()
         cells = {feature.name: _cells(feature, columns[feature.name], dates) for feature in features}
         for row, entity in enumerate(entities):
-            values = {name: column[row] for name, column in cells.items()}
+            values: dict[Any, bytes] = {name: column[row] for name, column in cells.items()}
             pipeline.hset(_key(entity), mapping=values)
         if watermark:
             pipeline.set(MARKER, watermark)
