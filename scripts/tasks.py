@@ -112,8 +112,8 @@ def check(_arguments: Arguments) -> None:
 
 def fmt(_arguments: Arguments) -> None:
     """Rewrite the code in the form that `check` asks for."""
-    module("ruff", "check", "--fix", ".")
-    module("ruff", "format", ".")
+    for words in (("format", "."), ("check", "--fix", "."), ("format", ".")):  # a fix may need formatting
+        module("ruff", *words)
 
 
 def test(arguments: Arguments) -> None:

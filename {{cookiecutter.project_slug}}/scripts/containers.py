@@ -22,6 +22,7 @@ from typing import Any
 
 from scripts import project
 from scripts.git import commit
+from scripts.registries import explain_missing, open_registry
 from serving import TEMPLATE_VERSION
 from serving.errors import StartError
 from serving.settings import load_settings
@@ -143,7 +144,12 @@ class Stack:
     def _fetch(self) -> None:
         """Bring the pinned version to the volume before anything is started or stopped; here a refusal can be read."""
         print(f"fetching {self._environment['MODEL_VERSION']} ...")
-        self._compose("run", "--rm", "--no-deps", "--no-TTY", "fetch", timeout=_FETCH_TIMEOUT_S)
+        try:
+            self._compose("run", "--rm", "--no-deps", "--no-TTY", "fetch", timeout=_FETCH_TIMEOUT_S)
+        except StartError:
+            pinned = load_settings().reference()
+            explain_missing(pinned, open_registry(pinned.scheme, project.REGISTRY))
+            raise
 
     def _create_secrets(self) -> None:
         """Create each secret file that Compose names and that is missing, readable in the container, not beside it.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from serving.adapters.runtime import load_runtime
 from serving.artifacts import GoldenRows, Manifest, open_artifact, write_artifact
 from serving.golden import replay
+from serving.lineage import Lineage
 from serving.references import Reference
 from serving.registry import ModelRegistry
 
@@ -17,21 +19,39 @@ _GOLDEN_ROWS = 8
 _TIMEOUT_S = 60.0
 
 
-def register(
-    registry: ModelRegistry, manifest: Manifest, model: bytes, golden: Callable[[int], GoldenRows], rows: int
-) -> Reference:
-    """Register a model; `golden(n)` gives n of the `rows`, with the original's answers.
+@dataclass(frozen=True)
+class Export:
+    """Hold what an artifact is made of; `golden(n)` gives n of the `rows`, with the original's answers."""
+
+    manifest: Manifest
+    model: bytes
+    golden: Callable[[int], GoldenRows]
+    rows: int
+    lineage: Lineage
+
+
+def register(registry: ModelRegistry, export: Export) -> Reference:
+    """Register a model.
 
     :raises ModelFailed: the exported model raised
     :raises ArtifactError: it answers otherwise than the original
     """
     with tempfile.TemporaryDirectory() as staging:
-        print("comparing the exported model with the original ...")
+        folder = Path(staging, "artifact")
+        return registry.register(export.manifest.model, folder, write(export, folder))
+
+
+def write(export: Export, folder: Path) -> str:
+    """Write a model's artifact into a new folder; return its digest. Raise as `register` does."""
+    print("comparing the exported model with the original ...")
+    with tempfile.TemporaryDirectory() as staging:
         every = Path(staging, "every-row")
-        asyncio.run(_replay(every, write_artifact(every, manifest, model, golden(rows))))
-        final = Path(staging, "final")
-        digest = write_artifact(final, manifest, model, golden(min(_GOLDEN_ROWS, rows)))
-        return registry.register(manifest.model, final, digest)
+        asyncio.run(_replay(every, _write(export, every, export.rows)))
+    return _write(export, folder, min(_GOLDEN_ROWS, export.rows))
+
+
+def _write(export: Export, folder: Path, rows: int) -> str:
+    return write_artifact(folder, export.manifest, export.model, export.golden(rows), export.lineage)
 
 
 async def _replay(folder: Path, digest: str) -> None:

@@ -8,6 +8,7 @@ it gives the original's answers on every row. Import only what you would run.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -15,19 +16,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scripts import exported, project, unpickle
+from scripts import project, unpickle
 from scripts.environment import Environment
-from scripts.git import commit
+from scripts.exported import Export, register
+from scripts.lineage import lineage_here
 from scripts.process import SetupError
-from serving.artifacts import GoldenRows, Lineage, Manifest
+from serving.artifacts import GoldenRows, Manifest
 from serving.domain import ROWS, Datatype, TensorSpec
 from serving.errors import StartError
 from serving.features import Entity, Feature, FeatureSet
+from serving.lineage import UNKNOWN
 from serving.references import Reference
 from serving.registry import ModelRegistry
 
@@ -52,10 +56,11 @@ def import_model(source: Path, rows: Path, name: str, description: str, registry
         raise StartError(f"{rows}: {error}.") from None
     outputs = tuple(_output(name, np.asarray(values)) for name, values in told["answers"].items())
     parameters = {"imported": f"sha256={_digest(source)}", **told["parameters"]}
-    lineage = Lineage(commit(project.ROOT), f"sha256={_digest(rows)}", parameters, {}, told["libraries"])
-    manifest = Manifest(name, description, "onnx", features, outputs, lineage)
+    imported = lineage_here(description, f"sha256={_digest(rows)}", parameters, {}, told["libraries"])
+    lineage = replace(imported, trained_at=UNKNOWN)
     count = len(next(iter(told["answers"].values())))
-    return exported.register(registry, manifest, model, lambda wanted: _golden(told, count, wanted), count)
+    golden = functools.partial(_golden, told, count)
+    return register(registry, Export(Manifest(name, "onnx", features, outputs), model, golden, count, lineage))
 
 
 def environment() -> Path:

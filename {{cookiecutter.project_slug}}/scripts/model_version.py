@@ -2,7 +2,8 @@
 
 A reference is `scheme:model/version#sha256=<hex>`; without `#sha256=...` a command looks the digest up, and
 `scheme:model@champion` is the version that has the stage. `champion` is what is served: promoting it, and rolling it
-back, rewrite model.lock.
+back, rewrite model.lock. A rollback goes to the version that model.lock had before, in this clone and on this branch,
+not to what another branch trained meanwhile.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from scripts import project
 from scripts.importing import import_model
-from scripts.registries import default_scheme, open_registry
+from scripts.pinning import pin, served_digest, served_version
+from scripts.registries import default_scheme, fetch, open_registry
 from serving.artifacts import MANIFEST, open_artifact
 from serving.errors import StartError
-from serving.references import Reference, find_lock, parse_pinned, read_lock, write_lock
+from serving.references import Reference, find_lock, parse_pinned, read_lock
 from serving.registry import CHAMPION, NONE, STAGES, TIMEOUT_S, TRANSFER_TIMEOUT_S, ModelRegistry, copy, held
 from serving.settings import load_settings
 
@@ -34,12 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     options = _parser().parse_args(arguments)
     return COMMANDS[options.command](options)
-
-
-def pin_champion(reference: Reference) -> None:
-    """Write the champion to model.lock: this version is served from now on."""
-    write_lock(project.LOCK, reference)
-    print(f"wrote {project.LOCK.name}: {reference}")
 
 
 def who() -> str:
@@ -106,15 +102,15 @@ def _show(options: _Options) -> int:
     """Print lineage, signature and promotions of a version; its artifact is fetched and verified for that."""
     registry = _open(options, options.reference.scheme)
     found = registry.resolve(options.reference)
-    manifest = open_artifact(registry.fetch(found, options.artifacts), found.digest).manifest
+    artifact = open_artifact(registry.fetch(found, options.artifacts), found.digest)
+    manifest = artifact.manifest
     promotions = [asdict(entry) for entry in registry.record(found.model).promotions if entry.version == found.version]
     told = {
         "reference": str(found),
-        "description": manifest.description,
         "format": manifest.format,
         "inputs": {feature.name: feature.datatype.value for feature in manifest.features.model_inputs},
         "outputs": {spec.name: spec.datatype.value for spec in manifest.outputs},
-        "lineage": asdict(manifest.lineage),
+        "lineage": asdict(artifact.lineage),
         "promotions": promotions,
     }
     _print(options, told, _outline(told))
@@ -136,10 +132,13 @@ def _promote(options: _Options) -> int:
     registry = _open(options, options.reference.scheme)
     found = registry.resolve(options.reference)
     registry.fetch(found, options.artifacts)  # what can't be fetched and verified is not promoted
-    promotion = registry.promote(found, options.stage, expect=expect, by=who())
-    if options.stage == CHAMPION:
-        pin_champion(found)
-    _print(options, asdict(promotion), f"{found} is {options.stage}")
+    champion = options.stage == CHAMPION
+    served = served_digest() if champion else None
+    promotion = registry.promote(found, options.stage, expect=expect, by=who(), replaced=served)
+    text = f"{found} is {options.stage}"
+    if champion and _pin(options, registry, found) and served:
+        text += "\nwhat runs serves the version before until `make deploy` (containers) or a new `make run`"
+    _print(options, asdict(promotion), text)
     return 0
 
 
@@ -154,17 +153,30 @@ def _rollback(options: _Options) -> int:
                 f"{project.LOCK.name} says {served}, but {scheme}:{model}@{CHAMPION} is version {has[-1].version}; "
                 f"promote the one that is meant, then roll back."
             )
+    goal = registry.previous(model, options.stage)
+    print(f"going back to {goal} ...", file=_aside(options))
+    registry.fetch(goal, options.artifacts)  # what can't be fetched and verified is not gone back to
     promotion = registry.rollback(model, options.stage, by=who())
     found = Reference(scheme, model, promotion.version, promotion.digest)
     if options.stage == CHAMPION:
-        pin_champion(found)
+        _pin(options, registry, found)
     _print(options, asdict(promotion), f"{found} is {options.stage} again")
     return 0
 
 
+def _pin(options: _Options, registry: ModelRegistry, reference: Reference) -> bool:
+    with contextlib.redirect_stdout(_aside(options)):
+        return pin(registry, reference, options.artifacts)
+
+
+def _aside(options: _Options) -> TextIO:
+    """Return where to say what is no part of the answer."""
+    return sys.stderr if options.json else sys.stdout
+
+
 def _fetch(options: _Options) -> int:
     wanted = parse_pinned(options.reference, "reference") if options.reference else load_settings().reference()
-    place = _open(options, wanted.scheme).fetch(wanted, options.artifacts)
+    place = fetch(wanted, _open(options, wanted.scheme), options.artifacts)
     _print(options, {"reference": str(wanted), "folder": str(place)}, f"fetched {wanted} to {place}")
     return 0
 
@@ -184,15 +196,6 @@ def _copy(options: _Options) -> int:
     copied = copy(source, options.reference, _open(options, options.target), options.artifacts)
     _print(options, {"reference": str(copied)}, str(copied))
     return 0
-
-
-def served_version(reference: Reference) -> str:
-    """Return the version of this model that model.lock has, or `none`."""
-    served = find_lock(project.LOCK)
-    if served is None:
-        return NONE
-    same = (served.scheme, served.model) == (reference.scheme, reference.model)
-    return served.version if same else NONE
 
 
 COMMANDS: Mapping[str, Callable[[_Options], int]] = {
@@ -252,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     promoting.add_argument("reference", type=Reference.parse, help="for example local:my-model/3")
     promoting.add_argument("--stage", default=CHAMPION, choices=STAGES)
     promoting.add_argument("--expect", help=f"version that has it now, or {NONE}; for {CHAMPION} that of model.lock")
-    rolling = command("rollback", "give a stage back to the version that had it before")
+    rolling = command("rollback", "go back to the version that was served before")
     rolling.add_argument("model", nargs="?", help="name of the model; that of model.lock if left out")
     rolling.add_argument("--scheme", help="scheme of the registry; that of model.lock if left out")
     rolling.add_argument("--stage", default=CHAMPION, choices=STAGES)

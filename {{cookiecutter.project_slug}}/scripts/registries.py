@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from scripts import project
 from scripts.watching import Watched
 from serving.adapters.local_registry import SCHEME as LOCAL
+from serving.adapters.local_registry import LocalRegistry
 from serving.adapters.model_registry import SCHEMES
 from serving.errors import UnresolvedReference
-from serving.references import Reference
+from serving.references import Reference, find_lock
 from serving.registry import TIMEOUT_S, TRANSFER_TIMEOUT_S, ModelRegistry
 
 
@@ -19,13 +21,43 @@ def open_registry(
     """Open the registry that a reference's scheme names; `root` is the local registry's folder."""
     if scheme not in SCHEMES:
         raise UnresolvedReference(f"model registry {scheme!r} is not part of this repo; it has {', '.join(SCHEMES)}.")
-    backend = Watched(SCHEMES[scheme](root))
-    return ModelRegistry(scheme, backend, timeout=timeout, transfer_timeout=transfer_timeout)
+    backend = SCHEMES[scheme](root)
+    if scheme == LOCAL and root == project.REGISTRY:  # the one that model.lock speaks of
+        backend = LocalRegistry(root, project.LOCK)
+    return ModelRegistry(scheme, Watched(backend), timeout=timeout, transfer_timeout=transfer_timeout)
 
 
-def fetch(reference: Reference, registry: Path, artifacts: Path) -> Path:
-    """Bring a pinned version below a digest-addressed folder; return where it lies."""
-    return open_registry(reference.scheme, registry).fetch(reference, artifacts)
+def fetch(reference: Reference, registry: ModelRegistry, artifacts: Path) -> Path:
+    """Bring a pinned version below a digest-addressed folder; return where it lies.
+
+    :raises UnresolvedReference: the registry does not have it; what model.lock pins can perhaps be rebuilt
+    """
+    try:
+        return registry.fetch(reference, artifacts)
+    except UnresolvedReference:
+        explain_missing(reference, registry)
+        raise
+
+
+def explain_missing(reference: Reference, registry: ModelRegistry) -> None:
+    """Raise with the way out if model.lock pins this version and the registry of this machine does not have it.
+
+    :raises UnresolvedReference: it is missing, or its number belongs to another artifact
+    """
+    if reference.scheme != LOCAL or reference != find_lock(project.LOCK):
+        return
+    known = {version.reference.version: version.reference.digest for version in registry.versions(reference.model)}
+    there = known.get(reference.version)
+    if there is None:
+        raise UnresolvedReference(
+            f"{reference}: is pinned in {project.LOCK.name}, but not in the registry of this machine; "
+            "`make rebuild` trains it from this checkout."
+        )
+    if there != reference.digest:
+        raise UnresolvedReference(
+            f"{reference}: the registry of this machine has another artifact under this number ({there}); "
+            "`make train` registers this checkout's model under the next number and pins it."
+        )
 
 
 def default_scheme() -> str:

@@ -17,7 +17,7 @@ def main() -> NoReturn:
     """Replace this process by the server, so that signals reach it."""
     settings = load_settings()
     reference = wanted(settings)
-    fetch(reference, project.REGISTRY, settings.artifacts)
+    fetch(reference, open_registry(reference.scheme, project.REGISTRY), settings.artifacts)
     os.environ["MODEL_VERSION"] = str(reference)
     command = [sys.executable, "-m", "serving"]
     os.execv(sys.executable, command)  # noqa: S606 - a fixed list of words

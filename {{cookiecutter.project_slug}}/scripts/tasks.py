@@ -85,16 +85,18 @@ def setup(_arguments: Arguments) -> None:
 
 
 def demo(arguments: Arguments) -> None:
-    """Go the whole way once: train, fill the feature store, serve, predict."""
-    if (ROOT / "model.lock").read_text(encoding="utf-8") == "MODEL_VERSION=\n":
-        train(())
-    features(())
+    """Go the whole way once: train, fill the feature store, serve, predict; nothing of this repo changes."""
     module("scripts.demo", *arguments, locks=without_dev())
 
 
 def train(arguments: Arguments) -> None:
     """Train and register a version."""
     module("scripts.train", *arguments, locks=without_dev())
+
+
+def rebuild(arguments: Arguments) -> None:
+    """Make the pinned version anew from this checkout."""
+    module("scripts.rebuild", *arguments, locks=without_dev())
 
 
 def features(arguments: Arguments) -> None:
@@ -137,8 +139,8 @@ def check(_arguments: Arguments) -> None:
 
 def fmt(_arguments: Arguments) -> None:
     """Rewrite the code in the form that `check` asks for."""
-    module("ruff", "check", "--fix", ".", locks=everything())
-    module("ruff", "format", ".", locks=everything())
+    for words in (("format", "."), ("check", "--fix", "."), ("format", ".")):  # a fix may need formatting
+        module("ruff", *words, locks=everything())
 
 
 def lock(arguments: Arguments) -> None:
@@ -210,8 +212,9 @@ class Verb:
 VERBS = {
     "help": Verb("this list", show_help),
     "setup": Verb("make .venv with everything that the other verbs need", setup),
-    "demo": Verb("train the first version if there is none, serve it, ask for predictions, stop", demo),
+    "demo": Verb("serve the pinned version, or one trained for the demo, ask for predictions, stop", demo),
     "train": Verb("train the model, register it as a new version and pin that in model.lock", train),
+    "rebuild": Verb("in a clone: make the version in model.lock anew, if this checkout gives the same one", rebuild),
     "features": Verb("fill the feature store from the data", features),
     "run": Verb("serve the pinned version on localhost:8001 until Ctrl-C", serve),
     "predict": Verb("ask the running server for predictions", predict),

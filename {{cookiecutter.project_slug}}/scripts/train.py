@@ -2,12 +2,14 @@
 
 Registers a version only if the exported model answers as the training framework does, on every row of the data. It goes
 to the local registry, or to the one that MODEL_REGISTRY names. Then the version becomes champion and is written to
-model.lock, so that it is the one served; with `--no-promote` it is only registered.
+model.lock, so that it is the one served, and its lineage to model.lineage.json; with `--no-promote` it is only
+registered. What was trained before, from the same data and code, keeps its version.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -19,13 +21,14 @@ from model.features import FEATURES
 from model.predictor import Columns, predict, to_onnx
 from model.signature import OUTPUTS
 from model.train import Trained, train
-from scripts import exported, project
-from scripts.git import commit
-from scripts.model_version import pin_champion, who
+from scripts import project
+from scripts.exported import Export, register
+from scripts.lineage import lineage_here
+from scripts.model_version import who
+from scripts.pinning import pin, served_digest
 from scripts.registries import default_scheme, open_registry
-from serving.artifacts import GoldenRows, Lineage, Manifest
+from serving.artifacts import GoldenRows, Manifest
 from serving.errors import ArtifactError
-from serving.references import Reference
 from serving.registry import CHAMPION
 
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
@@ -36,28 +39,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.train", description=__doc__)
     parser.add_argument("--no-promote", action="store_true", help="register the version and leave model.lock alone")
     options = parser.parse_args(arguments)
-    scheme, name = default_scheme(), project.service()["name"]
-    before = open_registry(scheme, project.REGISTRY).holder(name, CHAMPION)
-    data = load()
-    print(f"training on {len(data)} rows ...")
-    trained = train(data)
-    print("  " + ", ".join(f"{name} {value}" for name, value in trained.metrics.items()))
-    reference = register(data, trained)
+    registry = open_registry(default_scheme(), project.REGISTRY)
+    before = registry.holder(project.service()["name"], CHAMPION)
+    reference = register(registry, export(*fit()))
     print(f"registered {reference}")
     if not options.no_promote:
+        registry.fetch(reference, project.ARTIFACTS)  # what can't be fetched and verified is not promoted
         # Whoever became champion while this was training is not overwritten.
-        open_registry(scheme, project.REGISTRY).promote(reference, CHAMPION, expect=before, by=who())
-        pin_champion(reference)
+        registry.promote(reference, CHAMPION, expect=before, by=who(), replaced=served_digest())
+        pin(registry, reference, project.ARTIFACTS)
     return 0
 
 
-def register(data: Dataset, trained: Trained) -> Reference:
-    """Export a trained model, check it on every row of the data, and register it."""
+def fit() -> tuple[Dataset, Trained]:
+    """Load the data and train on it; say how well that went."""
+    data = load()
+    print(f"training on {len(data)} rows ...", flush=True)
+    trained = train(data)
+    print("  " + ", ".join(f"{name} {value}" for name, value in trained.metrics.items()))
+    return data, trained
+
+
+def export(data: Dataset, trained: Trained) -> Export:
+    """Convert a trained model, and say how it was made; whoever writes or registers it compares the two."""
     service = project.service()
-    manifest = Manifest(service["name"], service["description"], "onnx", FEATURES, OUTPUTS, _lineage(data, trained))
-    model = to_onnx(trained.estimator)
-    registry = open_registry(default_scheme(), project.REGISTRY)
-    return exported.register(registry, manifest, model, lambda count: _golden(data, trained, count), len(data))
+    libraries = {name: version(name) for name in _LIBRARIES}
+    lineage = lineage_here(service["description"], _data_digest(data), trained.parameters, trained.metrics, libraries)
+    manifest = Manifest(service["name"], "onnx", FEATURES, OUTPUTS)
+    golden = functools.partial(_golden, data, trained)
+    return Export(manifest, to_onnx(trained.estimator), golden, len(data), lineage)
 
 
 def _golden(data: Dataset, trained: Trained, count: int) -> GoldenRows:
@@ -73,11 +83,6 @@ def _golden(data: Dataset, trained: Trained, count: int) -> GoldenRows:
         {name: column.tolist() for name, column in columns.items()},
         {spec.name: answers[spec.name].tolist() for spec in OUTPUTS},
     )
-
-
-def _lineage(data: Dataset, trained: Trained) -> Lineage:
-    libraries = {name: version(name) for name in _LIBRARIES}
-    return Lineage(commit(project.ROOT), _data_digest(data), trained.parameters, trained.metrics, libraries)
 
 
 def _data_digest(data: Dataset) -> str:

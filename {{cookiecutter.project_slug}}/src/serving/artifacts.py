@@ -1,11 +1,13 @@
 """Artifacts: a folder with a model and all that is needed to serve it, addressed by the digest of its manifest.
 
     <digest hex>/
-      manifest.json     what the others are: sha256 and size of each, features, outputs, lineage
+      manifest.json     what the others are: features, outputs, sha256 and size of model and golden rows
       model.onnx        the model, one file, no external data
       golden.json       rows with known answers, replayed before the service says it is ready
+      version.json      how it was made: `serving.lineage`; not covered by the digest, and may be missing
 
-Nothing is loaded before its sha256 was compared, and what is loaded are the very bytes that were compared.
+The digest covers what answers. None of that is loaded before its sha256 was compared, and what is loaded are the very
+bytes that were compared.
 """
 
 from __future__ import annotations
@@ -13,9 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -28,14 +28,17 @@ from pydantic import TypeAdapter, ValidationError
 from serving.domain import Datatype, Tensor, Tensors, TensorSpec
 from serving.errors import ArtifactError, quoted
 from serving.features import FeatureSet
+from serving.files import read_bounded, write_synced
+from serving.lineage import LINEAGE, Lineage, read_lineage, write_lineage
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.json"
 MODEL_FILES = {"onnx": "model.onnx"}
 """The formats that can be served, each with the one file it consists of. Pickle is not among them, and won't be."""
 
-# Follow no link, and wait for no writer: opening a named pipe would otherwise never end.
-_READ_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+SCHEMA_VERSION = 2
+"""Of the manifest. Version 1 held the lineage as well, so that equal models had different digests."""
+
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_BYTES = 2 << 30
 
@@ -51,28 +54,15 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
-class Lineage:
-    """Say where a model came from."""
-
-    git_commit: str
-    data_digest: str
-    parameters: Mapping[str, float | int | str | bool] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    libraries: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Manifest:
     """Describe an artifact; the sha256 of these bytes is the artifact's digest."""
 
     model: str
-    description: str
     format: str
     features: FeatureSet
     outputs: tuple[TensorSpec, ...]
-    lineage: Lineage
     files: Mapping[str, FileEntry] = field(default_factory=dict)
-    schema_version: int = 1
+    schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
@@ -92,12 +82,13 @@ class GoldenRows:
 
 @dataclass(frozen=True)
 class Artifact:
-    """Hold a verified artifact: its manifest and the bytes that the manifest vouches for."""
+    """Hold a verified artifact: its manifest, the bytes that the manifest vouches for, and its lineage."""
 
     digest: str
     manifest: Manifest
     model: bytes
     golden: GoldenRows
+    lineage: Lineage
 
     def golden_inputs(self) -> Tensors:
         """Return the golden rows as the tensors that the model takes."""
@@ -111,9 +102,10 @@ class Artifact:
         return {spec.name: _tensor(self.golden.outputs[spec.name], spec) for spec in self.manifest.outputs}
 
 
-def write_artifact(folder: Path, manifest: Manifest, model: bytes, golden: GoldenRows) -> str:
+def write_artifact(folder: Path, manifest: Manifest, model: bytes, golden: GoldenRows, lineage: Lineage) -> str:
     """Write an artifact into a new folder, its manifest last; return its digest."""
     folder.mkdir(parents=True)
+    write_lineage(folder, lineage)
     contents = {MODEL_FILES[manifest.format]: model, GOLDEN: _json(asdict(golden))}
     files = {name: FileEntry(_sha256(content), len(content)) for name, content in contents.items()}
     contents[MANIFEST] = _json({**asdict(manifest), "files": {name: asdict(entry) for name, entry in files.items()}})
@@ -127,11 +119,18 @@ def open_artifact(folder: Path, digest: str) -> Artifact:
 
     :raises ArtifactError: a file is missing, too many, a link, or not the bytes that the digest vouches for
     """
-    raw_manifest = _read(folder / MANIFEST, _MAX_MANIFEST_BYTES)
+    raw_manifest = read_bounded(folder / MANIFEST, _MAX_MANIFEST_BYTES)
     actual = f"sha256={_sha256(raw_manifest)}"
     if actual != digest:
-        raise ArtifactError(f"{folder / MANIFEST}: digest is {actual}, must be {digest}; fetch the artifact again.")
+        raise ArtifactError(
+            f"{folder / MANIFEST}: digest is {actual}, must be {digest}; fetch it again (`make versions ARGS=fetch`)."
+        )
     manifest = _parse(Manifest, raw_manifest, folder / MANIFEST)
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{folder / MANIFEST}: schema_version is {manifest.schema_version}, this release reads {SCHEMA_VERSION}; "
+            "train it again."
+        )
     if manifest.format not in MODEL_FILES:
         raise ArtifactError(
             f"{folder / MANIFEST}: format {quoted(manifest.format)} can't be served; use {', '.join(MODEL_FILES)}."
@@ -139,12 +138,12 @@ def open_artifact(folder: Path, digest: str) -> Artifact:
     expected = {MODEL_FILES[manifest.format], GOLDEN}
     if set(manifest.files) != expected:
         raise ArtifactError(f"{folder / MANIFEST}: lists {sorted(manifest.files)}, must list {sorted(expected)}.")
-    unlisted = sorted({entry.name for entry in folder.iterdir()} - expected - {MANIFEST})
+    unlisted = sorted({entry.name for entry in folder.iterdir()} - expected - {MANIFEST, LINEAGE})
     if unlisted:
         raise ArtifactError(f"{folder}: holds {quoted(unlisted[0])}, which the manifest {digest} does not list.")
     contents = {name: _verified(folder / name, entry) for name, entry in manifest.files.items()}
     golden = _parse(GoldenRows, contents[GOLDEN], folder / GOLDEN)
-    artifact = Artifact(digest, manifest, contents[MODEL_FILES[manifest.format]], golden)
+    artifact = Artifact(digest, manifest, contents[MODEL_FILES[manifest.format]], golden, read_lineage(folder))
     try:
         artifact.golden_inputs(), artifact.golden_outputs()
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -164,28 +163,33 @@ def copy_artifact(source: Path, target: Path, digest: str) -> None:
     """Copy an artifact into an existing empty folder and verify the copy; what does not belong to it stays behind."""
     for name in (*MODEL_FILES.values(), GOLDEN, MANIFEST):
         if (source / name).exists():
-            write_synced(target / name, _read(source / name, _MAX_FILE_BYTES))
+            write_synced(target / name, read_bounded(source / name, _MAX_FILE_BYTES))
+    if (lineage := read_lineage(source)) != Lineage():
+        write_lineage(target, lineage)
     open_artifact(target, digest)
 
 
 def install_artifact(root: Path, digest: str, fill: Callable[[Path], None]) -> Path:
     """Let `fill` bring an artifact into a folder, verify it and move it below a digest-addressed root.
 
-    One that is there already is verified and left alone. The folder is renamed into place at the end, so that no reader
-    ever sees half of it; whatever goes wrong, nothing of it remains.
+    One that is there and verifies is left alone; one that does not verify is replaced. The folder is renamed into place
+    at the end, so that no reader ever sees half of it; whatever goes wrong, what was there stays.
     """
     target = artifact_folder(root, digest)
-    if target.exists():
-        open_artifact(target, digest)
+    if is_intact(target, digest):
         return target
     root.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=root))
     try:
-        fill(staging)
-        open_artifact(staging, digest)
-        staging.chmod(0o755)
+        arriving = staging / "arriving"
+        arriving.mkdir()
+        fill(arriving)
+        open_artifact(arriving, digest)
+        arriving.chmod(0o755)
+        if target.exists() and not is_intact(target, digest):
+            target.replace(staging / "broken")
         try:
-            staging.replace(target)
+            arriving.replace(target)
         except OSError:
             if not target.exists():
                 raise
@@ -195,37 +199,22 @@ def install_artifact(root: Path, digest: str, fill: Callable[[Path], None]) -> P
     return target
 
 
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a new file and wait until it is on the disk."""
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def is_intact(folder: Path, digest: str) -> bool:
+    """Tell whether a folder holds the whole artifact that the digest vouches for."""
+    try:
+        open_artifact(folder, digest)
+    except ArtifactError:
+        return False
+    return True
 
 
 def _verified(path: Path, entry: FileEntry) -> bytes:
-    content = _read(path, entry.size)
+    content = read_bounded(path, entry.size)
     if len(content) != entry.size or _sha256(content) != entry.sha256:
         raise ArtifactError(
             f"{path}: sha256 is {_sha256(content)} ({len(content)} bytes), the manifest says {entry.sha256} "
-            f"({entry.size} bytes); fetch the artifact again."
+            f"({entry.size} bytes); fetch the artifact again (`make versions ARGS=fetch`)."
         )
-    return content
-
-
-def _read(path: Path, limit: int) -> bytes:
-    """Read a regular file of at most `limit` bytes; follow no link."""
-    try:
-        with open(path, "rb", opener=lambda name, _: os.open(name, _READ_FLAGS)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ArtifactError(f"{path}: is not a regular file.")
-            content = file.read(limit + 1)
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: is missing; fetch the artifact again.") from None
-    except OSError as error:
-        raise ArtifactError(f"{path}: can't be read ({error.strerror}).") from None
-    if len(content) > limit:
-        raise ArtifactError(f"{path}: is larger than {limit} bytes, which is all that its manifest or format allows.")
     return content
 
 

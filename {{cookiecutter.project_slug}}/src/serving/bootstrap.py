@@ -63,7 +63,7 @@ async def _load(
 ) -> Service:
     folder = artifact_folder(settings.artifacts, reference.digest)
     if not folder.exists():
-        raise ArtifactError(f"is not in {settings.artifacts}; fetch it with `python -m scripts.model_version fetch`.")
+        raise ArtifactError(f"is not in {settings.artifacts}; fetch it with `make versions ARGS=fetch`.")
     artifact = open_artifact(folder, reference.digest)
     manifest = artifact.manifest
     if manifest.model != reference.model:
@@ -89,7 +89,7 @@ async def _load(
             log.warning("the feature store can't be used yet: %s", error)
     metrics.announce(reference)
     log.info("serving %s", reference)
-    model = ServedModel(reference, manifest, signature)
+    model = ServedModel(reference, manifest, signature, artifact.lineage)
     return InferenceService(model, enricher, runtime, metrics.model_seconds.observe)
 
 

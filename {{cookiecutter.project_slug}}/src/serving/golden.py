@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from serving.artifacts import Artifact
+from serving.artifacts import Artifact, GoldenRows
+from serving.domain import Tensor, TensorSpec
 from serving.errors import ArtifactError
 from serving.ports import ModelRuntime
 
@@ -23,13 +25,18 @@ async def replay(artifact: Artifact, runtime: ModelRuntime, *, timeout: float) -
                 f"artifact {artifact.digest}: the model gives no output {spec.name}, which its manifest declares; "
                 "this model is not served."
             )
-        agree = actual.shape == expected.shape and (
-            np.allclose(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
-            if spec.datatype.is_float
-            else np.array_equal(actual, expected)
-        )
-        if not agree:
+        if actual.shape != expected.shape or not agreeing(actual, expected, spec, artifact.golden).all():
             raise ArtifactError(
                 f"artifact {artifact.digest}: golden rows answered {actual.ravel()[:4]} for output {spec.name}, "
                 f"must be {expected.ravel()[:4]} (rtol {rtol}, atol {atol}); this model is not served."
             )
+
+
+def agreeing(actual: Tensor, expected: Tensor, spec: TensorSpec, golden: GoldenRows) -> npt.NDArray[np.bool_]:
+    """Tell for each row of two tensors of one shape whether they agree within the tolerance of the golden rows."""
+    same = (
+        np.isclose(actual, expected, rtol=golden.rtol, atol=golden.atol, equal_nan=True)
+        if spec.datatype.is_float
+        else np.equal(actual, expected)
+    )
+    return np.array([np.all(row) for row in same], np.bool_)

@@ -11,17 +11,19 @@ from serving.artifacts import Manifest
 from serving.domain import Signature, Tensors
 from serving.enrichment import Enricher
 from serving.errors import DeadlineExceeded, ModelFailed, NotFound, NotReady, quoted
+from serving.lineage import Lineage
 from serving.ports import ModelRuntime
 from serving.references import Reference
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """Say which model answers, and what its callers send and get."""
+    """Say which model answers, what its callers send and get, and how it was made."""
 
     reference: Reference
     manifest: Manifest
     signature: Signature
+    lineage: Lineage = field(default_factory=Lineage)
 
     def check_named(self, name: str, version: str) -> None:
         """Refuse a request for another model or version.

@@ -117,7 +117,8 @@ class RegisteredVersion:
 class Promotion:
     """Record that a stage went to a version; `number` counts all promotions of a model from 1.
 
-    `kind` is `promote` or `rollback`, `at` is ISO 8601 in UTC, `by` says who did it.
+    `kind` is `promote` or `rollback`, `at` is ISO 8601 in UTC, `by` says who did it. `replaced` is the digest that was
+    served before, and what a rollback goes back to; empty if there was none.
     """
 
     number: int
@@ -127,6 +128,7 @@ class Promotion:
     at: str
     by: str
     kind: str = "promote"
+    replaced: str = ""
 
 
 @dataclass(frozen=True)

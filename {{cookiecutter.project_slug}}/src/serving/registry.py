@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from serving.artifacts import artifact_folder, install_artifact, open_artifact
+from serving.artifacts import artifact_folder, install_artifact, is_intact, open_artifact
 from serving.errors import RegistryError, StalePromotion, UnresolvedReference
 from serving.ports import ModelRecord, Promotion, RegisteredVersion, RegistryBackend
 from serving.references import Reference
@@ -77,16 +77,23 @@ class ModelRegistry:
     def fetch(self, reference: Reference, artifacts: Path) -> Path:
         """Bring a pinned version below a digest-addressed folder, verified; a verified hit needs no registry.
 
+        What lies there and does not verify is replaced.
+
         :raises UnresolvedReference: the registry has no such version, or it has another digest
         :raises ArtifactError: what arrived is not what the digest vouches for
         """
-        if reference.digest and artifact_folder(artifacts, reference.digest).exists():
-            return install_artifact(artifacts, reference.digest, lambda _: None)
+        if reference.digest and is_intact(folder := artifact_folder(artifacts, reference.digest), reference.digest):
+            return folder
         found = self.resolve(reference)
         return install_artifact(artifacts, found.digest, lambda folder: self._download(found, folder))
 
-    def promote(self, reference: Reference, stage: str, *, expect: str, by: str) -> Promotion:
+    def promote(
+        self, reference: Reference, stage: str, *, expect: str, by: str, replaced: str | None = None
+    ) -> Promotion:
         """Give a stage to a version; `expect` is the version that must have it now, or `none`.
+
+        `replaced` is the digest that was served before, if that is not the version that has the stage: registries are
+        shared by branches and clones, of which each has a model.lock of its own.
 
         :raises StalePromotion: another version has the stage, or another promotion came first
         """
@@ -101,25 +108,49 @@ class ModelRegistry:
             )
         if has == found.version:
             return now[-1]
-        return self._append(record, found, stage, by, "promote")
+        if replaced is None:
+            replaced = now[-1].digest if now else ""
+        if replaced == found.digest:  # it is served already, while another branch has the stage
+            replaced = _replaced(record, found, stage)
+        return self._append(record, found, stage, by, "promote", replaced)
+
+    def previous(self, model: str, stage: str) -> Reference:
+        """Return the version that a rollback goes back to: the one that was served before.
+
+        :raises RegistryError: there is none before it, or it is not in this registry
+        """
+        return self._previous(self._read(model), model, stage)
 
     def rollback(self, model: str, stage: str, *, by: str) -> Promotion:
-        """Give a stage back to the version that had it before; doing so again goes one further back.
+        """Give a stage back to the version that was served before; doing so again goes one further back.
 
-        :raises RegistryError: there is none before it
+        :raises RegistryError: there is none before it, or it is not in this registry
         """
         record = self._read(model)
-        had = held(record.promotions, _known(stage))
-        if len(had) < 2:
-            only = f"version {had[0].version} is the first that had it" if had else "no version ever had it"
-            raise RegistryError(f"{self._scheme}:{model}@{stage} can't be rolled back: {only}; promote one instead.")
-        before = Reference(self._scheme, model, had[-2].version, had[-2].digest)
-        return self._append(record, self._resolve(before, record), stage, by, "rollback")
+        found = self._previous(record, model, stage)
+        return self._append(record, found, stage, by, "rollback", _replaced(record, found, stage))
 
-    def _append(self, record: ModelRecord, found: Reference, stage: str, by: str, kind: str) -> Promotion:
+    def _previous(self, record: ModelRecord, model: str, stage: str) -> Reference:
+        had = held(record.promotions, _known(stage))
+        where = f"{self._scheme}:{model}@{stage} can't be rolled back"
+        if not had or not had[-1].replaced:
+            only = f"version {had[-1].version} is the first that had it" if had else "no version ever had it"
+            raise RegistryError(f"{where}: {only}; promote one instead.")
+        wanted = had[-1].replaced
+        for entry in reversed(had[:-1]):  # a version may be here twice: the one that had the stage is meant
+            if entry.digest == wanted:
+                return self._resolve(Reference(self._scheme, model, entry.version, wanted), record)
+        for version in record.versions:
+            if version.reference.digest == wanted:
+                return version.reference
+        raise RegistryError(f"{where}: what was served before, {wanted}, is not in this registry; promote one instead.")
+
+    def _append(
+        self, record: ModelRecord, found: Reference, stage: str, by: str, kind: str, replaced: str
+    ) -> Promotion:
         number = record.promotions[-1].number + 1 if record.promotions else 1
         at = self._now().isoformat(timespec="seconds")
-        promotion = Promotion(number, stage, found.version, found.digest, at, by, kind)
+        promotion = Promotion(number, stage, found.version, found.digest, at, by, kind, replaced)
         self._backend.append(found.model, promotion, timeout=self._timeout)
         return promotion
 
@@ -161,16 +192,25 @@ def copy(source: ModelRegistry, reference: Reference, target: ModelRegistry, art
 
 
 def held(promotions: Sequence[Promotion], stage: str) -> list[Promotion]:
-    """Return the promotions that lead to who has a stage now; a rollback takes the last one away."""
+    """Return the promotions that lead to who has a stage now; a rollback drops those after the one that it goes to."""
     stack: list[Promotion] = []
     for promotion in promotions:
         if promotion.stage != stage:
             continue
         if promotion.kind == "rollback":
-            stack.pop()
-        else:
-            stack.append(promotion)
+            stack = stack[:-1]
+            while stack and stack[-1].digest != promotion.digest:
+                stack.pop()
+            if stack:
+                continue
+        stack.append(promotion)
     return stack
+
+
+def _replaced(record: ModelRecord, found: Reference, stage: str) -> str:
+    """Return what a version replaced when it last got a stage."""
+    got = [entry.replaced for entry in record.promotions if (entry.stage, entry.digest) == (stage, found.digest)]
+    return got[-1] if got else ""
 
 
 def _known(stage: str) -> str:

@@ -112,7 +112,8 @@ class Metrics:
             server, _ = start_http_server(port, host, registry=self.registry)
         except OSError as error:
             raise SettingsError(
-                f"SERVING_METRICS_PORT={port}: can't listen on {host}:{port} ({error.strerror}); choose another port."
+                f"SERVING_METRICS_PORT={port}: can't listen on {host}:{port} ({error.strerror}); "
+                "if your own `make run` has the port, stop it, else choose another."
             ) from None
         self._servers.append(server)
         return int(server.server_port)

@@ -14,6 +14,7 @@ import pytest
 from serving.adapters.local_registry import LocalRegistry
 from serving.artifacts import artifact_folder, open_artifact
 from serving.errors import ArtifactError, RegistryAway, RegistryError, StalePromotion, StartError, UnresolvedReference
+from serving.lineage import LINEAGE, Lineage
 from serving.ports import ModelRecord, Promotion, RegisteredVersion, RegistryBackend
 from serving.references import Reference
 from serving.registry import CHAMPION, ModelRegistry, copy
@@ -26,7 +27,9 @@ MISSING = f"sha256={'0' * 64}"
 def variant(number: int, name: str = "tiny") -> Model:
     """Return models that differ in content, and so in digest."""
     model = tiny(name)
-    return replace(model, manifest=replace(model.manifest, description=f"variant {number}"))
+    (output,) = model.manifest.outputs
+    described = replace(output, description=f"variant {number}")
+    return replace(model, manifest=replace(model.manifest, outputs=(described,)))
 
 
 def registered(registry: ModelRegistry, folder: Path, number: int = 1, name: str = "tiny") -> Reference:
@@ -80,6 +83,21 @@ class ModelRegistryContract(ABC):
         source = folder / "sources" / "again"
         assert registry.register("tiny", source, variant(1).write(source)) == first
         assert len(registry.versions("tiny")) == 2
+
+    def test_an_artifact_keeps_its_first_lineage(self, folder: Path) -> None:
+        registry = self.open(folder)
+        for commit in ("first", "second"):
+            made = replace(variant(1), lineage=Lineage("Adds", commit, parameters={"alpha": 0.5}, metrics={"r2": 1.0}))
+            reference = registry.register("tiny", folder / commit, made.write(folder / commit))
+        fetched = open_artifact(registry.fetch(reference, folder / "artifacts"), reference.digest)
+        assert fetched.lineage == replace(made.lineage, git_commit="first")
+
+    def test_an_artifact_without_lineage_is_kept_and_fetched(self, folder: Path) -> None:
+        registry, source = self.open(folder), folder / "source"
+        digest = variant(1).write(source)
+        (source / LINEAGE).unlink()
+        fetched = registry.fetch(registry.register("tiny", source, digest), folder / "artifacts")
+        assert open_artifact(fetched, digest).lineage == Lineage()
 
     def test_writers_at_the_same_time_never_get_one_number(self, folder: Path) -> None:
         start = threading.Barrier(WRITERS)
@@ -136,7 +154,7 @@ class ModelRegistryContract(ABC):
         reference = registered(registry, folder)
         fetched = registry.fetch(reference, folder / "artifacts")
         assert fetched == artifact_folder(folder / "artifacts", reference.digest)
-        assert open_artifact(fetched, reference.digest).manifest.description == "variant 1"
+        assert open_artifact(fetched, reference.digest).manifest.outputs[0].description == "variant 1"
 
     def test_fetching_again_changes_nothing(self, folder: Path) -> None:
         registry = self.open(folder)
@@ -165,6 +183,14 @@ class ModelRegistryContract(ABC):
         with pytest.raises(ArtifactError, match="model.onnx"):
             self.open(folder).fetch(reference, folder / "artifacts")
         assert list((folder / "artifacts").iterdir()) == []
+
+    def test_a_fetched_version_that_was_changed_is_fetched_anew(self, folder: Path) -> None:
+        reference = registered(self.open(folder), folder)
+        model = self.open(folder).fetch(reference, folder / "artifacts") / "model.onnx"
+        model.write_bytes(b"broken")
+        fetched = self.open(folder).fetch(reference, folder / "artifacts")
+        assert open_artifact(fetched, reference.digest)
+        assert list((folder / "artifacts").iterdir()) == [fetched]
 
     def test_nothing_is_fetched_for_a_digest_that_is_not_the_versions(self, folder: Path) -> None:
         wrong = replace(registered(self.open(folder), folder), digest=MISSING)
@@ -233,6 +259,40 @@ class ModelRegistryContract(ABC):
         registry.rollback("tiny", CHAMPION, by="ann")
         registry.promote(third, CHAMPION, expect="1", by="ann")
         assert registry.rollback("tiny", CHAMPION, by="ann").version == "1"
+
+    def test_a_rollback_goes_to_what_was_served_and_not_to_what_another_branch_promoted(self, folder: Path) -> None:
+        registry = self.open(folder)
+        first, elsewhere, third = (registered(registry, folder, number) for number in (1, 2, 3))
+        registry.promote(first, CHAMPION, expect="none", by="ann", replaced="")
+        registry.promote(elsewhere, CHAMPION, expect="1", by="bob", replaced=first.digest)
+        registry.promote(third, CHAMPION, expect="2", by="ann", replaced=first.digest)
+        assert registry.previous("tiny", CHAMPION) == first
+        assert registry.rollback("tiny", CHAMPION, by="ann").version == "1"
+        assert self.open(folder).holder("tiny", CHAMPION) == "1"
+        with pytest.raises(RegistryError, match="version 1 is the first that had it"):
+            registry.rollback("tiny", CHAMPION, by="ann")
+
+    def test_a_version_that_is_served_and_promoted_again_keeps_what_it_replaced(self, folder: Path) -> None:
+        registry = self.open(folder)
+        first, second, elsewhere = (registered(registry, folder, number) for number in (1, 2, 3))
+        registry.promote(first, CHAMPION, expect="none", by="ann", replaced="")
+        registry.promote(second, CHAMPION, expect="1", by="ann", replaced=first.digest)
+        registry.promote(elsewhere, CHAMPION, expect="2", by="bob", replaced=second.digest)
+        registry.promote(second, CHAMPION, expect="3", by="ann", replaced=second.digest)
+        assert registry.rollback("tiny", CHAMPION, by="ann").version == "1"
+
+    def test_a_rollback_finds_what_was_served_before_it_ever_had_the_stage(self, folder: Path) -> None:
+        registry = self.open(folder)
+        first, second = (registered(registry, folder, number) for number in (1, 2))
+        registry.promote(second, CHAMPION, expect="none", by="ann", replaced=first.digest)
+        assert registry.rollback("tiny", CHAMPION, by="ann").version == "1"
+        assert self.open(folder).holder("tiny", CHAMPION) == "1"
+
+    def test_what_was_served_before_and_is_not_here_can_not_be_gone_back_to(self, folder: Path) -> None:
+        registry = self.open(folder)
+        registry.promote(registered(registry, folder), CHAMPION, expect="none", by="ann", replaced=MISSING)
+        with pytest.raises(RegistryError, match=f"what was served before, {MISSING}, is not in this registry"):
+            registry.rollback("tiny", CHAMPION, by="ann")
 
     def test_what_was_never_promoted_can_not_be_rolled_back(self, folder: Path) -> None:
         registry = self.open(folder)

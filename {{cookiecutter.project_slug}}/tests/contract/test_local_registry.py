@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from serving.adapters import local_registry
 from serving.adapters.local_registry import LocalRegistry
 from serving.artifacts import artifact_folder
 from serving.errors import ArtifactError, UnresolvedReference
-from serving.references import Reference
+from serving.references import Reference, write_lock
 from serving.registry import ModelRegistry
 from tests.contract.model_registry_contract import ModelRegistryContract, registered, variant
 from tests.support.workspace import THIS_REPO, environment
@@ -98,9 +99,42 @@ def test_what_a_crash_left_half_written_does_not_exist_and_its_number_is_not_giv
 def test_a_record_that_can_not_be_read_is_named(folder: Path, content: bytes) -> None:
     registry = opened(folder)
     registered(registry, folder)
-    (folder / "registry" / "tiny" / "1" / "version.json").write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"tiny/1/version\.json: .*restore it or remove its folder"):
+    (folder / "registry" / "tiny" / "1" / "record.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"tiny/1/record\.json: .*restore it or remove its folder"):
         registry.versions("tiny")
+
+
+def pinned_as(folder: Path, version: str, digest: str) -> ModelRegistry:
+    """Return the registry of this folder in a repo whose model.lock pins this version."""
+    write_lock(folder / "model.lock", Reference("local", "tiny", version, digest))
+    return ModelRegistry("local", LocalRegistry(folder / "registry", folder / "model.lock"))
+
+
+def test_the_number_in_the_lock_is_given_to_no_other_artifact(folder: Path) -> None:
+    registry = pinned_as(folder, "5", f"sha256={'0' * 64}")
+    assert [registered(registry, folder, number).version for number in (1, 2)] == ["6", "7"]
+    assert registered(registry, folder, name="other").version == "1"
+
+
+def test_the_artifact_in_the_lock_gets_its_number_in_an_empty_registry(folder: Path) -> None:
+    digest = variant(2).write(folder / "source")
+    registry = pinned_as(folder, "5", digest)
+    assert registered(registry, folder, 1).version == "6"
+    assert registered(registry, folder, 2) == Reference("local", "tiny", "5", digest)
+    assert registered(registry, folder, 3).version == "7"
+
+
+def test_the_artifact_in_the_lock_gets_the_next_number_where_its_own_is_taken(folder: Path) -> None:
+    registered(opened(folder), folder, 1)
+    registry = pinned_as(folder, "1", variant(2).write(folder / "source"))
+    assert registered(registry, folder, 2).version == "2"
+
+
+@pytest.mark.parametrize("reference", ["mlflow:tiny/5", "local:other/5", "local:tiny/v5"])
+def test_a_lock_that_pins_no_number_here_reserves_none(folder: Path, reference: str) -> None:
+    write_lock(folder / "model.lock", replace(Reference.parse(reference), digest=f"sha256={'0' * 64}"))
+    registry = ModelRegistry("local", LocalRegistry(folder / "registry", folder / "model.lock"))
+    assert registered(registry, folder).version == "1"
 
 
 def test_what_is_no_version_is_passed_over(folder: Path) -> None:

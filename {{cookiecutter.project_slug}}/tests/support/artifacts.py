@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, checker, he
 from serving.artifacts import (
     Artifact,
     GoldenRows,
-    Lineage,
     Manifest,
     copy_artifact,
     install_artifact,
@@ -23,6 +22,7 @@ from serving.artifacts import (
 )
 from serving.domain import ROWS, Datatype, TensorSpec
 from serving.features import Entity, Feature, FeatureSet
+from serving.lineage import Lineage
 from serving.references import Reference, write_lock
 
 _OPSET = 21
@@ -45,6 +45,7 @@ class Model:
     manifest: Manifest
     onnx: bytes
     golden: GoldenRows
+    lineage: Lineage = field(default_factory=lambda: Lineage("A model of the tests", "none", data_digest="none"))
 
     @property
     def name(self) -> str:
@@ -52,7 +53,7 @@ class Model:
 
     def write(self, folder: Path) -> str:
         """Write the artifact into a new folder; return its digest."""
-        return write_artifact(folder, self.manifest, self.onnx, self.golden)
+        return write_artifact(folder, self.manifest, self.onnx, self.golden, self.lineage)
 
     def opened(self, folder: Path) -> Artifact:
         """Write the artifact into a new folder and open it."""
@@ -165,7 +166,7 @@ def _row(feature: Feature) -> list[Any]:
 
 
 def _manifest(name: str, features: FeatureSet, outputs: tuple[TensorSpec, ...]) -> Manifest:
-    return Manifest(name, f"The {name} model of the tests", "onnx", features, outputs, Lineage("none", "none"))
+    return Manifest(name, "onnx", features, outputs)
 
 
 def _serialised(

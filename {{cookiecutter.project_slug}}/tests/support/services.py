@@ -56,7 +56,7 @@ def fake_service(
     features = model.manifest.features
     signature = Signature(features.request_inputs(store.supplies(features)), model.manifest.outputs, max_rows)
     enricher = Enricher(store, features, unknown, feature_timeout, seen)
-    served = ServedModel(Reference("local", model.name, "1", DIGEST), model.manifest, signature)
+    served = ServedModel(Reference("local", model.name, "1", DIGEST), model.manifest, signature, model.lineage)
     return InferenceService(served, enricher, runtime or FakeRuntime(answer_of(model)), seen.predictions.append)
 
 

@@ -16,6 +16,7 @@ import pytest
 from serving import artifacts
 from serving.artifacts import artifact_folder, copy_artifact, install_artifact, open_artifact
 from serving.errors import ArtifactError
+from serving.lineage import LINEAGE, Lineage
 from tests.support.artifacts import rich, tiny
 
 FLIPS = 1000
@@ -48,12 +49,73 @@ def test_what_was_written_is_what_is_opened(written: tuple[Path, str]) -> None:
     assert artifact.model == model.onnx
     assert artifact.golden == model.golden
     assert replace(artifact.manifest, files={}) == model.manifest
-    assert sorted(entry.name for entry in path.iterdir()) == list(FILES)
+    assert artifact.lineage == model.lineage
+    assert sorted(entry.name for entry in path.iterdir()) == [*FILES, LINEAGE]
 
 
 def test_equal_content_has_an_equal_digest(folder: Path) -> None:
     assert tiny().write(folder / "one") == tiny().write(folder / "two")
     assert tiny("other").write(folder / "three") != tiny().write(folder / "four")
+
+
+def test_the_digest_does_not_depend_on_who_trained_the_model_when_and_on_what(folder: Path) -> None:
+    lineage = Lineage("Other words", "another commit", "2026-01-01T00:00:00+00:00", machine={"CPU": "another"})
+    assert replace(tiny(), lineage=lineage).write(folder / "one") == tiny().write(folder / "two")
+
+
+def no_file(path: Path) -> None:
+    path.unlink()
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def without_end(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+
+
+def holding(content: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [no_file, a_folder, without_end, *map(holding, (b"", b"{", b"[]", b"\xff", b'{"git_commit": 1}', b"[" * 10_000))],
+)
+def test_where_the_lineage_can_not_be_read_it_is_unknown_and_the_model_is_opened(
+    written: tuple[Path, str], folder: Path, change: Callable[[Path], object]
+) -> None:
+    path, digest = written
+    change(path / LINEAGE)
+    artifact = open_artifact(path, digest)
+    assert artifact.lineage == Lineage()
+    assert artifact.model == tiny().onnx
+    copied = install_artifact(folder / "root", digest, from_folder(path, digest))
+    assert sorted(entry.name for entry in copied.iterdir()) == list(FILES)
+
+
+def test_no_link_is_followed_to_a_lineage(written: tuple[Path, str], folder: Path) -> None:
+    path, digest = written
+    (path / LINEAGE).rename(folder / "elsewhere")
+    (path / LINEAGE).symlink_to(folder / "elsewhere")
+    assert open_artifact(path, digest).lineage == Lineage()
+
+
+def test_a_lineage_of_a_later_release_is_read_as_far_as_it_is_known(written: tuple[Path, str]) -> None:
+    path, digest = written
+    (path / LINEAGE).write_text('{"git_commit": "abc", "carbon": 7}', encoding="utf-8")
+    assert open_artifact(path, digest).lineage == Lineage(git_commit="abc")
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_manifest_of_another_schema_is_refused_with_both_versions(written: tuple[Path, str], version: int) -> None:
+    path, _ = written
+    digest = rewritten(path, lambda manifest: manifest.update(schema_version=version))
+    with pytest.raises(ArtifactError, match=f"schema_version is {version}, this release reads 2; train it again"):
+        open_artifact(path, digest)
 
 
 def test_golden_rows_become_tensors_of_the_declared_types(folder: Path) -> None:
@@ -124,7 +186,9 @@ def test_a_file_that_grew_is_refused(written: tuple[Path, str], name: str) -> No
 def test_a_missing_file_is_refused(written: tuple[Path, str], name: str) -> None:
     path, digest = written
     (path / name).unlink()
-    with pytest.raises(ArtifactError, match=f"{name}: is missing; fetch the artifact again."):
+    with pytest.raises(
+        ArtifactError, match=f"{name}: is missing; fetch the artifact again .`make versions ARGS=fetch`."
+    ):
         open_artifact(path, digest)
 
 
@@ -239,7 +303,8 @@ def test_a_copy_holds_nothing_that_does_not_belong_to_it(written: tuple[Path, st
     (path / "notes.txt").write_bytes(b"left behind")
     (folder / "copy").mkdir()
     copy_artifact(path, folder / "copy", digest)
-    assert sorted(entry.name for entry in (folder / "copy").iterdir()) == list(FILES)
+    assert sorted(entry.name for entry in (folder / "copy").iterdir()) == [*FILES, LINEAGE]
+    assert open_artifact(folder / "copy", digest).lineage == tiny().lineage
 
 
 def test_an_installed_artifact_lies_under_its_digest(written: tuple[Path, str], folder: Path) -> None:
@@ -255,12 +320,24 @@ def test_an_artifact_that_is_there_is_left_alone(written: tuple[Path, str], fold
     assert install_artifact(folder / "root", digest, from_folder(folder / "nowhere", digest)).stat() == first
 
 
-def test_a_broken_artifact_that_is_there_is_told(written: tuple[Path, str], folder: Path) -> None:
+def test_a_broken_artifact_that_is_there_is_replaced(written: tuple[Path, str], folder: Path) -> None:
     path, digest = written
     target = install_artifact(folder / "root", digest, from_folder(path, digest))
     (target / "model.onnx").write_bytes(b"broken")
+    assert install_artifact(folder / "root", digest, from_folder(path, digest)) == target
+    assert open_artifact(target, digest).model == tiny().onnx
+    assert list((folder / "root").iterdir()) == [target]
+
+
+def test_a_broken_artifact_stays_where_nothing_better_arrives(written: tuple[Path, str], folder: Path) -> None:
+    path, digest = written
+    target = install_artifact(folder / "root", digest, from_folder(path, digest))
+    for place in (path, target):
+        (place / "model.onnx").write_bytes(b"broken")
     with pytest.raises(ArtifactError, match=r"model\.onnx: sha256 is"):
         install_artifact(folder / "root", digest, from_folder(path, digest))
+    assert list((folder / "root").iterdir()) == [target]
+    assert sorted(entry.name for entry in target.iterdir()) == [*FILES, LINEAGE]
 
 
 def test_nothing_is_left_where_what_arrives_is_broken(written: tuple[Path, str], folder: Path) -> None:

@@ -162,7 +162,7 @@ def test_metadata_tells_a_stranger_how_to_call() -> None:
     told = dict(response.properties)
     assert told["reference"] == f"local:tiny/1#{DIGEST}"
     assert told["artifact_digest"] == DIGEST
-    assert told["description"] == model.manifest.description
+    assert told["description"] == model.lineage.description
     assert (told["value.unit"], told["value.description"]) == ("1", "What is added")
     assert told["total.description"] == "The sum"
     assert all(told.values())

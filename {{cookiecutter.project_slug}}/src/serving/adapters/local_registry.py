@@ -2,11 +2,12 @@
 
     <root>/<model>/<version>/
       artifact/         as `serving.artifacts` writes it
-      version.json      written last: a version without it does not exist
+      record.json       written last: a version without it does not exist
     <root>/<model>/promotions/<number>.json
 
 The folder may lie on a share. Making a version's folder, and linking a promotion into place, are exclusive steps: two
-writers never get one number.
+writers never get one number. The number that the repo's model.lock pins is reserved for the artifact that it pins: in a
+clone this folder does not have it yet.
 """
 
 from __future__ import annotations
@@ -22,23 +23,28 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from serving.artifacts import copy_artifact, write_synced
+from serving.artifacts import copy_artifact
 from serving.errors import ArtifactError, StalePromotion
+from serving.files import write_synced
 from serving.ports import ModelRecord, Promotion, RegisteredVersion
-from serving.references import Reference, is_digest
+from serving.references import Reference, find_lock, is_digest
 
 SCHEME = "local"
-_RECORD = "version.json"
+_RECORD = "record.json"
 _ARTIFACT = "artifact"
 _PROMOTIONS = "promotions"
 _MAX_ATTEMPTS = 100
 
 
 class LocalRegistry:
-    """Keep model versions below a folder; a disk answers at once, so no timeout is needed here."""
+    """Keep model versions below a folder; a disk answers at once, so no timeout is needed here.
 
-    def __init__(self, root: Path) -> None:
+    `lock` is the model.lock whose number is reserved.
+    """
+
+    def __init__(self, root: Path, lock: Path | None = None) -> None:
         self._root = root
+        self._lock = lock
 
     def read(self, model: str, *, timeout: float) -> ModelRecord:
         """Return all complete versions and all promotions; what a crash left half-written is not among them."""
@@ -46,8 +52,8 @@ class LocalRegistry:
         return ModelRecord(tuple(versions), tuple(self._promotions(model)))
 
     def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
-        """Store an artifact as the next version."""
-        folder = self._claim(model)
+        """Store an artifact as the next version, or under the number that the lock gives it."""
+        folder = self._claim(model, digest)
         target = folder / _ARTIFACT
         target.mkdir()
         copy_artifact(artifact, target, digest)
@@ -75,18 +81,28 @@ class LocalRegistry:
                     f"{SCHEME}:{model}@{promotion.stage}: another promotion came first; look at it, then promote again."
                 ) from None
 
-    def _claim(self, model: str) -> Path:
-        """Make the folder of the next version number; the one who makes it owns it."""
+    def _claim(self, model: str, digest: str) -> Path:
+        """Make the folder of a version number; the one who makes it owns it."""
         parent = self._root / model
         parent.mkdir(parents=True, exist_ok=True)
+        reserved, owner = self._reserved(model)
         for _ in range(_MAX_ATTEMPTS):
-            folder = parent / str(max(self._numbers(model), default=0) + 1)
+            numbers = self._numbers(model)
+            number = reserved if digest == owner and reserved not in numbers else max([*numbers, reserved]) + 1
+            folder = parent / str(number)
             try:
                 folder.mkdir()
             except FileExistsError:
                 continue
             return folder
         raise ArtifactError(f"{parent}: no free version number after {_MAX_ATTEMPTS} attempts; try again.")
+
+    def _reserved(self, model: str) -> tuple[int, str]:
+        """Return the number that the lock pins, and the digest that it belongs to; 0 where it pins none here."""
+        pinned = find_lock(self._lock) if self._lock else None
+        if pinned and (pinned.scheme, pinned.model) == (SCHEME, model) and pinned.version.isdecimal():
+            return int(pinned.version), pinned.digest
+        return 0, ""
 
     def _numbers(self, model: str) -> list[int]:
         parent = self._root / model

@@ -233,11 +233,11 @@ def metadata(model: ServedModel) -> pb.ModelMetadataResponse:
         name=model.reference.model, versions=[model.reference.version], platform=_PLATFORMS[manifest.format]
     )
     properties = {
-        "description": manifest.description,
+        "description": model.lineage.description,
         "reference": str(model.reference),
         "artifact_digest": model.reference.digest,
-        "git_commit": manifest.lineage.git_commit,
-        "data_digest": manifest.lineage.data_digest,
+        "git_commit": model.lineage.git_commit,
+        "data_digest": model.lineage.data_digest,
         "max_rows": str(model.signature.max_rows),
     }
     for side, specs in ((response.inputs, model.signature.inputs), (response.outputs, model.signature.outputs)):

@@ -93,7 +93,7 @@ class GrpcServer:
         except RuntimeError:
             raise SettingsError(
                 f"SERVING_GRPC_PORT={settings.grpc_port}: can't listen on {address}; "
-                "another process has the port, stop it or choose another."
+                "another process has the port, perhaps your own `make run`; stop it or choose another."
             ) from None
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()

@@ -26,6 +26,7 @@ from scripts.registries import default_scheme, open_registry
 from serving.adapters.neptune_registry import FILES, SCHEME
 from serving.artifacts import open_artifact
 from serving.errors import ArtifactError, StartError
+from serving.lineage import LINEAGE
 from serving.references import Reference, is_digest
 
 _TIMEOUT_S = 300.0
@@ -78,6 +79,8 @@ def _gather(version: Mapping[str, Any], files: Path, folder: Path) -> None:
     folder.mkdir()
     for path, name in FILES.items():
         if path not in version["files"]:
+            if name == LINEAGE:
+                continue
             raise ArtifactError(f"{version['id']}: its file {path} was not exported; export it again.")
         relative = version["files"][path]
         source = files / _part(version["project"]) / relative

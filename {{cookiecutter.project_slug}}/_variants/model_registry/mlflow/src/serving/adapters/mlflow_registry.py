@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from serving.adapters.mlflow_calls import call
-from serving.artifacts import GOLDEN, MANIFEST, MODEL_FILES, Lineage, open_artifact
+from serving.artifacts import GOLDEN, MANIFEST, MODEL_FILES, open_artifact
 from serving.errors import RegistryError, StalePromotion
+from serving.lineage import LINEAGE, Lineage
 from serving.ports import ModelRecord, Promotion, RegisteredVersion
 from serving.references import Reference, is_digest
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 SCHEME = "mlflow"
 _FOLDER = "model"
-_FILES = (*MODEL_FILES.values(), GOLDEN, MANIFEST)
+_FILES = (*MODEL_FILES.values(), GOLDEN, MANIFEST, LINEAGE)
 _PROMOTION = "promotion."
 _PAGE = 100
 _MAX_PARAMETERS = 100
@@ -50,7 +51,7 @@ class MlflowRegistry:
 
     def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
         """Store an artifact in a run of its own, then make that the next version."""
-        lineage = open_artifact(artifact, digest).manifest.lineage
+        lineage = open_artifact(artifact, digest).lineage
         registered_at = datetime.now(UTC).isoformat(timespec="seconds")
         tags = {
             "digest": digest,
@@ -128,8 +129,9 @@ def _add(client: MlflowClient, model: str, artifact: Path, lineage: Lineage, tag
     metrics = [Metric(_key(name), value, now, 0) for name, value in lineage.metrics.items()]
     parameters = [Param(_key(name), str(value)) for name, value in lineage.parameters.items()]
     client.log_batch(run_id, metrics=metrics, params=parameters[:_MAX_PARAMETERS])
-    for name in _FILES:
-        client.log_artifact(run_id, str(artifact / name), _FOLDER)
+    for path in (artifact / name for name in _FILES):
+        if path.exists():  # the lineage may be missing
+            client.log_artifact(run_id, str(path), _FOLDER)
     client.set_terminated(run_id)
     _unless_there(lambda: client.create_registered_model(model))
     source = f"{client.get_run(run_id).info.artifact_uri}/{_FOLDER}"
@@ -157,7 +159,9 @@ def _unless_there(create: Callable[[], object]) -> None:
 
 def _download(client: MlflowClient, version: Reference, folder: str) -> list[str]:
     run_id = str(client.get_model_version(version.model, version.version).run_id)
-    return [client.download_artifacts(run_id, f"{_FOLDER}/{name}", folder) for name in _FILES]
+    there = {entry.path for entry in client.list_artifacts(run_id, _FOLDER)}
+    wanted = there.intersection(f"{_FOLDER}/{name}" for name in _FILES)
+    return [client.download_artifacts(run_id, path, folder) for path in sorted(wanted)]
 
 
 def _append(client: MlflowClient, model: str, promotion: Promotion) -> None:

@@ -137,10 +137,11 @@ def add(
 
 
 def download(workspace: Workspace, key: str, number: str, files: Mapping[str, str]) -> None:
-    """Fetch a version's files."""
+    """Fetch those of a version's files that it has."""
     version = workspace.version(f"{workspace.model_id(key)}-{number}")
     for path, file in files.items():
-        version[path].download(file, progress_bar=False)
+        if version.exists(path):
+            version[path].download(file, progress_bar=False)
 
 
 def append(workspace: Workspace, model: str, key: str, path: str, content: str, number: str, stage: str) -> None:

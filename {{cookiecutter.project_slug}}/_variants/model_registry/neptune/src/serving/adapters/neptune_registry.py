@@ -22,15 +22,16 @@ from pydantic import TypeAdapter, ValidationError
 from serving.adapters.neptune_access import model_key
 from serving.adapters.neptune_calls import call
 from serving.adapters.neptune_process import DIGEST
-from serving.artifacts import GOLDEN, MANIFEST, MODEL_FILES, Lineage, open_artifact
+from serving.artifacts import GOLDEN, MANIFEST, MODEL_FILES, open_artifact
 from serving.errors import RegistryError
+from serving.lineage import LINEAGE, Lineage
 from serving.ports import ModelRecord, Promotion, RegisteredVersion
 from serving.references import Reference, is_digest
 
 SCHEME = "neptune"
 STAGES = {"champion": "production", "challenger": "staging"}
-FILES = {f"artifact/{Path(name).stem}": name for name in (*MODEL_FILES.values(), GOLDEN, MANIFEST)}
-"""The field of each file of an artifact."""
+FILES = {f"artifact/{Path(name).stem}": name for name in (*MODEL_FILES.values(), GOLDEN, MANIFEST, LINEAGE)}
+"""The field of each file of an artifact; the lineage may be missing."""
 
 Call = Callable[[str, Mapping[str, Any], float], Any]
 
@@ -50,12 +51,14 @@ class NeptuneRegistry:
 
     def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
         """Store an artifact in a new version, read it back, and only then give the version its digest."""
-        lineage = open_artifact(artifact, digest).manifest.lineage
+        lineage = open_artifact(artifact, digest).lineage
         registered_at = datetime.now(UTC).isoformat(timespec="seconds")
         arguments = {
             "model": model,
             "key": model_key(model),
-            "files": {path: str((artifact / name).resolve()) for path, name in FILES.items()},
+            "files": {
+                path: str((artifact / name).resolve()) for path, name in FILES.items() if (artifact / name).exists()
+            },
             "fields": {"serving/registered_at": registered_at, "serving/origin": origin, **_fields(lineage)},
             "digest": digest,
         }
@@ -82,7 +85,7 @@ class NeptuneRegistry:
 
 
 def _fields(lineage: Lineage) -> dict[str, Any]:
-    """Return what people look for on Neptune's own pages; the manifest has it all."""
+    """Return what people look for on Neptune's own pages; version.json has it all."""
     return {
         "lineage/git_commit": lineage.git_commit,
         "lineage/data_digest": lineage.data_digest,
