@@ -56,14 +56,14 @@ def ask(target: str, reference: Reference, artifact: Artifact, *, timeout: float
     with Client(target, model=reference.model) as client:
         try:
             metadata = client.metadata(timeout=timeout)
-            _check_version(target, reference, metadata.properties.get("reference", "an unknown version"))
+            check_version(target, reference, metadata.properties.get("reference", "an unknown version"))
             known = {artifact.manifest.features.entity.name: list(artifact.golden.entities), **artifact.golden.inputs}
             sent = {spec.name: known[spec.name] for spec in metadata.inputs}
             prediction = client.predict(sent, timeout=timeout)
         except ServingClientError as error:
             raise StartError(f"{target}: {_explained(client, error, min(timeout, _PROBE_S))}.") from None
     show(prediction, artifact)
-    _check_answers(target, prediction, artifact, looked_up=sorted(artifact.golden.inputs.keys() - sent.keys()))
+    check_answers(target, prediction, artifact, looked_up=sorted(artifact.golden.inputs.keys() - sent.keys()))
 
 
 def show(prediction: Prediction, artifact: Artifact) -> None:
@@ -76,7 +76,8 @@ def show(prediction: Prediction, artifact: Artifact) -> None:
     print(f"answered by {prediction.model} version {prediction.model_version}, {prediction.artifact_digest}")
 
 
-def _check_version(target: str, reference: Reference, served: str) -> None:
+def check_version(target: str, reference: Reference, served: str) -> None:
+    """Refuse a server with another artifact than the pinned one."""
     if served.partition("#")[2] != reference.digest:
         raise StartError(
             f"{target}: serves {served}, and what is pinned here is {reference}; "
@@ -84,7 +85,7 @@ def _check_version(target: str, reference: Reference, served: str) -> None:
         )
 
 
-def _check_answers(target: str, prediction: Prediction, artifact: Artifact, *, looked_up: Sequence[str]) -> None:
+def check_answers(target: str, prediction: Prediction, artifact: Artifact, *, looked_up: Sequence[str]) -> None:
     """Compare the answers with those of training; features that were looked up may have other values by now."""
     golden = artifact.golden
     alike = np.ones(len(golden.entities), np.bool_)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import settings
 pytest.register_assert_rewrite("tests.contract", "tests.support")
 
 from tests.support.server import ServerProcess  # noqa: E402
-from tests.support.workspace import Workspace  # noqa: E402
+from tests.support.workspace import GIT_KEEPS, Workspace  # noqa: E402
 
 # No deadline: other work shares the machine, and no test here asserts how long a thing takes.
 settings.register_profile("repo", deadline=None, print_blob=True)
@@ -44,6 +45,22 @@ def example_server(example: Workspace) -> Iterator[ServerProcess]:
     with ServerProcess(example.root) as server:
         server.wait_until_listening()
         yield server
+
+
+@pytest.fixture
+def trained(example: Workspace, tmp_path: Path) -> Workspace:
+    """Return a trained repo that a test may break."""
+    shutil.copytree(example.root, tmp_path / "repo", ignore=shutil.ignore_patterns("__pycache__"))
+    return Workspace(tmp_path / "repo")
+
+
+@pytest.fixture
+def clone(example: Workspace, tmp_path: Path) -> Workspace:
+    """Return a clone of the trained repo: what git has of it, and nothing that git ignores."""
+    made = Workspace.copy_of_this_repo(tmp_path / "clone")
+    for name in GIT_KEEPS:
+        shutil.copy(example.root / name, made.root / name)
+    return made
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from dataclasses import replace
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,18 @@ import pytest
 
 from model.data import load
 from model.predictor import predict
-from model.train import train
 from scripts import model_version, project
 from scripts import train as training
-from serving.artifacts import Manifest, open_artifact
+from scripts.pinning import pinned_lineage
+from serving.artifacts import Artifact, open_artifact
 from serving.errors import ArtifactError, RegistryError, StalePromotion, StartError, UnresolvedReference
+from serving.lineage import Lineage
 from serving.references import Reference, read_lock, write_lock
 from tests.support.server import ServerProcess
-from tests.support.workspace import Workspace
+from tests.support.training import fewer, registered
+from tests.support.workspace import Workspace, keep_below
 
 MISSING = f"sha256={'0' * 64}"
-
-
-@pytest.fixture
-def trained(example: Workspace, folder: Path) -> Workspace:
-    """Return a trained repo that a test may break."""
-    shutil.copytree(example.root, folder / "repo", ignore=shutil.ignore_patterns("__pycache__"))
-    return Workspace(folder / "repo")
 
 
 @pytest.fixture
@@ -35,33 +31,15 @@ def reference(trained: Workspace) -> Reference:
     return read_lock(trained.root / "model.lock")
 
 
-def failed(workspace: Workspace, module: str, *arguments: str) -> str:
-    """Run a script that must fail; return the one sentence that it ends with."""
-    done = workspace.run(module, *arguments)
-    assert done.returncode == 1, done.stdout
-    (sentence,) = done.stderr.splitlines()
-    assert sentence.startswith("error: ")
-    return sentence
-
-
-def printed(workspace: Workspace, module: str, *arguments: str) -> str:
-    """Run a script that must succeed; return what it printed."""
-    done = workspace.run(module, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def manifest_of(root: Path, reference: Reference) -> Manifest:
-    """Return what the registry of a repo says of a version."""
-    folder = root / "registry" / reference.model / reference.version / "artifact"
-    return open_artifact(folder, reference.digest).manifest
+def kept(root: Path, reference: Reference) -> Artifact:
+    """Return what the registry of a repo keeps of a version."""
+    return open_artifact(root / "registry" / reference.model / reference.version / "artifact", reference.digest)
 
 
 @pytest.fixture
 def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let training in this process register and pin in an empty folder."""
-    monkeypatch.setattr(project, "REGISTRY", folder / "registry")
-    monkeypatch.setattr(project, "LOCK", folder / "model.lock")
+    keep_below(folder, monkeypatch)
     return folder
 
 
@@ -73,17 +51,13 @@ def test_training_again_on_the_same_data_gives_the_same_version(
     assert training.main([]) == 0
     assert read_lock(elsewhere / "model.lock") == first
     assert capsys.readouterr().out.count(f"registered {first}") == 2
-    kept = {path.name for path in (elsewhere / "registry" / first.model).iterdir()}
-    assert kept == {"1", "promotions"}
+    assert {path.name for path in (elsewhere / "registry" / first.model).iterdir()} == {"1", "promotions"}
 
 
 def test_training_on_other_data_gives_the_next_version_and_both_stay(elsewhere: Path) -> None:
-    data = load()
-    columns = {name: column[:-1] for name, column in data.columns.items()}
-    fewer = replace(data, entities=data.entities[:-1], columns=columns, target=data.target[:-1])
-    first, second = (training.register(rows, train(rows)) for rows in (data, fewer))
+    first, second = (registered(data) for data in (load(), fewer(1)))
     assert (first.version, second.version) == ("1", "2")
-    digests = {manifest_of(elsewhere, reference).lineage.data_digest for reference in (first, second)}
+    digests = {kept(elsewhere, reference).lineage.data_digest for reference in (first, second)}
     assert len(digests) == 2
 
 
@@ -100,17 +74,23 @@ def test_an_export_that_answers_otherwise_is_not_registered(elsewhere: Path, mon
 
 def test_a_version_says_where_it_came_from(example: Workspace) -> None:
     reference = read_lock(example.root / "model.lock")
-    manifest = manifest_of(example.root, reference)
-    assert manifest.model == reference.model
-    assert manifest.lineage.data_digest.startswith("sha256=")
-    assert {"numpy", "onnxruntime", "scikit-learn"} <= set(manifest.lineage.libraries)
-    assert manifest.lineage.metrics
-    assert manifest.lineage.parameters
+    artifact = kept(example.root, reference)
+    assert artifact.manifest.model == reference.model
+    lineage = artifact.lineage
+    assert lineage.description == project.service()["description"]
+    assert lineage.data_digest.startswith("sha256=")
+    assert {"python", "numpy", "onnxruntime", "scikit-learn"} <= set(lineage.libraries)
+    assert datetime.fromisoformat(lineage.trained_at) <= datetime.now(UTC)
+    assert lineage.machine.keys() == {"system", "CPU"}
+    assert lineage.metrics
+    assert lineage.parameters
+    content = json.loads((example.root / "model.lineage.json").read_bytes())
+    assert content == {"digest": reference.digest, "lineage": asdict(lineage)}
 
 
 def test_versions_are_listed_and_the_served_one_is_marked(example: Workspace) -> None:
     reference = read_lock(example.root / "model.lock")
-    assert printed(example, "scripts.model_version", "list").endswith(f"  {reference}  champion  <- model.lock\n")
+    assert example.printed("scripts.model_version", "list").endswith(f"  {reference}  champion  <- model.lock\n")
 
 
 def version_script(workspace: Workspace, *arguments: str) -> int:
@@ -153,39 +133,24 @@ def test_a_reference_that_can_not_be_met_is_refused(example: Workspace, command:
 
 
 def test_a_version_that_was_changed_is_not_fetched(trained: Workspace, reference: Reference) -> None:
-    kept = trained.root / "registry" / reference.model / "1" / "artifact" / "model.onnx"
-    kept.write_bytes(kept.read_bytes()[:-1])
+    model = trained.root / "registry" / reference.model / "1" / "artifact" / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1])
     shutil.rmtree(trained.root / "artifacts")
-    assert "model.onnx: sha256 is" in failed(trained, "scripts.model_version", "fetch")
+    assert "model.onnx: sha256 is" in trained.refusal("scripts.model_version", "fetch")
     assert not list((trained.root / "artifacts").iterdir())
 
 
-def test_predict_shows_the_servers_answers_beside_those_of_training(
-    example: Workspace, example_server: ServerProcess
+def test_a_fetched_version_that_was_changed_is_fetched_anew_by_the_command_that_is_named(
+    trained: Workspace, reference: Reference
 ) -> None:
-    told = printed(example, "scripts.predict", "--target", example_server.target)
-    reference = read_lock(example.root / "model.lock")
-    assert f"answered by {reference.model} version 1, {reference.digest}" in told
-    _, *rows, _ = (line.split() for line in told.splitlines())
-    assert len(rows) > 1
-    for _, answer, as_trained in rows:
-        assert float(answer) == pytest.approx(float(as_trained), rel=1e-4)
-
-
-def test_predict_says_in_one_sentence_that_no_server_runs(example: Workspace) -> None:
-    # Port 1 is nobody's.
-    sentence = failed(example, "scripts.predict", "--target", "127.0.0.1:1", "--timeout", "0.5")
-    assert sentence.startswith("error: 127.0.0.1:1: ")
-    assert sentence.endswith("is the server running? (`make run`)")
-
-
-def test_predict_without_a_version_says_what_to_run(trained: Workspace) -> None:
-    (trained.root / "model.lock").unlink()
-    assert "run `make train`" in failed(trained, "scripts.predict")
-
-
-def test_the_demo_serves_asks_and_stops(example: Workspace) -> None:
-    assert "answered by" in printed(example, "scripts.demo")
+    model = trained.root / "artifacts" / reference.digest.removeprefix("sha256=") / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1])
+    with ServerProcess(trained.root) as server:
+        server.wait_until_listening()
+    assert "model.onnx: sha256 is" in server.log
+    assert "fetch the artifact again (`make versions ARGS=fetch`)" in server.log
+    trained.printed("scripts.model_version", "fetch")
+    assert open_artifact(model.parent, reference.digest)
 
 
 def test_run_fetches_and_serves_until_it_is_interrupted(trained: Workspace, reference: Reference) -> None:
@@ -219,8 +184,8 @@ def test_run_looks_an_unpinned_version_up_where_that_is_allowed(trained: Workspa
 
 def test_a_broken_service_file_is_told_in_one_sentence(trained: Workspace) -> None:
     (trained.root / "config" / "service.toml").write_text("[service]\nname = 1\n", "utf-8")
-    assert "must have a table [service] with name, description and organization" in failed(
-        trained, "scripts.model_version", "list"
+    assert "must have a table [service] with name, description and organization" in trained.refusal(
+        "scripts.model_version", "list"
     )
 
 
@@ -228,26 +193,52 @@ def test_a_broken_service_file_is_told_in_one_sentence(trained: Workspace) -> No
 def two_versions(trained: Workspace, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Reference, Reference]:
     """Let the versions' command line work in a repo with a second champion."""
     monkeypatch.chdir(trained.root)
-    for name, path in (("REGISTRY", "registry"), ("LOCK", "model.lock"), ("ARTIFACTS", "artifacts")):
-        monkeypatch.setattr(project, name, trained.root / path)
+    keep_below(trained.root, monkeypatch)
     first = read_lock(project.LOCK)
-    data = load()
-    columns = {name: column[:-1] for name, column in data.columns.items()}
-    fewer = replace(data, entities=data.entities[:-1], columns=columns, target=data.target[:-1])
-    second = training.register(fewer, train(fewer))
+    second = registered(fewer(1))
     assert model_version.main(["promote", str(second)]) == 0
     return first, second
 
 
 def test_promoting_pins_the_champion_and_rolling_back_pins_the_one_before(
-    two_versions: tuple[Reference, Reference],
+    two_versions: tuple[Reference, Reference], capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = two_versions
     assert read_lock(project.LOCK) == second
+    assert pinned_lineage(second) == kept(project.REGISTRY.parent, second).lineage
+    capsys.readouterr()
     assert model_version.main(["rollback"]) == 0
+    goal, *_, again = capsys.readouterr().out.splitlines()
+    assert (goal, again) == (f"going back to {first} ...", f"{first} is champion again")
     assert read_lock(project.LOCK) == first
+    assert pinned_lineage(first) == kept(project.REGISTRY.parent, first).lineage
     with pytest.raises(RegistryError, match="version 1 is the first that had it"):
         model_version.main(["rollback"])
+    assert read_lock(project.LOCK) == first
+
+
+def test_a_promotion_says_that_what_runs_serves_another_version(
+    two_versions: tuple[Reference, Reference], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = two_versions
+    capsys.readouterr()
+    assert model_version.main(["promote", str(first)]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"{first} is champion",
+        "what runs serves the version before until `make deploy` (containers) or a new `make run`",
+    ]
+    assert model_version.main(["promote", str(first)]) == 0
+    assert capsys.readouterr().out == f"{first} is champion\n"
+    assert model_version.main(["promote", "--json", str(second)]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == "2"
+
+
+def test_a_rollback_goes_to_what_this_branch_served_before(two_versions: tuple[Reference, Reference]) -> None:
+    first, elsewhere = two_versions
+    write_lock(project.LOCK, first)  # as git does on the way back from the branch that trained version 2
+    third = registered(fewer(2))
+    assert model_version.main(["promote", str(third), "--expect", elsewhere.version]) == 0
+    assert model_version.main(["rollback"]) == 0
     assert read_lock(project.LOCK) == first
 
 
@@ -267,8 +258,8 @@ def test_a_lock_that_is_not_the_champion_is_not_rolled_back(two_versions: tuple[
 def test_a_version_that_can_not_be_fetched_is_not_promoted(two_versions: tuple[Reference, Reference]) -> None:
     first, second = two_versions
     shutil.rmtree(project.ARTIFACTS)
-    kept = project.REGISTRY / first.model / "1" / "artifact" / "model.onnx"
-    kept.write_bytes(kept.read_bytes()[:-1])
+    model = project.REGISTRY / first.model / "1" / "artifact" / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match=r"model\.onnx"):
         model_version.main(["promote", str(first)])
     assert read_lock(project.LOCK) == second
@@ -282,6 +273,18 @@ def test_training_without_promoting_leaves_the_lock_alone(
     assert read_lock(project.LOCK) == two_versions[1]
 
 
+def test_a_version_that_is_pinned_already_rewrites_neither_lock_nor_lineage(elsewhere: Path) -> None:
+    assert training.main([]) == 0
+    files = (project.LOCK, project.LOCK.with_name("model.lineage.json"))
+    contents = [path.read_bytes() for path in files]
+    stamps = [path.stat() for path in files]
+    assert training.main([]) == 0
+    assert [path.stat() for path in files] == stamps
+    files[1].write_text("{", encoding="utf-8")
+    assert training.main([]) == 0
+    assert [path.read_bytes() for path in files] == contents
+
+
 def test_what_is_known_of_a_version_is_shown(
     two_versions: tuple[Reference, Reference], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -290,7 +293,7 @@ def test_what_is_known_of_a_version_is_shown(
     assert model_version.main(["show", "--json", f"local:{second.model}@champion"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["reference"] == str(second)
-    assert set(told["lineage"]) == {"git_commit", "data_digest", "parameters", "metrics", "libraries"}
+    assert set(told["lineage"]) == {field.name for field in fields(Lineage)}
     assert told["promotions"][0]["stage"] == "champion"
     assert model_version.main(["show", str(second)]) == 0
     assert f"data_digest: {told['lineage']['data_digest']}" in capsys.readouterr().out
@@ -324,9 +327,7 @@ def test_training_does_not_overwrite_who_became_champion_meanwhile(
         model_version.main(["rollback"])
         return load()
 
-    data = load()
-    columns = {name: column[:-2] for name, column in data.columns.items()}
-    third = replace(data, entities=data.entities[:-2], columns=columns, target=data.target[:-2])
+    third = fewer(2)
     monkeypatch.setattr(training, "load", lambda: (meanwhile(), third)[1])
     with pytest.raises(StalePromotion, match=f"is version {first.version}, not {second.version}"):
         training.main([])

@@ -9,9 +9,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from scripts import project
+
 THIS_REPO = Path(__file__).resolve().parents[2]
 _FOLDERS = ("client", "config", "model", "scripts", "src")
 _TIMEOUT_S = 300
+GIT_KEEPS = ("model.lock", "model.lineage.json")
+"""What git has of a trained version."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +50,35 @@ class Workspace:
             timeout=_TIMEOUT_S,
         )
 
+    def printed(self, module: str, *arguments: str) -> str:
+        """Run a module that must succeed; return what it printed."""
+        done = self.run(module, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def refusal(self, module: str, *arguments: str) -> str:
+        """Run a module that must fail; return the one sentence that it ends with."""
+        done = self.run(module, *arguments)
+        assert done.returncode == 1, done.stdout
+        (sentence,) = done.stderr.splitlines()
+        assert sentence.startswith("error: ")
+        return sentence
+
     def train(self) -> None:
-        self._succeed("scripts.train")
+        self.printed("scripts.train")
 
     def materialize(self) -> None:
         if self.has_feature_store:
-            self._succeed("scripts.materialize")
+            self.printed("scripts.materialize")
 
     def fetch(self) -> None:
-        self._succeed("scripts.model_version", "fetch")
+        self.printed("scripts.model_version", "fetch")
 
-    def _succeed(self, module: str, *arguments: str) -> None:
-        done = self.run(module, *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
+
+def keep_below(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let scripts in this process keep what they make below a folder."""
+    for name, path in (("REGISTRY", "registry"), ("LOCK", "model.lock"), ("ARTIFACTS", "artifacts")):
+        monkeypatch.setattr(project, name, root / path)
 
 
 def environment(root: Path, **variables: str) -> dict[str, str]:
