@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import unicodedata
@@ -229,17 +230,22 @@ def _command(context: Mapping[str, Any], faults: list[Fault]) -> str:
     by_cruft = "_commit" in context  # Cookiecutter itself sets no such variable
     if by_cruft and Path(".cruft.json").exists():
         changed = {field: value for field, value in answers.items() if field in ways_out}
-        words = ["cruft", "update", "--variables-to-update", json.dumps(changed)]
+        words = [*_program("cruft"), "update", "--variables-to-update", json.dumps(changed)]
     elif by_cruft:
-        words = ["cruft", "create", template, "--no-input", "--extra-context", json.dumps(answers)]
+        words = [*_program("cruft"), "create", template, "--no-input", "--extra-context", json.dumps(answers)]
     else:
-        words = ["cookiecutter", template]
+        words = [*_program("cookiecutter"), template]
         if context.get("_checkout"):
             words += ["--checkout", str(context["_checkout"])]
         if context.get("_output_dir", str(Path.cwd())) != str(Path.cwd()):
             words += ["--output-dir", str(context["_output_dir"])]
         words += ["--no-input", *(f"{field}={value}" for field, value in answers.items())]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def _program(name: str) -> list[str]:
+    """Return how to run a program again that may have been run from an environment that is not on PATH."""
+    return [name] if shutil.which(name) else [sys.executable, "-m", name]
 
 
 def _literal(text: str) -> str:

@@ -224,15 +224,29 @@ def test_the_answers_file_generates_the_same_repo_again(template: Path, tmp_path
 # What the refusal says
 
 
-def test_the_refusal_ends_with_a_command_that_works(template: Path, tmp_path: Path) -> None:
+INSTALLED = str(Path(sys.executable).parent)
+SYSTEM = os.pathsep.join(
+    folder for folder in os.environ["PATH"].split(os.pathsep) if not Path(folder, "cookiecutter").exists()
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "program"),
+    [
+        (os.pathsep.join([INSTALLED, SYSTEM]), "cookiecutter "),
+        (SYSTEM, f"{shlex.join([sys.executable, '-m', 'cookiecutter'])} "),  # as `.venv/bin/python -m cookiecutter` was
+    ],
+    ids=["installed", "in an environment"],
+)
+def test_the_refusal_ends_with_a_command_that_works(
+    template: Path, tmp_path: Path, path: str, program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", path)
     hostile = {"project_slug": "Not A Slug", "project_description": "  too many\x07 bells ", "organization": "It's #1"}
     refused = as_keys(template, tmp_path, hostile)
     command = refused.said.strip().splitlines()[-1].strip()
-    assert command.startswith("cookiecutter ")
-    environment = os.environ | {
-        "HOME": str(tmp_path / "deep" / "out.home"),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-    }
+    assert command.startswith(program)
+    environment = os.environ | {"HOME": str(tmp_path / "deep" / "out.home")}
     shell = ["cmd", "/c"] if os.name == "nt" else ["sh", "-c"]
     again = run([*shell, command], cwd=tmp_path / "deep" / "out", environment=environment)
     assert again.returncode == 0, again.stdout + again.stderr
@@ -248,8 +262,9 @@ def test_the_refusal_ends_with_a_command_that_works(template: Path, tmp_path: Pa
 def test_the_refusal_of_a_repo_by_cruft_ends_with_a_command_for_cruft(template: Path, tmp_path: Path) -> None:
     refused = as_context_for_cruft(template, tmp_path, {"project_slug": "Not A Slug", "organization": "It's #1"})
     command = shlex.split(refused.said.strip().splitlines()[-1])
-    assert command[:2] == ["cruft", "create"]
-    again = cruft(tmp_path / "own", *command[1:])
+    create = command.index("create")
+    assert command[:create] in (["cruft"], [sys.executable, "-m", "cruft"])
+    again = cruft(tmp_path / "own", *command[create:])
     assert again.returncode == 0, again.stdout + again.stderr
     answers = json.loads((tmp_path / "own" / "not-a-slug" / ".answers.json").read_text(encoding="utf-8"))
     assert answers["cookiecutter"] == {**DEFAULTS, "project_slug": "not-a-slug", "organization": "It's #1"}

@@ -24,7 +24,7 @@ project, version = "team/serving", "SRV-DIABETESPROGRESSION-7"
 folder = f"team_serving-{hashlib.blake2b(project.encode(), digest_size=8).hexdigest()}"
 files = pathlib.Path("export/files", folder, "model_versions", version, "artifact")
 files.mkdir(parents=True)
-rows = [("serving/digest", "string", json.loads((kept / "version.json").read_text())["digest"], None)]
+rows = [("serving/digest", "string", json.loads((kept / "record.json").read_text())["digest"], None)]
 for file in (kept / "artifact").iterdir():
     shutil.copy(file, files / file.stem)
     rows.append((f"artifact/{file.stem}", "file", None, {"path": f"model_versions/{version}/artifact/{file.stem}"}))

@@ -180,7 +180,7 @@ def test_a_version_that_can_not_be_fetched_changes_nothing(stack: Stack) -> None
         unknown = re.sub("sha256=[0-9a-f]{64}", f"sha256={'0' * 64}", lock)
         (stack.repo.path / "model.lock").write_text(unknown, encoding="utf-8")
         refusal = stack.refused("deploy")
-        assert "the local registry has no version of it" in refusal
+        assert "`make rebuild` trains it from this checkout" in refusal
         assert "Traceback" not in refusal
         assert stack.containers("server") == before
         (stack.repo.path / "model.lock").write_text(lock, encoding="utf-8")

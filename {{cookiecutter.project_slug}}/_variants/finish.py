@@ -81,7 +81,8 @@ def next_steps(root: Path, of_variants: Sequence[str]) -> str:
 
 {root.name} is ready. Next:
   cd {root.name} && git init && git add --all && git commit --message "Generate the repo"
-  make demo       trains the example, serves it and asks for predictions{further}
+  make demo       trains the example in build/, serves it and asks for predictions
+  make train      registers the first version and pins it in model.lock: commit that{further}
   make help       says what else there is (without make: python scripts/tasks.py help)
   model/          is the part to edit; README.md begins with it"""
 
