@@ -1,0 +1,124 @@
+"""The first day with a repo: the printed next steps, typed as they stand there, and then a colleague's clone."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import CHOICES, Repo, cookiecutter, generate, run
+from tests.test_end_to_end import served
+
+SOMEBODY = {f"GIT_{role}_{what}": "somebody" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+ENVIRONMENT = os.environ | SOMEBODY | {"PYTHON": sys.executable}
+PINNED = ["model.lineage.json", "model.lock"]
+NEEDS_AN_ENGINE = "make up"  # the template's tests/containers runs it
+SAYS_REBUILD = "not in the registry of this machine; `make rebuild` trains it from this checkout."
+
+
+def shell(command: str, folder: Path) -> str:
+    """Type a command that must succeed; return what it printed."""
+    done = run(["sh", "-e", "-c", command], cwd=folder, environment=ENVIRONMENT)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def changed(repo: Repo) -> list[str]:
+    """Return the paths that git calls changed or new."""
+    return sorted(line[3:] for line in shell("git status --porcelain", repo.path).splitlines())
+
+
+def next_steps(printed: str) -> list[str]:
+    """Return the commands that generation says come next."""
+    steps = re.findall(r"^  (cd \S.*|make \w+)", printed.partition("Next:\n")[2], re.MULTILINE)
+    assert len(steps) >= 4
+    return [step for step in steps if step != NEEDS_AN_ENGINE]
+
+
+@pytest.fixture(scope="module")
+def own(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    """A new repo after all of its next steps, committed."""
+    folder = tmp_path_factory.mktemp("first-day")
+    begin, *verbs = next_steps(cookiecutter(template, folder).stderr)
+    shell(begin, folder)
+    repo = Repo(folder / begin.split()[1])
+    assert verbs[:2] == ["make demo", "make train"]
+    for verb in verbs:
+        printed = shell(verb, repo.path)
+        if verb == "make demo":
+            assert "answered by diabetes-progression version 1, sha256=" in printed
+        assert changed(repo) == ([] if verb == "make demo" else PINNED)
+    shell("git add --all && git commit --quiet --message Train", repo.path)
+    return repo
+
+
+@pytest.fixture
+def clone(own: Repo, tmp_path: Path) -> Repo:
+    shell(f'git clone --quiet "{own.path}" clone', tmp_path)
+    return Repo(tmp_path / "clone")
+
+
+def test_after_the_next_steps_training_gives_the_same_version_and_the_status_is_clean(own: Repo) -> None:
+    assert "wrote model.lock" not in own.passes("train")
+    assert changed(own) == []
+    # It trains as well, and failed in every repo that had been committed.
+    committed = ("tests/integration/test_scripts.py", "-k", "without_promoting")
+    assert "1 passed" in own.passes("test", *committed)
+
+
+def test_a_clone_shows_a_prediction_rebuilds_the_pinned_version_and_serves_it(own: Repo, clone: Repo) -> None:
+    printed = clone.passes("demo")
+    assert SAYS_REBUILD in printed
+    assert "answered by" in printed
+    refused = clone.verb("run")
+    assert refused.returncode == 1
+    assert SAYS_REBUILD in refused.stderr
+    assert "Traceback" not in refused.stderr
+    reference = own.text("model.lock").removeprefix("MODEL_VERSION=").strip()
+    assert clone.passes("rebuild").endswith(f"rebuilt {reference}\n")
+    with served([sys.executable, str(clone.path / "scripts" / "tasks.py"), "run"], clone) as address:
+        clone.passes("features")
+        assert f"version 1, {reference.partition('#')[2]}" in clone.passes("predict", "--target", address)
+    assert "training on" not in clone.passes("demo")
+    assert changed(clone) == []
+
+
+def test_a_clone_with_one_row_of_other_data_is_not_taken_for_the_pinned_version(clone: Repo) -> None:
+    data = clone.path / "model" / "data.py"
+    text = data.read_text(encoding="utf-8")
+    other = text.replace("bunch.target.astype", "np.append(bunch.target[:-1], 1).astype")
+    assert other != text
+    data.write_text(other, encoding="utf-8")
+    refused = clone.verb("rebuild")
+    assert refused.returncode == 1
+    (sentence,) = [line for line in refused.stderr.splitlines() if "can't be rebuilt" in line]
+    assert "the training data differs (sha256=" in sentence
+    assert changed(clone) == ["model/data.py"]
+    assert not (clone.path / "registry").exists()
+    # Trained after all, it is a version of its own.
+    assert "registered local:diabetes-progression/2#sha256=" in clone.passes("train")
+    assert changed(clone) == sorted(["model/data.py", *PINNED])
+
+
+def test_an_archive_without_git_gives_the_same_version(own: Repo, tmp_path: Path) -> None:
+    shell(f'git -C "{own.path}" archive --format=tar --output="{tmp_path}/repo.tar" HEAD', tmp_path)
+    unpacked = Repo(tmp_path / "unpacked")
+    unpacked.path.mkdir()
+    subprocess.run(["tar", "-xf", str(tmp_path / "repo.tar"), "-C", str(unpacked.path)], check=True)
+    before = [unpacked.text(name) for name in PINNED]
+    unpacked.passes("train")
+    assert [unpacked.text(name) for name in PINNED] == before
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("feature_store", CHOICES["feature_store"][1:])
+def test_the_demo_works_with_every_feature_store(template: Path, tmp_path: Path, feature_store: str) -> None:
+    repo = generate(template, tmp_path / "out", {"feature_store": feature_store, "model_registry": "local"})
+    before = {path: (repo.path / path).read_bytes() for path in repo.files()}
+    assert "answered by" in repo.passes("demo")
+    kept = [path for path in repo.files() if path.parts[0] not in ("build", ".venv") and path.suffix != ".pyc"]
+    assert {path: (repo.path / path).read_bytes() for path in kept} == before
