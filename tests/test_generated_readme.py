@@ -52,11 +52,11 @@ def test_its_commands_and_its_code_work(default_repo: Repo, tmp_path: Path) -> N
 
 @pytest.mark.long
 def test_what_pages_of_other_choices_say_beside_that_works_too(template: Path, tmp_path: Path) -> None:
-    """What stands there with the same words is run once; test_choices.py runs their tests and checks."""
-    done = {block.text for block in page(generate(template, tmp_path / "default", SAMPLE[0]))}
+    """A command is run once, whatever comment stands behind it; test_choices.py runs their tests and checks."""
+    done = set[str]().union(*map(commands, page(generate(template, tmp_path / "default", SAMPLE[0]))))
     for number, choices in enumerate(SAMPLE[1:]):
         repo = generate(template, tmp_path / str(number) / "out", choices)
-        fresh = {block.text for block in page(repo)} - done
+        fresh = set[str]().union(*map(commands, page(repo))) - done
         if fresh:
             repo.passes("train")
             repo.passes("features")
@@ -64,32 +64,39 @@ def test_what_pages_of_other_choices_say_beside_that_works_too(template: Path, t
         done |= fresh
 
 
+def commands(block: Block) -> list[str]:
+    """Return what a block runs: each line of a shell's, without comments, and other code as a whole."""
+    if block.language != "sh":
+        return [block.text]
+    return [line for line in (re.sub(r"(^|\s+)#.*", "", line) for line in block.text.splitlines()) if line]
+
+
 def work_through(repo: Repo, folder: Path, only: set[str] | None = None) -> None:
-    """Do what the page says, from top to bottom; if `only` is given, no other blocks."""
+    """Do what the page says, from top to bottom; if `only` is given, no other commands, and what they need."""
     port = str(free_port())
     server = f"localhost:{port}"
     # The page is for a machine on which nothing else listens; here something may.
     environment = os.environ | {"PYTHON": sys.executable, "SERVING_GRPC_PORT": port, "SERVING_METRICS_PORT": "0"}
     caller = folder / "caller"
     python = caller / ("Scripts" if os.name == "nt" else "bin") / "python"
-    every = page(repo)
-    todo = [block for block in every if only is None or block.text in only or block.note == OF_ITS_OWN]
+    todo = page(repo)
     with ExitStack() as running:
         for block in todo:
+            chosen = [command for command in commands(block) if only is None or command in only]
             if block.note == OF_ITS_OWN:
                 passes(["sh", "-e", "-c", f'"{sys.executable}" -m venv "{caller}"'], repo, environment)
                 inside = environment | {"PATH": os.pathsep.join([str(python.parent), environment["PATH"]])}
                 passes(["sh", "-e", "-c", block.text], repo, inside)
-            elif block.language == "python":
+            elif block.language == "python" and chosen:
                 # It says "with a server running (below)".
-                (background,) = [other for other in every if other.note == IN_THE_BACKGROUND]
+                (background,) = [other for other in todo if other.note == IN_THE_BACKGROUND]
                 running.enter_context(served(background, repo, environment))
                 code = block.text.replace(f"localhost:{PORT}", server)
                 assert "sha256=" in passes([str(python), "-c", code], repo, environment)
             elif block.note not in (NOTHING_BEFORE, IN_THE_BACKGROUND, IN_CONTAINERS, PUBLISHED):
-                for line in block.text.splitlines():
-                    options = {"ARGS": f"--target {server}"} if line.startswith("make predict") else {}
-                    passes(["sh", "-e", "-c", line], repo, environment | options)
+                for command in chosen:
+                    options = {"ARGS": f"--target {server}"} if command == "make predict" else {}
+                    passes(["sh", "-e", "-c", command], repo, environment | options)
 
 
 def free_port() -> int:
