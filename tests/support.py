@@ -168,15 +168,19 @@ def generate(template: Path, folder: Path, answers: Mapping[str, str]) -> Repo:
 
 def expected_files(template: Path, choices: Mapping[str, str]) -> Iterator[Path]:
     """Give the paths that a repo must have: the base, and the folders of its choices with what they extend."""
-    base = template / ROOT_FOLDER
-    yield from (path for path in files_below(base) if path.parts[0] != "_variants")
+    yield from (path for path in files_below(template / ROOT_FOLDER) if path.parts[0] != "_variants")
     for axis in AXES:
-        name: str | None = choices[axis]
-        while name:
-            folder = base / "_variants" / axis / name
-            yield from (path for path in files_below(folder) if path.name not in {"_extends", "_next_steps"})
-            extends = folder / "_extends"
-            name = extends.read_text(encoding="utf-8").strip() if extends.exists() else None
+        yield from brought(template, axis, choices[axis])
+
+
+def brought(template: Path, axis: str, choice: str) -> Iterator[Path]:
+    """Give the paths of the files that a choice adds to a repo."""
+    name: str | None = choice
+    while name:
+        folder = template / ROOT_FOLDER / "_variants" / axis / name
+        yield from (path for path in files_below(folder) if path.name not in {"_extends", "_next_steps"})
+        extends = folder / "_extends"
+        name = extends.read_text(encoding="utf-8").strip() if extends.exists() else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,10 +21,9 @@ from tests.support import (
     COMBINATIONS,
     ROOT,
     SAMPLE,
+    brought,
     combination_id,
     covering,
-    expected_files,
-    files_below,
     generate,
     pairs,
 )
@@ -66,14 +65,32 @@ def imported(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("choices", SAMPLE[1:], ids=combination_id)
-def test_a_choice_passes_the_checks_and_its_own_tests(template: Path, tmp_path: Path, choices: dict[str, str]) -> None:
-    repo = generate(template, tmp_path / "out", choices)
-    brought = set(expected_files(template, choices)) - set(files_below(template / ROOT_FOLDER))
-    tests = sorted(path.as_posix() for path in brought if path.name.startswith("test_") and path.suffix == ".py")
-    assert tests
+@pytest.mark.parametrize("number", range(1, len(SAMPLE)), ids=lambda number: combination_id(SAMPLE[number]))
+def test_a_choice_passes_the_checks_and_its_own_tests(template: Path, tmp_path: Path, number: int) -> None:
+    repo = generate(template, tmp_path / "out", SAMPLE[number])
     repo.passes("check")
-    repo.passes("test", "-q", *tests, *WHERE_CHOICES_MEET)
+    repo.passes("test", "-q", *own_tests(template, number), *WHERE_CHOICES_MEET)
+
+
+def own_tests(template: Path, number: int) -> list[str]:
+    """Return the tests that a repo's choices bring, if no earlier repo has run them.
+
+    What choices share is tested with each of them, unless the test is of one module alone.
+    """
+    run = {test for choices in SAMPLE[:number] for test in tests_of(template, choices)}
+    new = tests_of(template, SAMPLE[number]) - run
+    assert new
+    return sorted(path for path, _ in new)
+
+
+def tests_of(template: Path, choices: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Return each test that the choices bring, with the choice that it is a test of, if any one in particular."""
+    return {
+        (path.as_posix(), "" if path.parts[1] in ("contract", "unit") else choices[axis])
+        for axis in AXES
+        for path in brought(template, axis, choices[axis])
+        if path.name.startswith("test_") and path.suffix == ".py"
+    }
 
 
 @pytest.mark.long
