@@ -95,5 +95,11 @@ def tests_of(template: Path, choices: Mapping[str, str]) -> set[tuple[str, str]]
 
 @pytest.mark.long
 @pytest.mark.parametrize("choices", FURTHER_PAIRS, ids=combination_id)
-def test_a_further_pair_trains_serves_and_predicts(template: Path, tmp_path: Path, choices: dict[str, str]) -> None:
-    assert "answered by" in generate(template, tmp_path / "out", choices).passes("demo")
+def test_a_further_pair_trains_serves_and_predicts_and_a_demo_changes_nothing(
+    template: Path, tmp_path: Path, choices: dict[str, str]
+) -> None:
+    repo = generate(template, tmp_path / "out", choices)
+    before = {path: (repo.path / path).read_bytes() for path in repo.files()}
+    assert "answered by" in repo.passes("demo")
+    kept = [path for path in repo.files() if path.parts[0] not in ("build", ".venv") and path.suffix != ".pyc"]
+    assert {path: (repo.path / path).read_bytes() for path in kept} == before

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import CHOICES, Repo, cookiecutter, generate, run
+from tests.support import Repo, cookiecutter, run
 from tests.test_end_to_end import served
 
 SOMEBODY = {f"GIT_{role}_{what}": "somebody" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -112,13 +112,3 @@ def test_an_archive_without_git_gives_the_same_version(own: Repo, tmp_path: Path
     before = [unpacked.text(name) for name in PINNED]
     unpacked.passes("train")
     assert [unpacked.text(name) for name in PINNED] == before
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("feature_store", CHOICES["feature_store"][1:])
-def test_the_demo_works_with_every_feature_store(template: Path, tmp_path: Path, feature_store: str) -> None:
-    repo = generate(template, tmp_path / "out", {"feature_store": feature_store, "model_registry": "local"})
-    before = {path: (repo.path / path).read_bytes() for path in repo.files()}
-    assert "answered by" in repo.passes("demo")
-    kept = [path for path in repo.files() if path.parts[0] not in ("build", ".venv") and path.suffix != ".pyc"]
-    assert {path: (repo.path / path).read_bytes() for path in kept} == before
