@@ -150,7 +150,7 @@ def _has_a_pinned_base(stage: Stage) -> Iterator[Violation]:
             stage.line,
             f"the base image {stage.base} {reason}",
             "the same commit gives another image tomorrow, and nobody can say what it holds",
-            "name a version: python:3.12-slim-bookworm, or a digest",
+            "name a version: python:3.13-slim-trixie, or a digest",
         )
 
 

@@ -183,7 +183,7 @@ def artifact_is_verified_before_it_is_loaded(root: Path) -> Iterator[Violation]:
 def images_are_pinned(root: Path) -> Iterator[Violation]:
     """Every image that is not built here has a tag that names a version, or a digest."""
     why = "the same commit runs other software tomorrow"
-    fix = "write the tag with its version, such as redis:7.4.1-bookworm, or the digest"
+    fix = "write the tag with its version, such as redis:8.10.2-trixie, or the digest"
     for service in services(root):
         for entry in service.all("image"):
             name = resolved(str(entry.value), {})

@@ -20,7 +20,7 @@ from model.data import history
 from scripts.materialize import materialize, open_writer
 from serving.errors import StartError
 
-IMAGE = os.environ.get("REDIS_IMAGE", "redis:7.4.1-bookworm")
+IMAGE = os.environ.get("REDIS_IMAGE", "redis:8.10.2-trixie")
 FAULTS = ("frozen", "killed", "empty", "slow")
 SLOW_S = 0.2
 _TIMEOUT_S = 60.0

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-IMAGE = os.environ.get("REDIS_IMAGE", "redis:7.4.1-bookworm")
+IMAGE = os.environ.get("REDIS_IMAGE", "redis:8.10.2-trixie")
 COMMAND = ["redis-server", "--protected-mode", "no", "--save", ""]
 TIMEOUT_S = 120.0
 
