@@ -48,7 +48,7 @@ LAST_COPY = "COPY client/serving_client/ client/serving_client/\n"
 NETWORK = "    networks: [clients]\n"
 USER = '    user: "65532:65532"\n'
 LEVEL = "      SERVING_LOG_LEVEL: ${SERVING_LOG_LEVEL:-INFO}\n"
-VERSION = "${MODEL_VERSION:?is the pinned reference in model.lock; use make up}"
+VERSION = "${MODEL_VERSION:?run `make train` first, which writes it to model.lock}"
 REDIS_URL = "redis://feature-store:6379/0"
 
 # The kind of Dockerfile that the article behind the five mistakes shows, in our words.
@@ -193,7 +193,8 @@ ADDRESSES = [
     add("links", BASE, NETWORK, "    links: [feature-store]\n", "links"),
     add("extra_hosts", BASE, NETWORK, '    extra_hosts: ["store:10.1.2.3"]\n', "extra_hosts"),
     add("a port for everyone", BASE, NETWORK, '    ports: ["8001:8001"]\n', "every address"),
-    add("a port always published", BASE, NETWORK, '    ports: ["127.0.0.1:8001:8001"]\n', "always used"),
+    add("a port published elsewhere", BASE, NETWORK, '    ports: ["127.0.0.1:8001:8001"]\n', "outside compose/publish"),
+    change("a fixed port", "compose/publish.yaml", "${GRPC_PORTS:-8001}", "8001", "fixed port"),
     change("a port on all addresses", "compose/publish.yaml", '"127.0.0.1:$', '"0.0.0.0:$', "every address"),
     write("an address in an env file", ".env.example", "SERVING_FEATURE_STORE=redis://172.17.0.3\n", "172.17.0.3"),
     add("an address in config", "config/service.toml", "[service]\n", 'store = "10.0.0.5:6379"\n', "10.0.0.5"),
@@ -251,7 +252,8 @@ ROOT_USER = [
     change("user root", BASE, USER, "    user: root\n", "root"),
     change("user 0 by default", BASE, USER, '    user: "${UID:-0}"\n', "runs as"),
     change("no user", BASE, USER, "", "as whom"),
-    change("developer as root", "compose/dev.yaml", '"${DEV_USER:?is set by make up DEV=1}"', '"0:0"', "0:0"),
+    add("developer as root", "compose/dev.yaml", "  server:\n", '    user: "0:0"\n', "0:0"),
+    add("a developer of one's choice", "compose/dev.yaml", "  server:\n", '    user: "${DEV_USER}"\n', "runs as"),
     change("writable", BASE, "    init: true\n    read_only: true\n", "    init: true\n", "read_only"),
     change("all capabilities", STORE, "    cap_drop: [ALL]\n", "", "cap_drop"),
     change("one capability dropped", BASE, "cap_drop: [ALL]", "cap_drop: [NET_RAW]", "cap_drop"),

@@ -173,6 +173,6 @@ def test_without_a_feature_store_the_verb_says_so(template: Path, tmp_path: Path
 
 def test_a_verb_that_does_not_exist_is_refused_with_a_list(template: Path, tmp_path: Path) -> None:
     repo = generate(template, tmp_path / "out", {})
-    done = repo.verb("serve")
+    done = repo.verb("launch")
     assert done.returncode == 2
-    assert "error: 'serve' is no verb; the verbs are help, setup" in done.stderr
+    assert "error: 'launch' is no verb; the verbs are help, setup" in done.stderr

@@ -113,6 +113,7 @@ def test_make_knows_exactly_the_verbs_that_python_knows(folder: str) -> None:
     makefile = (ROOT / folder / "Makefile").read_text(encoding="utf-8")
     tasks = (ROOT / folder / "scripts" / "tasks.py").read_text(encoding="utf-8")
     verbs = re.findall(r'^    "([\w-]+)": Verb\(', tasks, re.MULTILINE)
+    verbs += re.findall(r'"([\w-]+)": "', "".join(re.findall(r"^ALIASES = .*$", tasks, re.MULTILINE)))
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     (rule,) = re.findall(r"^(help .*):$", makefile, re.MULTILINE)
     assert phony.split() == verbs

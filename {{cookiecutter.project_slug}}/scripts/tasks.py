@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
+from scripts.compose_setup import prepare
 from scripts.environment import Environment
 from scripts.process import INTERRUPTED, SetupError, run
 
@@ -76,11 +77,13 @@ def show_help(_arguments: Arguments) -> None:
     print("usage: make VERB [ARGS=...]      (without make: python scripts/tasks.py VERB ...)\n")
     for name, verb in VERBS.items():
         print(f"  {name:<10} {verb.purpose}")
+    print("\nalso: " + ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items()))
 
 
 def setup(_arguments: Arguments) -> None:
-    """Make the environment."""
+    """Make the environment, and the files that Compose needs."""
     ENVIRONMENT.ensure(everything())
+    prepare(ROOT)
     print(f"ready: {ENVIRONMENT.python.relative_to(ROOT)}")
 
 
@@ -90,7 +93,8 @@ def demo(arguments: Arguments) -> None:
 
 
 def train(arguments: Arguments) -> None:
-    """Train and register a version."""
+    """Train and register a version; then plain Compose commands can serve it."""
+    prepare(ROOT)
     module("scripts.train", *arguments, locks=without_dev())
 
 
@@ -107,7 +111,7 @@ def features(arguments: Arguments) -> None:
     module("scripts.materialize", *arguments, locks=without_dev())
 
 
-def serve(arguments: Arguments) -> None:
+def run_server(arguments: Arguments) -> None:
     """Serve until stopped."""
     module("scripts.run", *arguments, locks=without_dev())
 
@@ -164,7 +168,23 @@ def bench(arguments: Arguments) -> None:
 
 def up(arguments: Arguments) -> None:
     """Run everything in containers."""
+    prepare(ROOT)
     module("scripts.containers", "up", *arguments, locks=without_dev())
+
+
+def build(arguments: Arguments) -> None:
+    """Build the images."""
+    module("scripts.containers", "build", *arguments, locks=without_dev())
+
+
+def ps(arguments: Arguments) -> None:
+    """List the containers."""
+    module("scripts.containers", "ps", *arguments, locks=without_dev())
+
+
+def logs(arguments: Arguments) -> None:
+    """Show what the containers log."""
+    module("scripts.containers", "logs", *arguments, locks=without_dev())
 
 
 def deploy(arguments: Arguments) -> None:
@@ -216,9 +236,12 @@ VERBS = {
     "train": Verb("train the model, register it as a new version and pin that in model.lock", train),
     "rebuild": Verb("in a clone: make the version in model.lock anew, if this checkout gives the same one", rebuild),
     "features": Verb("fill the feature store from the data", features),
-    "run": Verb("serve the pinned version on localhost:8001 until Ctrl-C", serve),
+    "run": Verb("serve the pinned version on localhost:8001 until Ctrl-C", run_server),
     "predict": Verb("ask the running server for predictions", predict),
-    "up": Verb("serve in containers: images, network, feature store (replicas: SCALE=2; own source: DEV=1)", up),
+    "up": Verb("serve in containers: images, network, feature store (replicas: SCALE=2; reflection and debug logs: DEV=1)", up),
+    "build": Verb("build the images of `up`", build),
+    "ps": Verb("list the containers", ps),
+    "logs": Verb("show the containers' logs, and follow them in a terminal (one service: ARGS=server)", logs),
     "deploy": Verb("change running containers to the version in model.lock, without losing a call", deploy),
     "versions": Verb('list the versions of the model (more: ARGS="show <reference>", ARGS=--help)', versions),
     "promote": Verb('make a version the one that is served: ARGS="local:my-model/3"', promote),
@@ -232,12 +255,15 @@ VERBS = {
     "bench": Verb("measure latency and throughput of the server", bench),
     "clean": Verb("remove .venv, caches and fetched artifacts; keeps registry/ and data/", clean),
 }
+ALIASES = {"install": "setup", "serve": "run", "lint": "check", "format": "fmt"}
+"""Names that people know from elsewhere."""
 
 
 def main(words: Sequence[str]) -> int:
     """Carry out one verb; return the exit code."""
     sys.exit("error: the template's hook did not run; finish the repo: python3 _variants/finish.py")  # until finished
     name, *arguments = words or ["help"]
+    name = ALIASES.get(name, name)
     if name not in VERBS:
         print(f"error: {name!a} is no verb; the verbs are {', '.join(VERBS)}.", file=sys.stderr)
         return 2

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import ipaddress
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 
 from tests.guardrails.compose import Entry, Service, documents, services
@@ -18,7 +17,6 @@ from tests.guardrails.source import calls, python_files, texts, tree_of
 from tests.guardrails.violations import ROOT, Violation, report
 
 PUBLISH = "compose/publish.yaml"
-PUBLISHES = "compose/publish*.yaml"
 CHANNEL = "client/serving_client/channel.py"
 READ_AS_LINES = (".conf", ".cfg", ".env", ".ini", ".json", ".properties", ".sh", ".toml", ".yaml", ".yml")
 # Where an address is one's own, to listen on: in these settings and calls, and nowhere else.
@@ -138,16 +136,21 @@ def _service_network(service: Service, declared: set[str]) -> Iterator[Violation
 
 
 def ports_are_published_for_this_machine_only(root: Path) -> Iterator[Violation]:
-    """In compose/publish*.yaml, on 127.0.0.1; containers reach each other without any published port."""
+    """In compose/publish.yaml or behind a profile, on 127.0.0.1, at a port that a variable moves."""
     for service in services(root):
         for ports in service.all("ports"):
             for port in ports.value if isinstance(ports.value, list) else [ports]:
                 host = port.get("host_ip")
                 for_this_machine = host.value == "127.0.0.1" if host else str(port.value).startswith("127.0.0.1:")
-                if not fnmatch(port.file, PUBLISHES):
-                    what = f"{service.name} publishes a port in a file that is always used"
-                    why = "a published port collides with a second replica, and containers do not need it"
+                if port.file != PUBLISH and not service.all("profiles"):
+                    what = f"{service.name} publishes a port outside {PUBLISH}"
+                    why = "containers reach each other without it, and what this machine opens must stand in one place"
                     yield Violation(port.file, port.line, what, why, f"publish it in {PUBLISH}")
+                at = port.get("published") or port
+                if "${" not in str(at.value):
+                    what = f"{service.name} is published at a fixed port"
+                    why = "a second replica, or a second clone on this machine, collides with it"
+                    yield Violation(port.file, port.line, what, why, 'write "127.0.0.1:${NAME:-8001}:8001"')
                 if not for_this_machine:
                     what = f"{service.name} publishes a port on every address of the machine"
                     why = "Docker opens such a port past the machine's firewall, for everyone"

@@ -18,8 +18,6 @@ from tests.guardrails.image_names import unpinned
 from tests.guardrails.violations import ROOT, Violation, report
 
 NUMERIC = "65532:65532"
-# What `make up DEV=1` sets to the owner of the source; scripts/containers.py never sets it to root.
-DEVELOPER = "${DEV_USER:?"
 BUILD_TOOLS = ("build-essential", "clang", "cmake", "g++", "gcc", "gfortran", "git", "make", "pkg-config", "rustc")
 INSTALLERS = ("pip", "pip3", "poetry", "uv", "conda", "mamba")
 SYSTEM_INSTALLERS = ("apk", "apt", "apt-get", "dnf", "microdnf", "yum")
@@ -186,7 +184,7 @@ def _runs_as_a_user_without_rights(service: Service) -> Iterator[Violation]:
         yield Violation(*place, f"{service.name} does not say as whom it runs", ESCAPE, _user("user: "))
     for entry in service.all("user"):
         user = str(entry.value)
-        if not _is_numeric_and_not_root(user) and not (user.startswith(DEVELOPER) and "dev" in entry.file):
+        if not _is_numeric_and_not_root(user):
             yield Violation(entry.file, entry.line, f"{service.name} runs as {user}", ESCAPE, _user("user: "))
 
 
