@@ -11,7 +11,7 @@ import yaml
 
 from scripts import project
 from scripts.compose_setup import PROJECT, declared_secrets, prepare, remember, settings
-from scripts.environment import SetupError
+from scripts.process import SetupError
 
 GENERATED = re.compile(r"tiny-[0-9a-f]{6}")
 
