@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -15,8 +16,16 @@ from typing import Any
 
 import pytest
 
-from tests.support import Repo, run
+from tests.support import Repo, generate, run
 
+# The repos that are put into containers: each choice of each question is in one of them, each Python included.
+STACKS: dict[str, dict[str, str]] = {
+    "container-test": {"feature_store": "redis", "model_registry": "neptune", "python_version": "3.13"},
+    "feast-test": {"feature_store": "feast", "model_registry": "local", "python_version": "3.14"},
+    "mlflow-test": {"feature_store": "none", "model_registry": "mlflow", "python_version": "3.11"},
+    "neptune-test": {"feature_store": "none", "model_registry": "neptune", "python_version": "3.12"},
+    "plain-test": {"feature_store": "sqlite", "model_registry": "local", "python_version": "3.14"},
+}
 LOAD = Path(__file__).with_name("load.py")
 TIMEOUT_S = 300.0
 _SERVING = ("python", "-m", "serving_client", "health", "--target", "localhost:8001")
@@ -48,7 +57,50 @@ class Stack:
     """A generated repo whose containers run."""
 
     repo: Repo
-    project: str
+
+    @classmethod
+    def generate(cls, template: Path, folder: Path, slug: str) -> Stack:
+        """Generate one of STACKS, and train it."""
+        stack = cls(generate(template, folder, {"project_slug": slug} | STACKS[slug]))
+        stack.verb("train")
+        return stack
+
+    @property
+    def slug(self) -> str:
+        """The service's name."""
+        return self.repo.path.name
+
+    @property
+    def project(self) -> str:
+        """The name that Compose gives to the containers, networks, volumes and images of this clone."""
+        (name,) = re.findall(r"^COMPOSE_PROJECT_NAME=(.*)$", self.repo.text(".env"), re.MULTILINE)
+        return str(name)
+
+    def image(self, service: str) -> str:
+        """Return the name of an image that this clone builds."""
+        return f"{self.project}-{service}:local"
+
+    def compose(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a plain Compose command, as a user types it, to its end."""
+        return run(["docker", "compose", *words], cwd=self.repo.path, environment=os.environ | variables)
+
+    def agrees_with_plain_compose(self) -> None:
+        """Assert that Compose sees what `make up` started, without make, and finds nothing to change."""
+        before = {service: self.containers(service) for service in ("server", "materialize", "feature-store")}
+        looks = (["config", "--quiet"], ["build", "--quiet", "fetch"], ["ps"], ["logs"], ["exec", "server", "id", "-u"])
+        for words in (*looks, ["up", "--detach", "--wait"]):
+            done = self.compose(*words)
+            assert done.returncode == 0, f"{words}: {done.stderr}"
+        assert {service: self.containers(service) for service in before} == before
+
+    def remove(self) -> None:
+        """Remove containers, volumes and images."""
+        self.verb("down")
+        assert docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}") == ""
+        docker("volume", "prune", "--force", "--filter", f"label=com.docker.compose.project={self.project}")
+        images = docker("images", "--quiet", "--filter", f"reference={self.project}-*").split()
+        if images:
+            docker("image", "rm", "--force", *images)
 
     def verb(self, *words: str, **variables: str) -> str:
         """Carry out a verb of the repo that must succeed."""
@@ -136,10 +188,10 @@ class Stack:
         """Ask from another container, by service name, for as long as the block lasts."""
         name = f"{self.project}-load-{len(without)}"
         subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False, timeout=TIMEOUT_S)
-        image = f"{self.project}-server:local"
         docker(
             "create", "--interactive", "--init", "--name", name, "--network", f"{self.project}_clients",
-            "--volume", f"{LOAD}:/load.py:ro", image, "python", "/load.py", "server:8001", str(callers), *without,
+            "--volume", f"{LOAD}:/load.py:ro", self.image("server"),
+            "python", "/load.py", "server:8001", str(callers), *without,
         )  # fmt: skip
         command = ["docker", "start", "--attach", "--interactive", name]
         pipe = subprocess.PIPE

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers.stack import Stack, docker, known_answers, needs_engine
-from tests.support import Repo, generate
+from tests.support import Repo
 
 pytestmark = pytest.mark.long
 
@@ -20,7 +20,7 @@ SLUG = "container-test"
 CANARY = "canary-7c1f0e52d9"
 MAX_ADDED_BYTES = 200 * 1000 * 1000
 MAX_RECOVERY_S = 3.0
-IMAGES = tuple(f"{SLUG}-{name}:local" for name in ("server", "fetch", "batch"))
+BUILT = ("server", "fetch", "batch")
 REPLICAS = 2
 SERVICES = ("server", "feature-store", "materialize")
 
@@ -29,9 +29,8 @@ SERVICES = ("server", "feature-store", "materialize")
 def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two replicas of version 1 in containers; version 2, whose answers differ, is registered and fetched."""
     needs_engine()
-    repo = generate(template, tmp_path_factory.mktemp("stack"), {"project_slug": SLUG})
-    running = Stack(repo, SLUG)
-    running.verb("train")
+    running = Stack.generate(template, tmp_path_factory.mktemp("stack"), SLUG)
+    repo = running.repo
     first = repo.text("model.lock")
     train = repo.path / "model" / "train.py"
     train.write_text(train.read_text(encoding="utf-8").replace("SEED = 7", "SEED = 8"), encoding="utf-8")
@@ -43,17 +42,15 @@ def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     subprocess.run(fetch, cwd=repo.path, check=True, timeout=60)
     (repo.path / "model.lock").write_text(first, encoding="utf-8")
     subprocess.run(fetch, cwd=repo.path, check=True, timeout=60)
-    secrets = repo.path / "secrets"
-    secrets.mkdir(mode=0o700)
-    for name in ("feature_store_password", "neptune_api_token"):
-        (secrets / name).write_text(CANARY, encoding="utf-8")
-        (secrets / name).chmod(0o444)
+    for secret in (repo.path / "secrets").iterdir():
+        secret.chmod(0o644)
+        secret.write_text(CANARY, encoding="utf-8")
+        secret.chmod(0o444)
     try:
         running.verb("up", SCALE=str(REPLICAS))
         yield running
     finally:
-        running.verb("down")
-        docker("volume", "prune", "--force", "--filter", f"label=com.docker.compose.project={SLUG}")
+        running.remove()
 
 
 def digests(repo: Repo) -> list[str]:
@@ -72,15 +69,19 @@ def test_every_container_is_a_powerless_user_on_a_read_only_root(stack: Stack) -
     stack.is_powerless(*SERVICES)
 
 
+def test_plain_compose_commands_agree_with_what_make_up_started(stack: Stack) -> None:
+    stack.agrees_with_plain_compose()
+
+
 def test_the_server_image_runs_as_any_user_and_turns_healthy(stack: Stack) -> None:
     name = f"{SLUG}-any-user"
-    reference = re.findall(r"^local:.*$", stack.repo.text("model.lock"), re.MULTILINE)[0]
+    reference = re.findall(r"local:\S+", stack.repo.text("model.lock"))[0]
     docker(
         "run", "--detach", "--name", name, "--user", "12345", "--read-only", "--cap-drop", "ALL",
         "--security-opt", "no-new-privileges", "--network", "none", "--health-interval", "1s",
         "--env", f"MODEL_VERSION={reference}", "--env", "SERVING_ARTIFACTS=/artifacts",
         "--env", "SERVING_FEATURE_STORE=redis://nowhere:6379/0",
-        "--volume", f"{stack.repo.path / 'artifacts'}:/artifacts:ro", f"{SLUG}-server:local",
+        "--volume", f"{stack.repo.path / 'artifacts'}:/artifacts:ro", stack.image("server"),
     )  # fmt: skip
     try:
         # An event, not a wait: the engine reports each change of a container's health.
@@ -113,7 +114,7 @@ def test_no_tool_that_builds_or_installs_is_in_the_server_image(stack: Stack) ->
 
 def test_the_server_image_adds_at_most_200_mb_to_its_base(stack: Stack) -> None:
     base = re.findall(r"^ARG BASE_IMAGE=(\S+)$", stack.repo.text("Dockerfile"), re.MULTILINE)[0]
-    sizes = [int(docker("image", "inspect", "--format", "{{.Size}}", name)) for name in (f"{SLUG}-server:local", base)]
+    sizes = [int(docker("image", "inspect", "--format", "{{.Size}}", name)) for name in (stack.image("server"), base)]
     print(f"the image adds {(sizes[0] - sizes[1]) / 1e6:.0f} MB")
     assert sizes[0] - sizes[1] <= MAX_ADDED_BYTES
 
@@ -214,14 +215,16 @@ def test_a_rollback_under_load_loses_nothing_and_goes_back_one_version(stack: St
 
 
 @pytest.fixture
-def squatters() -> Iterator[Callable[[str], None]]:
+def squatters(stack: Stack) -> Iterator[Callable[[str], None]]:
     """Give a function that takes an address, so that the next container gets another one."""
     names: list[str] = []
 
-    def take(address: str, network: str = f"{SLUG}_clients") -> None:
+    network, image = f"{stack.project}_clients", stack.image("server")
+
+    def take(address: str) -> None:
         for _ in range(16):
             names.append(f"{SLUG}-squatter-{len(names)}")
-            docker("run", "--detach", "--name", names[-1], "--network", network, f"{SLUG}-server:local", "sleep", "600")
+            docker("run", "--detach", "--name", names[-1], "--network", network, image, "sleep", "600")
             networks = json.loads(docker("inspect", names[-1]))[0]["NetworkSettings"]["Networks"]
             if networks[network]["IPAddress"] == address:
                 return
@@ -243,7 +246,7 @@ def recovery_s(stack: Stack, known: str, take: Callable[[str], None], *without: 
         load.wait_for(100)
     assert stack.address(server) != before
     started = docker("inspect", "--format", "{{.State.StartedAt}}", server)
-    began = float(docker("run", "--rm", f"{SLUG}-server:local", "python", "-c", _TO_SECONDS, started))
+    began = float(docker("run", "--rm", stack.image("server"), "python", "-c", _TO_SECONDS, started))
     _gap, ended = load.seen["longest_gap"]
     return ended - began, load.seen["failures"]
 
@@ -273,15 +276,16 @@ def test_a_secret_of_the_build_or_the_run_is_nowhere_to_be_read(stack: Stack, tm
         str(stack.repo.path),
     )  # fmt: skip
     saved = tmp_path / "image.tar"
-    docker("save", "--output", str(saved), f"{SLUG}-canary", *IMAGES)
+    images = (f"{SLUG}-canary", *map(stack.image, BUILT))
+    docker("save", "--output", str(saved), *images)
     with tarfile.open(saved) as archive:
         for member in archive:
             file = archive.extractfile(member)
             assert file is None or CANARY.encode() not in file.read(), member.name
-    for image in (f"{SLUG}-canary", *IMAGES):
+    for image in images:
         assert CANARY not in docker("history", "--no-trunc", image)
         assert CANARY not in docker("inspect", image)
-    ended = docker("ps", "--all", "--quiet", "--filter", f"name={SLUG}-fetch").split()
+    ended = docker("ps", "--all", "--quiet", "--filter", f"name={stack.project}-fetch").split()
     assert ended
     for container in (*ended, *(each for service in SERVICES for each in stack.containers(service))):
         done = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=True, timeout=60)

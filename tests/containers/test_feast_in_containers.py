@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.stack import Stack, docker, known_answers, needs_engine
-from tests.support import generate
+from tests.containers.stack import Stack, known_answers, needs_engine
 
 pytestmark = pytest.mark.long
 
 SLUG = "feast-test"
+# What `make up SCALE=2` would write to .env.
+PORTS = {"SCALE": "2", "GRPC_PORTS": "8101-8164", "METRICS_PORTS": "8201-8264"}
 SERVICES = ("server", "feature-store", "materialize")
 LOOK = """
 import importlib.util, os
@@ -28,15 +29,13 @@ print([name for name in ("sklearn", "skl2onnx", "scripts", "model") if importlib
 def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two replicas of one version, read through Feast."""
     needs_engine()
-    answers = {"project_slug": SLUG, "model_registry": "local", "feature_store": "feast"}
-    running = Stack(generate(template, tmp_path_factory.mktemp("feast"), answers), SLUG)
-    running.verb("train")
+    running = Stack.generate(template, tmp_path_factory.mktemp("feast"), SLUG)
     try:
-        running.verb("up", SCALE="2")
+        started = running.compose("up", "--build", "--wait", **PORTS)
+        assert started.returncode == 0, started.stderr
         yield running
     finally:
-        running.verb("down")
-        docker("volume", "prune", "--force", "--filter", f"label=com.docker.compose.project={SLUG}")
+        running.remove()
 
 
 def test_every_container_is_powerless_and_the_server_only_reads_what_feast_knows(stack: Stack) -> None:

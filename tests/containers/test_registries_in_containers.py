@@ -17,11 +17,11 @@ import pytest
 
 from tests.containers.stack import Stack, docker, needs_engine
 from tests.registries.neptune_server import PROJECT, WORKSPACE, token
-from tests.support import ROOT, generate, run
+from tests.support import ROOT, run
 
 pytestmark = pytest.mark.long
 
-STAND_IN = "compose/publish_stand_in.yaml"
+STAND_IN = "compose/stand_in.yaml"
 LOOK = """
 import importlib.util, os
 known = [name for name in ("mlflow", "neptune", "scripts") if importlib.util.find_spec(name)]
@@ -50,7 +50,7 @@ def add_the_stand_in(stack: Stack) -> None:
         # The stand-in speaks plain http, on a network of containers.
         "fetch": {"environment": {"OAUTHLIB_INSECURE_TRANSPORT": "1"}},
         "neptune": {
-            "image": f"{stack.project}-fetch:local",
+            "image": stack.image("fetch"),
             "command": ["python", "-m", "tests.registries.neptune_server", "neptune", "5080"],
             "working_dir": "/stand-in",
             "volumes": [f"{ROOT / 'tests'}:/stand-in/tests:ro"],
@@ -58,8 +58,10 @@ def add_the_stand_in(stack: Stack) -> None:
         },
     }
     (stack.repo.path / STAND_IN).write_text(json.dumps({"services": services}), encoding="utf-8")
+    with (stack.repo.path / ".env").open("a", encoding="utf-8") as settings:
+        settings.write(f"COMPOSE_FILE=compose.yaml{os.pathsep}{STAND_IN}\n")
     secret = stack.repo.path / "secrets" / "neptune_api_token"
-    secret.parent.mkdir(mode=0o700)
+    secret.chmod(0o644)
     secret.write_text(token("http://neptune:5080"), encoding="utf-8")
     secret.chmod(0o444)
 
@@ -74,15 +76,25 @@ def register_by_copying(stack: Stack) -> None:
     stack.verb("train")
     (digest,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock"))
     command = [
-        *("docker", "compose", "--file", "compose.yaml", "--file", STAND_IN),
-        *("run", "--rm", "--no-deps", "--no-TTY", "fetch", "python", "-m", "scripts.model_version"),
-        *("--registry", "/registry", "copy", f"local:{stack.project}/2", "neptune", "--artifacts", "/artifacts"),
+        *(
+            "docker",
+            "compose",
+            "run",
+            "--rm",
+            "--no-deps",
+            "--no-TTY",
+            "fetch",
+            "python",
+            "-m",
+            "scripts.model_version",
+        ),
+        *("--registry", "/registry", "copy", f"local:{stack.slug}/2", "neptune", "--artifacts", "/artifacts"),
     ]
-    surroundings = os.environ | NEPTUNE.settings | {"MODEL_VERSION": "none"}
+    surroundings = os.environ | NEPTUNE.settings
     copied = run(command, cwd=stack.repo.path, environment=surroundings)
-    reference = f"neptune:{stack.project}/1#{digest}"
+    reference = f"neptune:{stack.slug}/1#{digest}"
     assert copied.stdout.strip() == reference, copied.stderr
-    (stack.repo.path / "model.lock").write_text(f"{reference}\n", encoding="utf-8")
+    (stack.repo.path / "model.lock").write_text(f"MODEL_VERSION={reference}\n", encoding="utf-8")
 
 
 MLFLOW = Case(
@@ -118,16 +130,17 @@ def case(request: pytest.FixtureRequest) -> Case:
 def stack(case: Case, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A server with a version from the folder, and the registry beside it."""
     needs_engine()
-    answers = {"project_slug": case.slug, "model_registry": case.registry, "feature_store": "none"}
-    running = Stack(generate(template, tmp_path_factory.mktemp(case.registry), answers), case.slug)
-    running.verb("train")
+    running = Stack.generate(template, tmp_path_factory.mktemp(case.registry), case.slug)
     case.prepare(running)
     try:
         running.verb("up", **case.settings)
         yield running
     finally:
-        running.verb("down", **case.settings)
-        docker("volume", "prune", "--force", "--filter", f"label=com.docker.compose.project={case.slug}")
+        running.remove()
+
+
+def test_plain_compose_commands_agree_with_what_runs(stack: Stack) -> None:
+    stack.agrees_with_plain_compose()
 
 
 def test_a_version_in_it_is_deployed_and_the_server_knows_nothing_of_it(stack: Stack, case: Case) -> None:
@@ -139,7 +152,7 @@ def test_a_version_in_it_is_deployed_and_the_server_knows_nothing_of_it(stack: S
     stack.verb("deploy", **case.settings)
     (server,) = stack.containers("server")
     assert stack.inside(server, "python", "-c", LOOK) == "[] []"
-    assert f"MODEL_VERSION={lock.split()[-1]}" in docker("inspect", "--format", "{{.Config.Env}}", server)
+    assert lock.strip() in docker("inspect", "--format", "{{.Config.Env}}", server)
     if case is MLFLOW:
         stack.is_powerless("mlflow")
 
@@ -151,7 +164,7 @@ def test_with_it_away_the_last_verified_version_is_deployed_again(stack: Stack, 
         stack.verb("deploy", MODEL_REGISTRY=case.registry, OVERLAP="0")
         (server,) = stack.containers("server")
         lock = stack.repo.text("model.lock")
-        unknown = f"{case.registry}:{case.slug}/1#sha256={'0' * 64}\n"
+        unknown = f"MODEL_VERSION={case.registry}:{case.slug}/1#sha256={'0' * 64}\n"
         (stack.repo.path / "model.lock").write_text(unknown, encoding="utf-8")
         docker("stop", registry)  # the stand-in, a part of the service here, was started again
         refusal = stack.refused("deploy", **case.settings)

@@ -72,7 +72,7 @@ class Stack:
         self._environment.setdefault("MODEL_VERSION", "none")  # for commands that start nothing
         self._environment.pop("SCALE", None)
         if dev:
-            files = os.environ.get("COMPOSE_FILE") or "compose.yaml"
+            files = settings(project.ROOT).get("COMPOSE_FILE") or "compose.yaml"
             self._environment["COMPOSE_FILE"] = os.pathsep.join([files, "compose/dev.yaml"])
 
     def up(self) -> None:

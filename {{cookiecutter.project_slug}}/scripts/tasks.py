@@ -238,7 +238,7 @@ VERBS = {
     "features": Verb("fill the feature store from the data", features),
     "run": Verb("serve the pinned version on localhost:8001 until Ctrl-C", run_server),
     "predict": Verb("ask the running server for predictions", predict),
-    "up": Verb("serve in containers: images, network, feature store (replicas: SCALE=2; reflection and debug logs: DEV=1)", up),
+    "up": Verb("serve in containers: images, network, feature store (replicas: SCALE=2; debug: DEV=1)", up),
     "build": Verb("build the images of `up`", build),
     "ps": Verb("list the containers", ps),
     "logs": Verb("show the containers' logs, and follow them in a terminal (one service: ARGS=server)", logs),

@@ -186,7 +186,7 @@ def images_are_pinned(root: Path) -> Iterator[Violation]:
     fix = "write the tag with its version, such as redis:8.10.2-trixie, or the digest"
     for service in services(root):
         for entry in service.all("image"):
-            name = resolved(str(entry.value), {})
+            name = resolved(str(entry.value), {"COMPOSE_PROJECT_NAME": "this-clone"})
             reason = unpinned(name)
             if reason and ("latest" in reason or not service.all("build")):  # what is built here needs no version
                 yield Violation(entry.file, entry.line, f"{service.name}: the image {name} {reason}", why, fix)

@@ -1,0 +1,107 @@
+"""A repo whose user types `docker compose` and never make: clear before training, working after it, one clone each."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.containers.stack import STACKS, Stack, docker, needs_engine
+from tests.support import CHOICES, Repo, generate, run
+
+SLUG = "plain-test"
+COMMANDS = (
+    ["config"],
+    ["build"],
+    ["up", "--build", "--wait"],
+    ["ps"],
+    ["logs"],
+    ["exec", "server", "id", "-u"],
+    ["down"],
+)
+
+
+def test_every_choice_is_put_into_containers_once() -> None:
+    for question, choices in CHOICES.items():
+        assert {stack[question] for stack in STACKS.values()} == set(choices), question
+
+
+@pytest.fixture(scope="module")
+def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A trained repo, of which nothing runs yet."""
+    needs_engine()
+    stack = Stack.generate(template, tmp_path_factory.mktemp("plain"), SLUG)
+    stack.verb("versions", "fetch")  # for `make predict` on this machine
+    yield stack
+    stack.remove()
+
+
+@pytest.mark.long
+def test_each_command_exits_0_after_training(stack: Stack) -> None:
+    for words in COMMANDS:
+        done = stack.compose(*words)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        if words[0] == "up":
+            printed = stack.verb("predict", "--target", "localhost:8001")
+            assert f"answered by {SLUG} version 1" in printed
+            assert "defaults" not in printed
+
+
+@pytest.mark.long
+def test_two_clones_share_no_container_volume_network_or_image(stack: Stack, tmp_path: Path) -> None:
+    other = Stack(Repo(tmp_path / SLUG))
+    shutil.copytree(stack.repo.path, other.repo.path, ignore=shutil.ignore_patterns(".venv"))
+    # `make up`, `make train` and `make setup` begin with this; here it needs no environment.
+    prepare = "from pathlib import Path; from scripts.compose_setup import prepare; prepare(Path.cwd())"
+    prepared = run([sys.executable, "-c", prepare], cwd=other.repo.path)
+    assert "this folder was copied or moved" in prepared.stdout, prepared.stderr
+    clones: dict[Stack, dict[str, str]] = {stack: {}, other: {"GRPC_PORTS": "9001", "METRICS_PORTS": "9002"}}
+    try:
+        for clone, variables in clones.items():
+            done = clone.compose("up", "--build", "--wait", **variables)
+            assert done.returncode == 0, done.stderr
+        for kind in ("container", "volume", "network"):
+            first, second = (belongings(kind, clone) for clone in clones)
+            assert first
+            assert second
+            assert first.isdisjoint(second), kind
+        for clone in clones:
+            (server,) = clone.containers("server")
+            assert docker("inspect", "--format", "{{.Config.Image}}", server) == clone.image("server")
+        other.compose("down", "--volumes")
+        assert stack.containers("server")
+        assert "answered by" in stack.verb("predict", "--target", "localhost:8001")
+    finally:
+        for clone in clones:
+            clone.compose("down", "--volumes")
+        docker("image", "rm", "--force", *map(other.image, ("server", "fetch", "batch")))
+
+
+@pytest.mark.long
+def test_before_training_each_command_says_in_one_line_what_to_do(template: Path, tmp_path: Path) -> None:
+    needs_engine()
+    stack = Stack(generate(template, tmp_path / "out", {"project_slug": SLUG} | STACKS[SLUG]))
+    for words in COMMANDS:
+        assert "run `make train` first, which writes it to .env" in refusal(stack, words)
+    (stack.repo.path / ".env").write_text("COMPOSE_PROJECT_NAME=untrained\n", encoding="utf-8")  # as after `make setup`
+    for words in COMMANDS[:3]:
+        assert "run `make train` first, which writes it to model.lock" in refusal(stack, words)
+
+
+def refusal(stack: Stack, words: list[str]) -> str:
+    """Return the one line with which Compose refuses a command."""
+    done = stack.compose(*words)
+    assert done.returncode != 0, words
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def belongings(kind: str, clone: Stack) -> set[str]:
+    """Return the names of all containers, volumes or networks that a clone has made."""
+    everything = ["--all"] if kind == "container" else []
+    names = "{{.Names}}" if kind == "container" else "{{.Name}}"
+    label = f"label=com.docker.compose.project={clone.project}"
+    return set(docker(kind, "ls", *everything, "--filter", label, "--format", names).split())
