@@ -49,7 +49,7 @@ NETWORK = "    networks: [clients]\n"
 USER = '    user: "65532:65532"\n'
 LEVEL = "      SERVING_LOG_LEVEL: ${SERVING_LOG_LEVEL:-INFO}\n"
 VERSION = "${MODEL_VERSION:?run `make train` first, which writes it to model.lock}"
-REDIS_URL = "redis://feature-store:6379/0"
+REDIS_URL = "redis://server@feature-store:6379/0"
 
 # The kind of Dockerfile that the article behind the five mistakes shows, in our words.
 ARTICLES_FIRST = """\
@@ -266,7 +266,7 @@ ROOT_USER = [
     change("no limit of memory", BASE, "    mem_limit: 512m\n", "", "mem_limit"),
     add("the engine's socket", BASE, "    volumes:\n", "      - /var/run/docker.sock:/s\n", "socket"),
     change(
-        "a secret from the environment", STORE, "file: ./secrets/feature_store_password", "environment: PASSWORD",
+        "a secret from the environment", STORE, "file: ./secrets/feature_store_server", "environment: PASSWORD",
         "does not come from a file",
     ),
 ]  # fmt: skip

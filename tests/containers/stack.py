@@ -27,6 +27,38 @@ STACKS: dict[str, dict[str, str]] = {
     "plain-test": {"feature_store": "sqlite", "model_registry": "local", "python_version": "3.14"},
 }
 LOAD = Path(__file__).with_name("load.py")
+RIGHTS = Path(__file__).with_name("rights.py")
+# What no user of the feature store may do, whatever the key.
+FORBIDDEN = [
+    line.split()
+    for line in """
+        FLUSHALL
+        FLUSHDB
+        CONFIG GET *
+        CONFIG SET maxmemory 1
+        KEYS *
+        DEL KEY
+        UNLINK KEY
+        EXPIRE KEY 1
+        RENAME KEY KEY
+        HDEL KEY age
+        HGETALL KEY
+        DUMP KEY
+        EVAL return 0
+        ACL LIST
+        ACL SETUSER server +@all
+        INFO
+        CLIENT LIST
+        CLIENT KILL TYPE normal
+        MONITOR
+        SHUTDOWN
+        SELECT 1
+        SUBSCRIBE x
+        REPLICAOF NO ONE
+        DBSIZE
+        RANDOMKEY
+    """.strip().splitlines()
+]
 TIMEOUT_S = 300.0
 _SERVING = ("python", "-m", "serving_client", "health", "--target", "localhost:8001")
 _FILLED = ("python", "-m", "scripts.keep_materialized", "--check")
@@ -146,6 +178,33 @@ class Stack:
                 status = self.inside(container, "cat", "/proc/1/status")
                 assert "CapEff:\t0000000000000000" in status, service
                 assert "NoNewPrivs:\t1" in status, service
+
+    def may(self, user: str, key: str, *commands: list[str]) -> list[str]:
+        """Return what Redis says to each command of a user: `done`, `denied`, or its error."""
+        container = self.containers("server" if user == "server" else "materialize")[0]
+        program = RIGHTS.read_text(encoding="utf-8")
+        run_it = ["docker", "exec", "--interactive", container, "python", "-c", program, user, key, "somebody-else"]
+        done = run(run_it, cwd=self.repo.path, stdin=json.dumps(commands))
+        assert done.returncode == 0, done.stderr
+        return list(json.loads(done.stdout))
+
+    def must_not(self, user: str, key: str, *commands: list[str]) -> None:
+        """Assert that Redis denies each of these commands to a user."""
+        said = self.may(user, key, *commands)
+        allowed = [pair for pair in zip(commands, said, strict=True) if pair[1] != "denied"]
+        assert allowed == []
+
+    def keeps_its_store_to_itself(self, key: str) -> None:
+        """Assert that the server may only read its own keys, `materialize` write them, and nobody else anything."""
+        write, writes = ["HSET", "KEY", "age", "x"], (["SET", "KEY", "x"], ["SCAN", "0"], ["GET", "KEY"])
+        assert self.may("server", key, ["HMGET", "KEY", "age"]) == ["done"]
+        self.must_not("server", key, *FORBIDDEN, write, *writes, ["HMGET", "OTHER", "age"])
+        assert self.may("materialize", key, write) == ["done"]
+        self.must_not("materialize", key, *FORBIDDEN, ["HSET", "OTHER", "age", "x"], ["SET", "OTHER", "x"])
+        (store,) = self.containers("feature-store")
+        for words in (["PING"], ["HMGET", key, "age"], ["FLUSHALL"], ["AUTH", "guessed"]):
+            said = self.inside(store, "redis-cli", *words)
+            assert said.startswith(("NOAUTH", "WRONGPASS")), said
 
     def outlives_its_store(self, known: str) -> None:
         """Assert that no answer is wrong or lost while the store is frozen, killed, and filled again.

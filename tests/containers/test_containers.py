@@ -104,6 +104,10 @@ def test_the_server_image_runs_as_any_user_and_turns_healthy(stack: Stack) -> No
         docker("rm", "--force", name)
 
 
+def test_the_server_may_only_read_its_own_keys_of_redis(stack: Stack) -> None:
+    stack.keeps_its_store_to_itself("features:made-by-a-test")
+
+
 def test_no_tool_that_builds_or_installs_is_in_the_server_image(stack: Stack) -> None:
     (container, *_) = stack.containers("server")
     for tool in ("pip", "gcc", "cc", "make"):

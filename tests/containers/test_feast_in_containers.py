@@ -44,6 +44,10 @@ def test_every_container_is_powerless_and_the_server_only_reads_what_feast_knows
     assert stack.inside(server, "python", "-c", LOOK) == "[] []"
 
 
+def test_the_server_may_only_read_its_own_keys_of_redis(stack: Stack) -> None:
+    stack.keeps_its_store_to_itself("made-by-a-test-serving")  # Feast's keys end with its project's name
+
+
 def test_without_redis_every_answer_is_right_or_flagged_through_feast_too(stack: Stack) -> None:
     (digest,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock"))
     # The server's containers fetched it to a volume; here it is fetched for the load, which knows the right answers.

@@ -15,7 +15,7 @@ def store_url(folder: Path, port: int) -> str:
     """Lay a feature repo for the Redis at a port of this machine into the folder; return its URL."""
     configuration = yaml.safe_load((_FEATURE_REPO / "feature_store.redis.yaml").read_text(encoding="utf-8"))
     configuration["registry"]["path"] = "registry.db"
-    configuration["online_store"] |= {"connection_string": f"127.0.0.1:{port}", "password_file": ""}
+    configuration["online_store"] |= {"connection_string": f"127.0.0.1:{port}", "username": "", "password_file": ""}
     path = folder / f"{port}.yaml"
     path.write_text(yaml.safe_dump(configuration), encoding="utf-8")
     definitions = (_FEATURE_REPO / "definitions.py").read_text(encoding="utf-8")

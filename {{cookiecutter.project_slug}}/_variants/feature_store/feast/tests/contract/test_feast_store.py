@@ -82,7 +82,7 @@ def address(container: str) -> str:
 
 def on_redis(folder: Path, address: str) -> str:
     return feature_repo(
-        folder, "feature_store.redis.yaml", connection_string=address, password_file="", socket_timeout=1.0
+        folder, "feature_store.redis.yaml", connection_string=address, username="", password_file="", socket_timeout=1.0
     )
 
 

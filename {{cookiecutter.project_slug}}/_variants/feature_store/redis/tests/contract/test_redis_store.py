@@ -93,17 +93,18 @@ async def test_where_nobody_listens_the_store_is_away_and_the_breaker_opens() ->
     await store.close()
 
 
-def test_the_password_comes_from_a_file(folder: Path) -> None:
+def test_user_and_database_come_from_the_url_and_the_password_from_a_file(folder: Path) -> None:
     secret = folder / "password"
     secret.write_text("hidden\n", encoding="utf-8")
-    address = Address.parse(f"redis://store:6380/2?password_file={secret}")
-    assert address == Address("store", 6380, 2, "hidden")
+    address = Address.parse(f"redis://reader@store:6380/2?password_file={secret}")
+    assert address == Address("store", 6380, 2, "reader", "hidden")
 
 
 @pytest.mark.parametrize(
     ("url", "told"),
     [
         ("redis://:hidden@store:6379/0", "name a password_file"),
+        ("redis://reader:hidden@store:6379/0", "name a password_file"),
         ("redis:store", "write redis://host:6379/0"),
         ("redis://store:6379/zero", "write redis://host:6379/0"),
         ("redis://store:6379/0?colour=red", "password_file=<path>"),

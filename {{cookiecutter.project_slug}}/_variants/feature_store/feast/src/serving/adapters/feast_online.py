@@ -28,6 +28,7 @@ class WholeRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """Feast would drop a row whose event time is not newer than the stored one: a corrected value never arrived."""
     socket_timeout: float = 0.05
     """Seconds to connect in, and seconds to wait for each part of an answer."""
+    username: str = ""
     password_file: str = ""
 
 
@@ -44,6 +45,8 @@ class WholeRedisOnlineStore(RedisOnlineStore):
     def _get_client(self, online_store_config: WholeRedisOnlineStoreConfig) -> Any:  # type: ignore[override]
         if self._client is None:
             (node, *_), options = self._parse_connection_string(online_store_config.connection_string)
+            if online_store_config.username:
+                options["username"] = online_store_config.username
             if online_store_config.password_file:
                 options["password"] = Path(online_store_config.password_file).read_text(encoding="utf-8").strip()
             self._client = _WholeRedis(

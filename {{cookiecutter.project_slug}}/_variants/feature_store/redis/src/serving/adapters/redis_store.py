@@ -43,11 +43,12 @@ _TIME = struct.Struct("<q")
 
 @dataclass(frozen=True)
 class Address:
-    """Say where a Redis is: `redis://host:6379/0?password_file=/run/secrets/...`."""
+    """Say where a Redis is, and as whom to enter: `redis://user@host:6379/0?password_file=/run/secrets/...`."""
 
     host: str
     port: int
     database: int
+    user: str | None
     password: str | None
 
     @classmethod
@@ -59,13 +60,15 @@ class Address:
             port, database = parts.port or 6379, int(parts.path.strip("/") or 0)
         except ValueError:
             raise SettingsError(f"feature store {quoted(url)}: write redis://host:6379/0.") from None
-        if parts.username or parts.password:
+        if parts.password:
             raise SettingsError("feature store: the URL holds a password, which logs would show; name a password_file.")
         if not parts.hostname or set(query) - {"password_file"}:
             raise SettingsError(
-                f"feature store {quoted(url)}: write redis://host:6379/0, with ?password_file=<path> if it needs one."
+                f"feature store {quoted(url)}: write redis://user@host:6379/0?password_file=<path>, without user and "
+                "password_file if it asks for none."
             )
-        return cls(parts.hostname, port, database, _password(query.get("password_file", [""])[0]))
+        secret = _password(query.get("password_file", [""])[0])
+        return cls(parts.hostname, port, database, parts.username, secret)
 
 
 class RedisStore:
@@ -87,6 +90,7 @@ class RedisStore:
             host=where.host,
             port=where.port,
             db=where.database,
+            username=where.user,
             password=where.password,
             socket_timeout=_SOCKET_TIMEOUT_S,
             socket_connect_timeout=_SOCKET_TIMEOUT_S,
@@ -141,6 +145,7 @@ class RedisWriter:
                 host=where.host,
                 port=where.port,
                 db=where.database,
+                username=where.user,
                 password=where.password,
                 socket_timeout=_WRITE_TIMEOUT_S,
                 socket_connect_timeout=_WRITE_TIMEOUT_S,
