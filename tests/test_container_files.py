@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import CHOICES, PAIRED, ROOT, Repo, run, tool
+from tests.support import CHOICES, PAIRED, ROOT, SAMPLE, Repo, combination_id, run, tool
 
 STORES = CHOICES["feature_store"]
 PINNED = {"MODEL_VERSION": "local:any/1", "COMPOSE_PROJECT_NAME": "any"}
@@ -46,6 +46,15 @@ def test_compose_reads_every_set_of_files(generated: Callable[..., Repo]) -> Non
 
 def compose_files(repo: Repo) -> list[Path]:
     return [path for path in repo.files() if path.suffix == ".yaml" and path.parts[0] in {"compose.yaml", "compose"}]
+
+
+@pytest.mark.parametrize("choices", SAMPLE, ids=combination_id)
+def test_what_the_images_are_built_on_has_a_day_until_which_it_is_supported(
+    generated: Callable[..., Repo], choices: dict[str, str]
+) -> None:
+    done = generated(**choices).verb("support", "--today", "2026-11-27")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("nothing is past its day")
 
 
 def test_shellcheck_finds_nothing_in_our_scripts() -> None:

@@ -189,6 +189,7 @@ def logs(arguments: Arguments) -> None:
 
 def deploy(arguments: Arguments) -> None:
     """Change the version in the running containers."""
+    prepare(ROOT)
     module("scripts.containers", "deploy", *arguments, locks=without_dev())
 
 
@@ -204,6 +205,7 @@ def promote(arguments: Arguments) -> None:
 
 def rollback(arguments: Arguments) -> None:
     """Go back to the champion before; if containers run, in them too."""
+    prepare(ROOT)
     module("scripts.model_version", "rollback", *arguments, locks=without_dev())
     module("scripts.containers", "redeploy", locks=without_dev())
 
@@ -211,6 +213,13 @@ def rollback(arguments: Arguments) -> None:
 def down(arguments: Arguments) -> None:
     """Remove the containers."""
     module("scripts.containers", "down", *arguments, locks=without_dev())
+
+
+def support(arguments: Arguments) -> None:
+    """Say which of the images' foundations is, or soon will be, supported by nobody."""
+    code = run([sys.executable, "-m", "scripts.support", *arguments], ROOT)
+    if code:
+        raise StepError("python -m scripts.support", code)
 
 
 def clean(_arguments: Arguments) -> None:
@@ -253,6 +262,7 @@ VERBS = {
     "lock": Verb("resolve requirements/*.in into *.txt again (newer versions: ARGS=--upgrade)", lock),
     "proto": Verb("generate the code of the gRPC protocol again", proto),
     "bench": Verb("measure latency and throughput of the server", bench),
+    "support": Verb("what the images are built on that is past its end of support, or soon will be", support),
     "clean": Verb("remove .venv, caches and fetched artifacts; keeps registry/ and data/", clean),
 }
 ALIASES = {"install": "setup", "serve": "run", "lint": "check", "format": "fmt"}
