@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scripts import project
+from scripts.engine import grpc_addresses
 from scripts.registries import fetch, open_registry
 from serving.artifacts import Artifact, open_artifact
 from serving.errors import StartError
@@ -32,20 +33,20 @@ class AnswersDiffer(StartError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Ask for the golden rows of the pinned version; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.predict", description=__doc__)
-    parser.add_argument("--target", default=default_target(), help="host:port (default %(default)s)")
+    parser.add_argument("--target", help="host:port (default: this repo's containers if they run, else localhost:8001)")
     parser.add_argument("--timeout", type=float, default=_TIMEOUT_S, help="seconds (default %(default)s)")
     options = parser.parse_args(arguments)
     settings = load_settings()
     reference = settings.reference()
     registry = open_registry(reference.scheme, project.REGISTRY)
     artifact = open_artifact(fetch(reference, registry, settings.artifacts), reference.digest)
-    ask(options.target, reference, artifact, timeout=options.timeout)
+    ask(options.target or default_target(), reference, artifact, timeout=options.timeout)
     return 0
 
 
 def default_target() -> str:
-    """Return where to ask if the command line does not say it."""
-    return os.environ.get("SERVING_TARGET") or "localhost:8001"
+    """Return where to ask if the command line does not say it: where `make up` serves, else where `make run` does."""
+    return os.environ.get("SERVING_TARGET") or next(iter(grpc_addresses()), "localhost:8001")
 
 
 def ask(target: str, reference: Reference, artifact: Artifact, *, timeout: float) -> None:

@@ -127,3 +127,19 @@ def test_answers_that_differ_are_told_with_the_likely_cause(
     assert told == f"here:1: 1 of 2 answers differ from those of training, the first for a{words}."
     alike = replace(prediction, outputs={"total": np.array([11.0, 22.0], np.float32)})
     check_answers("here:1", alike, artifact, looked_up=looked_up)
+
+
+@pytest.mark.parametrize(
+    ("named", "published", "asked"),
+    [
+        ("elsewhere:9001", ["127.0.0.1:8101"], "elsewhere:9001"),
+        ("", ["127.0.0.1:8101", "127.0.0.1:8102"], "127.0.0.1:8101"),
+        ("", [], "localhost:8001"),
+    ],
+)
+def test_predict_asks_the_containers_unless_a_target_is_named(
+    named: str, published: list[str], asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVING_TARGET", named)
+    monkeypatch.setattr(predict, "grpc_addresses", lambda: published)
+    assert predict.default_target() == asked
