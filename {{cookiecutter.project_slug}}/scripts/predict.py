@@ -74,7 +74,8 @@ def show(prediction: Prediction, artifact: Artifact) -> None:
         expected = artifact.golden_outputs()[spec.name]
         for entity, answer, trained in zip(artifact.golden.entities, prediction[spec.name], expected, strict=True):
             print(f"{entity:16} {answer!s:>14} {trained!s:>14}")
-    print(f"answered by {prediction.model} version {prediction.model_version}, {prediction.artifact_digest}")
+    text = f"answered by {prediction.model} version {prediction.model_version}, {prediction.artifact_digest}"
+    print(text, flush=True)  # before what an error has to say
 
 
 def check_version(target: str, reference: Reference, served: str) -> None:
