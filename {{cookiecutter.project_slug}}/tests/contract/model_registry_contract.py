@@ -274,11 +274,12 @@ class ModelRegistryContract(ABC):
 
     def test_a_version_that_is_served_and_promoted_again_keeps_what_it_replaced(self, folder: Path) -> None:
         registry = self.open(folder)
-        first, second, elsewhere = (registered(registry, folder, number) for number in (1, 2, 3))
-        registry.promote(first, CHAMPION, expect="none", by="ann", replaced="")
-        registry.promote(second, CHAMPION, expect="1", by="ann", replaced=first.digest)
+        first, second, third, elsewhere = (registered(registry, folder, number) for number in (1, 2, 3, 4))
+        for reference, expect in ((first, "none"), (second, "1"), (third, "2")):
+            registry.promote(reference, CHAMPION, expect=expect, by="ann")
+        assert registry.rollback("tiny", CHAMPION, by="ann").version == "2"
         registry.promote(elsewhere, CHAMPION, expect="2", by="bob", replaced=second.digest)
-        registry.promote(second, CHAMPION, expect="3", by="ann", replaced=second.digest)
+        registry.promote(second, CHAMPION, expect="4", by="ann", replaced=second.digest)
         assert registry.rollback("tiny", CHAMPION, by="ann").version == "1"
 
     def test_a_rollback_finds_what_was_served_before_it_ever_had_the_stage(self, folder: Path) -> None:

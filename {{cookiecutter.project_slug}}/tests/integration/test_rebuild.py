@@ -60,7 +60,8 @@ def test_after_a_rebuild_the_next_version_can_be_promoted_and_rolled_back(
 ) -> None:
     assert rebuild.main([]) == 0
     monkeypatch.setattr(training, "load", lambda: fewer(1))
-    assert training.main([]) == 0
+    assert training.main(["--no-promote"]) == 0
+    assert model_version.main(["promote", f"local:{here.model}/2"]) == 0
     assert read_lock(project.LOCK).version == "2"
     assert model_version.main(["rollback"]) == 0
     assert read_lock(project.LOCK) == here

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -233,11 +234,23 @@ def test_a_promotion_says_that_what_runs_serves_another_version(
     assert json.loads(capsys.readouterr().out)["version"] == "2"
 
 
-def test_a_rollback_goes_to_what_this_branch_served_before(two_versions: tuple[Reference, Reference]) -> None:
+def by_training(_: str) -> int:
+    return training.main([])
+
+
+def by_promoting(champion: str) -> int:
+    return model_version.main(["promote", str(registered(fewer(2))), "--expect", champion])
+
+
+@pytest.mark.parametrize("serve", [by_training, by_promoting])
+def test_a_rollback_goes_to_what_this_branch_served_before(
+    two_versions: tuple[Reference, Reference], serve: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, elsewhere = two_versions
     write_lock(project.LOCK, first)  # as git does on the way back from the branch that trained version 2
-    third = registered(fewer(2))
-    assert model_version.main(["promote", str(third), "--expect", elsewhere.version]) == 0
+    monkeypatch.setattr(training, "load", lambda: fewer(2))
+    assert serve(elsewhere.version) == 0
+    assert read_lock(project.LOCK).version == "3"
     assert model_version.main(["rollback"]) == 0
     assert read_lock(project.LOCK) == first
 

@@ -52,6 +52,7 @@ async def test_the_model_of_the_lock_is_served(folder: Path, start: Build) -> No
     metrics = Metrics.create()
     service = await start(metrics)
     assert service.model.reference == reference
+    assert service.model.lineage == tiny().lineage
     inputs = {"base": np.ones(2, np.float32), "value": np.ones(2, np.float32)}
     answer = await service.infer(inputs, [], timeout=LONG)
     assert answer.outputs["total"].tolist() == [2.0, 2.0]
