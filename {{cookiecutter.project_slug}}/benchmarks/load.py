@@ -25,7 +25,7 @@ import grpc
 import numpy as np
 
 from scripts import project
-from scripts.registries import fetch
+from scripts.registries import fetch, open_registry
 from serving.artifacts import Artifact, artifact_folder, open_artifact
 from serving.domain import Datatype
 from serving.errors import StartError
@@ -57,7 +57,7 @@ def main() -> int:
     options = parser.parse_args()
     settings = load_settings()
     reference = settings.reference()
-    fetch(reference, project.REGISTRY, settings.artifacts)
+    fetch(reference, open_registry(reference.scheme, project.REGISTRY), settings.artifacts)
     artifact = open_artifact(artifact_folder(settings.artifacts, reference.digest), reference.digest)
     with process("-m", "serving") as service, process("-m", "benchmarks.echo") as echo:
         print(f"ready after {service.ready_s:.2f} s, {service.memory_mb():.0f} MB idle")

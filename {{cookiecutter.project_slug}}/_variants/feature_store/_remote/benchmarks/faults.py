@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.faulty_redis import FAULTS, running
 from benchmarks.load import process
 from scripts import project
-from scripts.registries import fetch
+from scripts.registries import fetch, open_registry
 from serving.adapters.breaker import PAUSE_S
 from serving.adapters.runtime import load_runtime
 from serving.artifacts import Artifact, artifact_folder, open_artifact
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = load_settings()
     reference = settings.reference()
-    fetch(reference, project.REGISTRY, settings.artifacts)
+    fetch(reference, open_registry(reference.scheme, project.REGISTRY), settings.artifacts)
     artifact = open_artifact(artifact_folder(settings.artifacts, reference.digest), reference.digest)
     asyncio.run(measure(artifact, options.callers, options.pause, options.seconds))
     return 0
