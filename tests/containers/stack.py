@@ -116,12 +116,12 @@ class Stack:
         """Run a plain Compose command, as a user types it, to its end."""
         return run(["docker", "compose", *words], cwd=self.repo.path, environment=os.environ | variables)
 
-    def agrees_with_plain_compose(self) -> None:
-        """Assert that Compose sees what `make up` started, without make, and finds nothing to change."""
+    def agrees_with_plain_compose(self, **variables: str) -> None:
+        """Assert that Compose sees what `make up` started in the same shell, and finds nothing to change."""
         before = {service: self.containers(service) for service in ("server", "materialize", "feature-store")}
         looks = (["config", "--quiet"], ["build", "--quiet", "fetch"], ["ps"], ["logs"], ["exec", "server", "id", "-u"])
         for words in (*looks, ["up", "--detach", "--wait"]):
-            done = self.compose(*words)
+            done = self.compose(*words, **variables)
             assert done.returncode == 0, f"{words}: {done.stderr}"
         assert {service: self.containers(service) for service in before} == before
 

@@ -139,8 +139,8 @@ def stack(case: Case, template: Path, tmp_path_factory: pytest.TempPathFactory) 
         running.remove()
 
 
-def test_plain_compose_commands_agree_with_what_runs(stack: Stack) -> None:
-    stack.agrees_with_plain_compose()
+def test_plain_compose_commands_agree_with_what_runs(stack: Stack, case: Case) -> None:
+    stack.agrees_with_plain_compose(**case.settings)
 
 
 def test_a_version_in_it_is_deployed_and_the_server_knows_nothing_of_it(stack: Stack, case: Case) -> None:
