@@ -1,6 +1,6 @@
 """Make what Docker Compose needs beside the files in git: `.env`, `secrets/` and `registry/`.
 
-`make setup`, `make train` and `make up` call `prepare`, so that plain `docker compose` commands work afterwards. Needs
+`make setup`, `make train`, `make up` and its like call `prepare`, so that plain `docker compose` commands work afterwards. Needs
 the standard library only, and no Docker.
 """
 

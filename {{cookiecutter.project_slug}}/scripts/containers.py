@@ -46,27 +46,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "down": Stack.down,
     }
     parser.add_argument("command", choices=commands)
-    parser.add_argument("--scale", type=int, default=settings(project.ROOT).get("SCALE") or "1", help="replicas")
+    parser.add_argument("--scale", default=settings(project.ROOT).get("SCALE") or "1", help="replicas")
     overlap = os.environ.get("OVERLAP") or str(_OVERLAP_S)
-    parser.add_argument("--overlap", type=int, default=overlap, help="seconds that old and new replicas serve together")
+    parser.add_argument("--overlap", default=overlap, help="seconds that old and new replicas serve together")
     parser.add_argument("--dev", action="store_true", default=os.environ.get("DEV", "") not in ("", "0"))
     options, words = parser.parse_known_args(arguments)
     if words and options.command not in ("build", "ps", "logs"):
         parser.error(f"unrecognized arguments: {' '.join(words)}")
-    commands[options.command](Stack(options.scale, dev=options.dev, overlap=options.overlap, words=words))
+    scale = _number("SCALE", options.scale, "number of replicas", 1, _MAX_SCALE)
+    overlap_s = _number("OVERLAP", options.overlap, "number of seconds", 0, _MAX_OVERLAP_S)
+    commands[options.command](Stack(scale, dev=options.dev, overlap_s=overlap_s, words=words))
     return 0
 
 
 class Stack:
     """The containers of this repo; `words` are handed on to Compose."""
 
-    def __init__(self, scale: int, *, dev: bool, overlap: int, words: Sequence[str] = ()) -> None:
-        if not 1 <= scale <= _MAX_SCALE:
-            raise StartError(f"SCALE={scale} is no number of replicas; give 1 to {_MAX_SCALE}.")
-        if not 0 <= overlap <= _MAX_OVERLAP_S:
-            raise StartError(f"OVERLAP={overlap} is no number of seconds; give 0 to {_MAX_OVERLAP_S}.")
+    def __init__(self, scale: int, *, dev: bool, overlap_s: int, words: Sequence[str] = ()) -> None:
         self._scale = scale
-        self._overlap_s = overlap
+        self._overlap_s = overlap_s
         self._words = words
         self._environment = {**os.environ, "TEMPLATE_VERSION": TEMPLATE_VERSION, "GIT_COMMIT": commit(project.ROOT)}
         self._environment.setdefault("MODEL_VERSION", "none")  # for commands that start nothing
@@ -182,6 +180,12 @@ class Stack:
 
     def _show(self, *arguments: str, timeout: float | None) -> None:
         engine.show(["docker", "compose", *arguments], self._environment, timeout)
+
+
+def _number(name: str, text: str, what: str, least: int, most: int) -> int:
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise StartError(f"{name}={text} is no {what}; give {least} to {most}.")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ _ONE_PORT = {"GRPC_PORTS": "8001", "METRICS_PORTS": "8002"}
 _MANY_PORTS = {"GRPC_PORTS": "8101-8164", "METRICS_PORTS": "8201-8264"}
 _LOOK_TIMEOUT_S = 10.0
 _TAIL_LINES = 8
-_PORT_TAKEN = "port is already allocated"
+_PORT_TAKEN = ("port is already allocated", "address already in use")  # by a container, by another process
+_PROGRESS = (" Container ", " Network ", " Volume ")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def replicas(timeout: float = _LOOK_TIMEOUT_S) -> list[Replica]:
 
 
 def ports(chosen: Mapping[str, str], *, many: bool) -> dict[str, str]:
-    """Return what to publish: the user's own choice, else one port, or a range where several replicas need it.
+    """Return the ports that the user did not choose: one of each kind, or ranges where several replicas need them.
 
     :raises StartError: the user chose one port, and several replicas can't share it
     """
@@ -77,8 +78,6 @@ def ports(chosen: Mapping[str, str], *, many: bool) -> dict[str, str]:
                 f"{name}={own} is one port, and replicas that run side by side need one each; write a range to .env, "
                 f"for example {name}=9001-9064."
             )
-        else:
-            found[name] = own
     return found
 
 
@@ -143,7 +142,8 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None, timeout:
 def _reason(stderr: str | None) -> str:
     if stderr is None:
         return ", for the reason above."
-    last = "\n".join(stderr.strip().splitlines()[-_TAIL_LINES:])
-    if _PORT_TAKEN in stderr:
+    lines = [line for line in stderr.splitlines() if line.strip() and not line.startswith(_PROGRESS)]
+    last = "\n".join(lines[-_TAIL_LINES:])
+    if any(words in stderr for words in _PORT_TAKEN):
         last += "\nWrite other ports to .env: GRPC_PORTS, METRICS_PORTS or MLFLOW_PORT, for example GRPC_PORTS=9001."
     return f":\n{last}"

@@ -72,6 +72,12 @@ def module(name: str, *arguments: str, locks: Sequence[Path]) -> None:
         raise StepError(" ".join(["python -m", name, *arguments]), code)
 
 
+def in_containers(command: str, *arguments: str) -> None:
+    """Run a command of scripts/containers.py, with what Compose needs in place."""
+    prepare(ROOT)
+    module("scripts.containers", command, *arguments, locks=without_dev())
+
+
 def show_help(_arguments: Arguments) -> None:
     """Print one line for each verb."""
     print("usage: make VERB [ARGS=...]      (without make: python scripts/tasks.py VERB ...)\n")
@@ -168,29 +174,27 @@ def bench(arguments: Arguments) -> None:
 
 def up(arguments: Arguments) -> None:
     """Run everything in containers."""
-    prepare(ROOT)
-    module("scripts.containers", "up", *arguments, locks=without_dev())
+    in_containers("up", *arguments)
 
 
 def build(arguments: Arguments) -> None:
     """Build the images."""
-    module("scripts.containers", "build", *arguments, locks=without_dev())
+    in_containers("build", *arguments)
 
 
 def ps(arguments: Arguments) -> None:
     """List the containers."""
-    module("scripts.containers", "ps", *arguments, locks=without_dev())
+    in_containers("ps", *arguments)
 
 
 def logs(arguments: Arguments) -> None:
     """Show what the containers log."""
-    module("scripts.containers", "logs", *arguments, locks=without_dev())
+    in_containers("logs", *arguments)
 
 
 def deploy(arguments: Arguments) -> None:
     """Change the version in the running containers."""
-    prepare(ROOT)
-    module("scripts.containers", "deploy", *arguments, locks=without_dev())
+    in_containers("deploy", *arguments)
 
 
 def versions(arguments: Arguments) -> None:
@@ -205,14 +209,13 @@ def promote(arguments: Arguments) -> None:
 
 def rollback(arguments: Arguments) -> None:
     """Go back to the champion before; if containers run, in them too."""
-    prepare(ROOT)
     module("scripts.model_version", "rollback", *arguments, locks=without_dev())
-    module("scripts.containers", "redeploy", locks=without_dev())
+    in_containers("redeploy")
 
 
 def down(arguments: Arguments) -> None:
     """Remove the containers."""
-    module("scripts.containers", "down", *arguments, locks=without_dev())
+    in_containers("down", *arguments)
 
 
 def support(arguments: Arguments) -> None:
