@@ -1,7 +1,7 @@
 """Make what Docker Compose needs beside the files in git: `.env`, `secrets/` and `registry/`.
 
-`make setup`, `make train`, `make up` and its like call `prepare`, so that plain `docker compose` commands work afterwards. Needs
-the standard library only, and no Docker.
+`prepare` is called by `make setup`, `make train`, `make up` and its like, so that plain `docker compose` commands work
+afterwards. Needs the standard library only, and no Docker.
 """
 
 from __future__ import annotations
