@@ -15,6 +15,12 @@ CONTAINERS, DEFAULT_REPO = "containers", "default_repo"
 APART = ("test_answer_properties.py", "test_choices.py", "test_updates.py")
 
 
+def pytest_configure() -> None:
+    """`make test ARGS=...` hands its own words down to every make that a test starts."""
+    for name in ("ARGS", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL"):
+        os.environ.pop(name, None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep on one worker what shares a repo or the container engine, and begin with what takes longest."""
     groups = {item: group_of(item) for item in items}
@@ -29,13 +35,6 @@ def group_of(item: pytest.Item) -> str:
     if DEFAULT_REPO in getattr(item, "fixturenames", ()):
         return DEFAULT_REPO
     return item.nodeid if item.path.name in APART else item.path.name
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_make_around() -> None:
-    """`make test ARGS=...` hands its own words down to every make that a test starts."""
-    for name in ("ARGS", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL"):
-        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")

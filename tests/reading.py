@@ -115,7 +115,6 @@ def read_back(repo: Repo, answers: Answers, found: Found) -> None:
         "README.md": ((heading, paragraph), (name, description)),
         ".answers.json": (stated.pop("cookiecutter"), answers),
         ".answers.json for cruft": (stated, answers),
-        "compose.yaml": (yaml.safe_load(repo.text("compose.yaml"))["name"], slug),
         "client/pyproject.toml": (
             tomllib.loads(repo.text("client/pyproject.toml"))["project"]["name"],
             f"{slug}-client",

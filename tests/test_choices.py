@@ -77,13 +77,13 @@ def own_tests(template: Path, number: int) -> list[str]:
 
     What choices share is tested with each of them, unless the test is of one module alone.
     """
-    run = {test for choices in SAMPLE[:number] for test in tests_of(template, choices)}
-    new = tests_of(template, SAMPLE[number]) - run
+    run = {test for choices in SAMPLE[:number] for test in brought_tests(template, choices)}
+    new = brought_tests(template, SAMPLE[number]) - run
     assert new
     return sorted(path for path, _ in new)
 
 
-def tests_of(template: Path, choices: Mapping[str, str]) -> set[tuple[str, str]]:
+def brought_tests(template: Path, choices: Mapping[str, str]) -> set[tuple[str, str]]:
     """Return each test that the choices bring, with the choice that it is a test of, if any one in particular."""
     return {
         (path.as_posix(), "" if path.parts[1] in ("contract", "unit") else choices[axis])
