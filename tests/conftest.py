@@ -10,7 +10,8 @@ import pytest
 
 from tests.support import Answers, Repo, copy_of_template, generate
 
-CONTAINERS, DEFAULT_REPO = "containers", "default_repo"
+CONTAINERS = "containers"
+LONGEST = (CONTAINERS, "test_generated_readme.py")
 # Their tests share nothing that is slow to make.
 APART = ("test_answer_properties.py", "test_choices.py", "test_updates.py")
 
@@ -23,17 +24,14 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep on one worker what shares a repo or the container engine, and begin with what takes longest."""
-    groups = {item: group_of(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: {CONTAINERS: 0, DEFAULT_REPO: 1}.get(groups[item], 2))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: LONGEST.index(group_of(item)) if group_of(item) in LONGEST else len(LONGEST))
 
 
 def group_of(item: pytest.Item) -> str:
     if CONTAINERS in item.path.parts:
         return CONTAINERS
-    if DEFAULT_REPO in getattr(item, "fixturenames", ()):
-        return DEFAULT_REPO
     return item.nodeid if item.path.name in APART else item.path.name
 
 
