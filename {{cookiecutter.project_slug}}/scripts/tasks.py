@@ -68,6 +68,8 @@ def module(name: str, *arguments: str, locks: Sequence[Path]) -> None:
     :raises StepError: it did not end with 0
     """
     code = run([str(ENVIRONMENT.ensure(locks)), "-m", name, *arguments], ROOT)
+    if code == INTERRUPTED:  # Ctrl-C is how a user ends a server or its logs: no failure
+        raise KeyboardInterrupt
     if code:
         raise StepError(" ".join(["python -m", name, *arguments]), code)
 
