@@ -121,9 +121,10 @@ def unpacked_client(python: str, repo: Repo, folder: Path) -> None:
         archive.extractall(folder)
 
 
-# Its tests run where its README says so: test_generated_readme.py.
-def test_the_default_repo_passes_its_own_checks(default_repo: Repo) -> None:
+# All of its tests run where its README says so: test_generated_readme.py.
+def test_the_default_repo_passes_its_own_checks_and_its_tests_that_take_seconds(default_repo: Repo) -> None:
     default_repo.passes("check")
+    default_repo.passes("test", "-q", "tests/unit", "tests/guardrails", "tests/contract")
 
 
 @pytest.mark.long

@@ -24,6 +24,8 @@ IN_THE_BACKGROUND = "run: in the background"
 NOTHING_BEFORE = "not run: there is one version, and none before it to go back to"
 IN_CONTAINERS = "not run: needs a container engine; the template's tests/containers runs these verbs"
 PUBLISHED = "not run: needs the template where it is published"
+# All tests of the platform, and a benchmark; test_end_to_end.py runs the tests that take seconds.
+TAKE_MINUTES = {"make test", "make bench"}
 STOP_TIMEOUT_S = 30.0
 PORT = "8001"
 
@@ -47,7 +49,17 @@ def test_its_verbs_exist(generated: Callable[..., Repo], feature_store: str) -> 
 
 
 def test_its_commands_and_its_code_work(default_repo: Repo, tmp_path: Path) -> None:
-    work_through(default_repo, tmp_path)
+    every = set[str]().union(*map(commands, page(default_repo)))
+    assert every > TAKE_MINUTES
+    work_through(default_repo, tmp_path, every - TAKE_MINUTES)
+
+
+@pytest.mark.long
+def test_its_commands_that_take_minutes_work(default_repo: Repo) -> None:
+    default_repo.passes("train")
+    default_repo.passes("features")
+    for command in sorted(TAKE_MINUTES):
+        passes(["sh", "-e", "-c", command], default_repo, os.environ | {"PYTHON": sys.executable})
 
 
 @pytest.mark.long
