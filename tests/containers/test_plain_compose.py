@@ -84,7 +84,8 @@ def test_before_training_each_command_says_in_one_line_what_to_do(template: Path
     needs_engine()
     stack = Stack(generate(template, tmp_path / "out", {"project_slug": SLUG} | STACKS[SLUG]))
     for words in COMMANDS:
-        assert "run `make train` first, which writes it to .env" in refusal(stack, words)
+        said = refusal(stack, words)
+        assert "run `make train` first (`make rebuild` in a clone of a trained repo), which writes it to .env" in said
     (stack.repo.path / ".env").write_text("COMPOSE_PROJECT_NAME=untrained\n", encoding="utf-8")  # as after `make setup`
     for words in COMMANDS[:3]:
         assert "run `make train` first, which writes it to model.lock" in refusal(stack, words)

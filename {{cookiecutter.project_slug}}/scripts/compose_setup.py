@@ -1,6 +1,6 @@
 """Make what Docker Compose needs beside the files in git: `.env`, `secrets/` and `registry/`.
 
-`prepare` is called by `make setup`, `make train`, `make up` and its like, so that plain `docker compose` commands work
+`make setup`, `train`, `rebuild`, `up` and its like begin with `prepare`, so that plain `docker compose` commands work
 afterwards. Needs the standard library only, and no Docker.
 """
 

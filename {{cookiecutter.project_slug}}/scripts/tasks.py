@@ -107,7 +107,8 @@ def train(arguments: Arguments) -> None:
 
 
 def rebuild(arguments: Arguments) -> None:
-    """Make the pinned version anew from this checkout."""
+    """Make the pinned version anew from this checkout; then plain Compose commands can serve it."""
+    prepare(ROOT)
     module("scripts.rebuild", *arguments, locks=without_dev())
 
 
