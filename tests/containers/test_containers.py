@@ -276,11 +276,12 @@ def test_a_secret_of_the_build_or_the_run_is_nowhere_to_be_read(stack: Stack, tm
     config = tmp_path / "pip.conf"
     config.write_text(f"# {CANARY}-build\n", encoding="utf-8")
     docker(
-        "build", "--no-cache", "--target", "server", "--tag", f"{SLUG}-canary", "--secret", f"id=pip_conf,src={config}",
+        "build", "--no-cache", "--target", "server", "--tag", f"{stack.project}-canary",
+        "--secret", f"id=pip_conf,src={config}",
         str(stack.repo.path),
     )  # fmt: skip
     saved = tmp_path / "image.tar"
-    images = (f"{SLUG}-canary", *map(stack.image, BUILT))
+    images = (f"{stack.project}-canary", *map(stack.image, BUILT))
     docker("save", "--output", str(saved), *images)
     with tarfile.open(saved) as archive:
         for member in archive:
