@@ -35,8 +35,8 @@ CHECKS = (
     ("ruff", "format", "--check", "."),
     ("mypy",),
 )
-# What shares a repo or the container engine is a group that one worker runs, in the order that tests/conftest.py gives.
-IN_PARALLEL = ("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder")
+# One worker runs what shares a repo or the container engine: tests/conftest.py has the groups and their order.
+IN_PARALLEL = ("-n", "2", "--dist", "loadscope", "--no-loadscope-reorder")
 DISPOSABLE = (".venv", ".mypy_cache", ".ruff_cache", ".hypothesis", "build")
 
 ENVIRONMENT = Environment(ROOT / ".venv")

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support import Answers, Repo, copy_of_template, generate
 
 CONTAINERS = "containers"
-LONGEST = (CONTAINERS, "test_generated_readme.py")
+LONGEST = (CONTAINERS, "tests/test_generated_readme.py", "tests/test_end_to_end.py")
 # Their tests share nothing that is slow to make.
 APART = ("test_answer_properties.py", "test_choices.py", "test_updates.py")
 
@@ -22,18 +23,32 @@ def pytest_configure() -> None:
         os.environ.pop(name, None)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep on one worker what shares a repo or the container engine, and begin with what takes longest."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    items.sort(key=lambda item: LONGEST.index(group_of(item)) if group_of(item) in LONGEST else len(LONGEST))
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: LONGEST.index(group) if (group := group_of(item.nodeid)) in LONGEST else len(LONGEST))
 
 
-def group_of(item: pytest.Item) -> str:
-    if CONTAINERS in item.path.parts:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Keep on one worker what shares a repo or the container engine.
+
+    Marks would do, but xdist 3.8 hands them on by an attribute that pytest 9.2 no longer reads.
+    """
+    return Groups(config, log)
+
+
+class Groups(LoadScopeScheduling):  # type: ignore[misc] - xdist has no types
+    """Hand out whole groups of tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def group_of(nodeid: str) -> str:
+    """Return the group of a test: the containers, else its file, else itself."""
+    path = nodeid.partition("::")[0]
+    if f"/{CONTAINERS}/" in path:
         return CONTAINERS
-    return item.nodeid if item.path.name in APART else item.path.name
+    return nodeid if path.rpartition("/")[2] in APART else path
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ IN_THE_BACKGROUND = "run: in the background"
 NOTHING_BEFORE = "not run: there is one version, and none before it to go back to"
 IN_CONTAINERS = "not run: needs a container engine; the template's tests/containers runs these verbs"
 PUBLISHED = "not run: needs the template where it is published"
-# All tests of the platform, and a benchmark; test_end_to_end.py runs the tests that take seconds.
+# All tests of the platform, and a benchmark; test_end_to_end.py runs the unit tests.
 TAKE_MINUTES = {"make test", "make bench"}
 STOP_TIMEOUT_S = 30.0
 PORT = "8001"

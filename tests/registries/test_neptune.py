@@ -27,10 +27,6 @@ def keeps_its_contract(repo: Repo, *selection: str) -> None:
     assert "skipped" not in done.stdout
 
 
-def test_a_version_goes_the_whole_way(default_repo: Repo) -> None:
-    keeps_its_contract(default_repo, "-k", "whole_way or token")
-
-
 @pytest.mark.long
 def test_the_registry_keeps_its_contract(default_repo: Repo) -> None:
     keeps_its_contract(default_repo, "tests/integration/test_commands_away.py")
