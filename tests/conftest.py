@@ -36,7 +36,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
     return Groups(config, log)
 
 
-class Groups(LoadScopeScheduling):  # type: ignore[misc] - xdist has no types
+class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Hand out whole groups of tests."""
 
     def _split_scope(self, nodeid: str) -> str:
