@@ -99,7 +99,7 @@ def test_a_clone_with_one_row_of_other_data_is_not_taken_for_the_pinned_version(
     assert "the training data differs (sha256=" in sentence
     assert changed(clone) == ["model/data.py"]
     assert list((clone.path / "registry").iterdir()) == []
-    # Trained after all, it is a version of its own.
+    # Trained after all, it becomes another version.
     assert "registered local:diabetes-progression/2#sha256=" in clone.passes("train")
     assert changed(clone) == sorted(["model/data.py", *PINNED])
 

@@ -12,7 +12,7 @@ import redis
 
 
 def main(user: str, key: str, other: str) -> None:
-    """Try every command on a connection of its own, so that none is left half in a transaction."""
+    """Try every command on its own connection, so that none is left half in a transaction."""
     password = Path(f"/run/secrets/feature_store_{user}").read_text(encoding="utf-8").strip()
     answers = []
     for words in json.load(sys.stdin):

@@ -1,6 +1,6 @@
 """Show the whole way once: `make demo`. A server on a free port is asked for rows whose answers are known.
 
-It serves the version that model.lock pins, if this machine can get it. Otherwise the demo trains a version of its own.
+It serves the version that model.lock pins, if this machine can get it. Otherwise the demo trains its own version.
 What it makes lies in build/demo: model.lock, model.lineage.json, registry/ and the feature store of this repo stay as
 they are. SERVING_ settings are ignored.
 """
@@ -65,10 +65,10 @@ def pinned() -> Shown | None:
         registry = open_registry(reference.scheme, project.REGISTRY)
         artifact = open_artifact(fetch(reference, registry, project.ARTIFACTS), reference.digest)
     except StartError as error:
-        print(f"{error}\nSo this demo trains a version of its own.", flush=True)
+        print(f"{error}\nSo this demo trains its own version.", flush=True)
         return None
     if artifact.manifest.features != FEATURES:
-        print(f"model/features.py has changed since {reference} was trained: this demo trains a version of its own.")
+        print(f"model/features.py has changed since {reference} was trained: this demo trains its own version.")
         return None
     return Shown(reference, project.ARTIFACTS, artifact, pinned=True)
 
