@@ -87,6 +87,7 @@ def test_a_clone_shows_a_prediction_rebuilds_the_pinned_version_and_serves_it(ow
     assert changed(clone) == []
 
 
+@pytest.mark.long
 def test_a_clone_with_one_row_of_other_data_is_not_taken_for_the_pinned_version(clone: Repo) -> None:
     data = clone.path / "model" / "data.py"
     text = data.read_text(encoding="utf-8")
@@ -104,6 +105,7 @@ def test_a_clone_with_one_row_of_other_data_is_not_taken_for_the_pinned_version(
     assert changed(clone) == sorted(["model/data.py", *PINNED])
 
 
+@pytest.mark.long
 def test_an_archive_without_git_gives_the_same_version(own: Repo, tmp_path: Path) -> None:
     shell(f'git -C "{own.path}" archive --format=tar --output="{tmp_path}/repo.tar" HEAD', tmp_path)
     unpacked = Repo(tmp_path / "unpacked")

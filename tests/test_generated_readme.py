@@ -154,7 +154,8 @@ def served(block: Block, repo: Repo, environment: dict[str, str]) -> Iterator[No
     assert "Traceback" not in "".join(said)
 
 
-@pytest.mark.parametrize("feature_store", [pytest.param("sqlite", marks=pytest.mark.long), "none"])
+@pytest.mark.long
+@pytest.mark.parametrize("feature_store", ["sqlite", "none"])
 def test_a_feature_that_is_added_as_it_says_is_served(
     template: Path, tmp_path: Path, default_repo: Repo, feature_store: str
 ) -> None:

@@ -255,6 +255,7 @@ BOTH_AXES = pytest.param(
     {"feature_store": "redis", "model_registry": "local"},
     {"feature_store": "sqlite", "model_registry": "mlflow"},
     id="both axes, together with a release",
+    marks=pytest.mark.long,
 )
 # Round in a circle, so that each choice comes once and goes once.
 EACH_SWAP = [
