@@ -1,7 +1,7 @@
 """Lock this repo's requirements/*.in: `make lock`, with newer versions `make lock ARGS=--upgrade`.
 
 One resolution decides the version of everything that any of the files needs, so that any set of the locks installs
-together. An image of its own, such as that of a registry's server, is resolved for itself.
+together. A separate image, such as a registry's server, is resolved alone.
 """
 
 from __future__ import annotations

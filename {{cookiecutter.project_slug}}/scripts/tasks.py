@@ -28,7 +28,7 @@ from scripts.process import INTERRUPTED, SetupError, run
 Arguments = Sequence[str]
 
 DEV = ROOT / "requirements" / "dev.txt"
-# `import` opens foreign pickles in an environment of its own; uv is installed beside all environments.
+# `import` opens foreign pickles in a separate environment; uv lies outside of every environment.
 APART = (DEV, DEV.with_name("import.txt"), DEV.with_name("uv.txt"))
 CHECKS = {
     "ruff check": ("-m", "ruff", "check", "."),

@@ -93,7 +93,7 @@ class ModelRegistry:
         """Give a stage to a version; `expect` is the version that must have it now, or `none`.
 
         `replaced` is the digest that was served before, if that is not the version that has the stage: registries are
-        shared by branches and clones, of which each has a model.lock of its own.
+        shared by branches and clones, and each has its own model.lock.
 
         :raises StalePromotion: another version has the stage, or another promotion came first
         """

@@ -169,7 +169,7 @@ def _does_not_install(lock: str, image: Stage, everything: list[Stage]) -> Itera
                     step.line,
                     f"the server's image gets packages that it does not need ({lock})",
                     "what trains or opens a registry is larger than all the rest of it, and gets used once it is there",
-                    f"leave {lock} out of this installation, and install it in an image of its own",
+                    f"leave {lock} out of this installation, and install it in a separate image",
                 )
 
 

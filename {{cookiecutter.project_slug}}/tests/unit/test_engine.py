@@ -1,4 +1,4 @@
-"""What Docker says of this repo's containers, read within a bound; a script stands in for Docker."""
+"""What Docker says of this repo's containers, read within a bound; the STAND-IN for Docker is a script."""
 
 from __future__ import annotations
 
