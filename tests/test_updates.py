@@ -228,6 +228,7 @@ def test_a_change_that_an_update_misses_is_seen(
 ) -> None:
     tag = f"present-but-{missed.replace(' ', '-')}"
     release(published.path, tree_with(template, tmp_path / "tree", taken_back(template)[missed]), tag)
+    git(published.path, "reset", "--quiet", "--hard", PRESENT)  # others update to the newest commit; the tag stays
     choices = SAMPLE[0] | {"project_name": "A_name_to_quote"}
     repo = published.create(tmp_path / "out", choices, BEFORE)
     published.update(repo, tag=tag)
