@@ -1,4 +1,4 @@
-# Every verb is one call of Python, so `python scripts/tasks.py VERB` does the same without make.
+# Every command is one call of Python, so `python tools/tasks.py COMMAND` does the same without make.
 PYTHON ?= python3
 ARGS ?=
 
@@ -6,4 +6,4 @@ ARGS ?=
 .PHONY: help demo setup check fmt test test-all bench lock clean
 
 help demo setup check fmt test test-all bench lock clean:
-	@$(PYTHON) scripts/tasks.py $@ $(ARGS)
+	@$(PYTHON) tools/tasks.py $@ $(ARGS)

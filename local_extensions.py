@@ -36,7 +36,7 @@ _PUBLIC = tuple(key for key in _OWN if not key.startswith("_"))
 _STEERING = ("_extensions", "_copy_without_render", "_new_lines", "_jinja2_env_vars")
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 # Names of the packages in a generated repo, and names whose client package (`<name>_client`) exists already.
-_TAKEN = {"serving", "model", "client", "scripts", "tests", "benchmarks", "serving-client", "prometheus", "jupyter"}
+_TAKEN = {"serving", "model", "client", "tools", "tests", "benchmarks", "serving-client", "prometheus", "jupyter"}
 
 
 @dataclass(frozen=True)

@@ -34,16 +34,16 @@ STORE = "compose/feature_store.yaml"
 CLIENT = "client/serving_client/client.py"
 AIO = "client/serving_client/aio.py"
 CHANNEL = "client/serving_client/channel.py"
-SERVICER = "src/serving/entrypoints/servicer.py"
-INFERENCE = "src/serving/inference.py"
-BOOTSTRAP = "src/serving/bootstrap.py"
-ARTIFACTS = "src/serving/artifacts.py"
-SETTINGS = "src/serving/settings.py"
-PROTOCOL = "src/serving/proto/open_inference.proto"
+SERVICER = "src/serving/online/grpc/servicer.py"
+INFERENCE = "src/serving/online/inference.py"
+BOOTSTRAP = "src/serving/online/bootstrap.py"
+ARTIFACTS = "src/serving/domain/artifacts.py"
+SETTINGS = "src/serving/online/settings.py"
+PROTOCOL = "src/serving/online/grpc/proto/open_inference.proto"
 
 AT_THE_TOP = "from __future__ import annotations\n"
 IN_THE_CALL = "        signature = self.model.signature\n"
-SLOTS = "base feature_store"
+SLOTS = "/opt/venv feature_store"
 LAST_COPY = "COPY client/serving_client/ client/serving_client/\n"
 NETWORK = "    networks: [clients]\n"
 USER = '    user: "65532:65532"\n'
@@ -106,7 +106,7 @@ def write(name: str, file: str, text: str, says: str, **more: str) -> Mistake:
 REST = [
     add("flask in base.in", "requirements/base.in", "grpcio>=1.80\n", "Flask>=3\n", "flask"),
     add("REST framework in base.in", "requirements/base.in", "grpcio>=1.80\n", "fastapi[all]>=0.1\n", "fastapi"),
-    add("fastapi in the server", "src/serving/entrypoints/grpc_server.py", AT_THE_TOP, "import fastapi\n", "fastapi"),
+    add("fastapi in the server", "src/serving/online/grpc/server.py", AT_THE_TOP, "import fastapi\n", "fastapi"),
     add("http.server inside a call", INFERENCE, IN_THE_CALL, "        from http import server\n", "http.server"),
     add("a server by hand", INFERENCE, IN_THE_CALL, "        asyncio.start_server(self, port=80)\n", "by hand"),
     change("a method not served", SERVICER, '            "ModelMetadata": self.model_metadata,\n', "", "ModelMetadata"),
@@ -138,10 +138,10 @@ PREPROCESSING = [
         "sklearn inside a call", SERVICER, "        given = context.time_remaining()\n",
         "        from sklearn.preprocessing import StandardScaler\n", "sklearn",
     ),
-    add("pandas in the server", "src/serving/entrypoints/codec.py", AT_THE_TOP, "import pandas as pd\n", "pandas"),
+    add("pandas in the server", "src/serving/online/grpc/codec.py", AT_THE_TOP, "import pandas as pd\n", "pandas"),
     add("model/ in the server", BOOTSTRAP, AT_THE_TOP, "from model import data\n", "model"),
     add(
-        "pandas by importlib", "src/serving/enrichment.py", AT_THE_TOP,
+        "pandas by importlib", "src/serving/online/enrichment.py", AT_THE_TOP,
         'import importlib\npandas = importlib.import_module("pandas")\n', "pandas",
     ),
     add(
@@ -151,11 +151,12 @@ PREPROCESSING = [
     add("scikit-learn in base.in", "requirements/base.in", "grpcio>=1.80\n", "scikit_learn>=1\n", "scikit-learn"),
     write("pandas in a lock", "requirements/feature_store.txt", "pandas==2.2.3\n", "pandas"),
     add("model/ in the image", "Dockerfile", LAST_COPY, "COPY model/ model/\n", "model/"),
-    add("all in the image", "Dockerfile", LAST_COPY, "COPY [\".\", \"/app/\"]\n", "scripts/"),
+    add("all of src/ in the image", "Dockerfile", LAST_COPY, "COPY src/ src/\n", "src/serving/offline"),
+    add("all in the image", "Dockerfile", LAST_COPY, "COPY [\".\", \"/app/\"]\n", "tools/"),
     change("the training lock installed", "Dockerfile", SLOTS, f"{SLOTS} train", "train.txt"),
     change("a registry's client installed", "Dockerfile", SLOTS, f"{SLOTS} model_registry", "model_registry.txt"),
     change(
-        "all locks installed with pip", "Dockerfile", f"python -m scripts.environment /opt/venv {SLOTS}",
+        "all locks installed with pip", "Dockerfile", f"python -m tools.environment {SLOTS}",
         "python -m pip --python /opt/venv/bin/python install --require-hashes --requirement requirements/*.txt",
         "train.txt",
     ),
@@ -169,8 +170,11 @@ PREPROCESSING = [
         "train.txt",
     ),
     change(
-        "a store that supplies nothing", "src/serving/adapters/redis_store.py", "return features.static", "return ()",
-        "redis_store",
+        "a store that supplies nothing",
+        "src/serving/adapters/feature_store/redis.py",
+        "return features.static",
+        "return ()",
+        "redis",
     ),
     change(
         "static features in the request", BOOTSTRAP, "request_inputs(supplied)", "request_inputs(())", "store",
@@ -201,7 +205,7 @@ ADDRESSES = [
     change("an address for the server", "client/serving_client/cli.py", "localhost:8001", "172.17.0.2:8001", "172.17"),
     add("an address in the image", "Dockerfile", LAST_COPY, "ENV STORE_HOST=10.0.0.9\n", "10.0.0.9"),
     add(
-        "asking the engine", "scripts/containers.py", AT_THE_TOP, 'FORM = "{{.NetworkSettings.IPAddress}}"\n',
+        "asking the engine", "tools/containers.py", AT_THE_TOP, 'FORM = "{{.NetworkSettings.IPAddress}}"\n',
         "asks the container engine",
     ),
     change(
@@ -286,7 +290,7 @@ UNTRACKED = [
         'model_version: str = Field(default="1"', "model_version",
     ),
     add("unpickled in the call", INFERENCE, IN_THE_CALL, UNPICKLES, "pickle"),
-    add("joblib", "src/serving/adapters/onnx_runtime.py", AT_THE_TOP, "from joblib import load\n", "joblib"),
+    add("joblib", "src/serving/adapters/runtime/onnx.py", AT_THE_TOP, "from joblib import load\n", "joblib"),
     add("torch.load in the call", INFERENCE, IN_THE_CALL, '        __import__("torch").load("m.pt")\n', "torch"),
     add("pickled arrays", INFERENCE, IN_THE_CALL, '        np.load("model.npy", allow_pickle=True)\n', "unpickles"),
     add(
@@ -295,7 +299,7 @@ UNTRACKED = [
     ),
     add(
         "the rules of a registry in the server", BOOTSTRAP, AT_THE_TOP,
-        "from serving.registry import ModelRegistry\n", "serving.registry",
+        "from serving.offline.registry import ModelRegistry\n", "serving.offline.registry",
     ),
     add("a registry's client", BOOTSTRAP, AT_THE_TOP, "import mlflow.pyfunc\n", "mlflow"),
     add("a download in the call", INFERENCE, IN_THE_CALL, "        from urllib import request\n", "urllib.request"),
@@ -308,7 +312,7 @@ UNTRACKED = [
         "the sha256 not compared", ARTIFACTS, "or _sha256(content) != entry.sha256", "", "_verified",
     ),
     change(
-        "another file loaded", "src/serving/adapters/onnx_runtime.py", "InferenceSession(artifact.model,",
+        "another file loaded", "src/serving/adapters/runtime/onnx.py", "InferenceSession(artifact.model,",
         'InferenceSession("/artifacts/model.onnx",', "bytes that were compared",
     ),
     change("redis:latest", STORE, "redis:8.10.2-trixie", "redis:latest", "latest"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_extensions import ROOT_FOLDER
-from scripts.environment import Environment
+from tools.environment import Environment
 
 Answers = tuple[tuple[str, str], ...]
 
@@ -75,13 +75,13 @@ class Repo:
         """Return a file's text."""
         return (self.path / path).read_text(encoding="utf-8")
 
-    def verb(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Carry out a verb of the repo, as a machine without make would."""
-        return run([sys.executable, str(self.path / "scripts" / "tasks.py"), *words], cwd=self.path)
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Carry out a command of the repo, as a machine without make would."""
+        return run([sys.executable, str(self.path / "tools" / "tasks.py"), *words], cwd=self.path)
 
     def passes(self, *words: str) -> str:
-        """Carry out a verb that must end well, and return what it printed."""
-        done = self.verb(*words)
+        """Carry out a command that must end well, and return what it printed."""
+        done = self.command(*words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

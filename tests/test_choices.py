@@ -29,9 +29,9 @@ from tests.support import (
 )
 
 WHERE_CHOICES_MEET = (
-    "tests/integration/test_defaults.py",
-    "tests/integration/test_scripts.py",
-    "tests/integration/test_start.py",
+    "tests/platform/integration/test_defaults.py",
+    "tests/platform/integration/test_scripts.py",
+    "tests/platform/integration/test_start.py",
 )
 FURTHER_PAIRS = covering(SAMPLE, AXES)
 

@@ -52,7 +52,7 @@ def compose_files(repo: Repo) -> list[Path]:
 def test_what_the_images_are_built_on_has_a_day_until_which_it_is_supported(
     generated: Callable[..., Repo], choices: dict[str, str]
 ) -> None:
-    done = generated(**choices).verb("support", "--today", "2026-11-27")
+    done = generated(**choices).command("support", "--today", "2026-11-27")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("nothing is past its day")
 

@@ -43,7 +43,7 @@ def follow(copy: Path, step: Block) -> None:
 def test_a_choice_that_is_added_by_the_page_can_be_made_and_breaks_no_rule(changed: Path, tmp_path: Path) -> None:
     repo = generate(changed, tmp_path / "out", NEW)
     assert repo.text("docs/share.md") == "# A feature store on a share\n"
-    assert (repo.path / "src/serving/adapters/sqlite_store.py").exists()
+    assert (repo.path / "src/serving/adapters/feature_store/sqlite.py").exists()
     made = ("tests/test_generation.py", "-k", "folders_of_its_choices and share")
     for words in (GUARDS, made):
         done = run([sys.executable, "-m", "pytest", "-q", *words], cwd=changed)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts import uv
 from tests.support import Repo, generate, run
+from tools import uv
 
 STOP_TIMEOUT_S = 30.0
 # In one process: the clients of two repos, and two packages that declare the same messages.
@@ -124,12 +124,12 @@ def unpacked_client(python: str, repo: Repo, folder: Path) -> None:
 # All of its tests run where its README says so: test_generated_readme.py.
 def test_the_default_repo_passes_its_own_checks_and_its_unit_tests(default_repo: Repo) -> None:
     default_repo.passes("check")
-    default_repo.passes("test", "-q", "tests/unit")
+    default_repo.passes("test", "-q", "tests/platform/unit")
 
 
 @pytest.mark.long
 def test_its_server_stands_100_000_mutated_requests(default_repo: Repo) -> None:
-    command = [sys.executable, "scripts/tasks.py", "test", "-s", "tests/integration/test_fuzz.py"]
+    command = [sys.executable, "tools/tasks.py", "test", "-s", "tests/platform/integration/test_fuzz.py"]
     done = run(command, cwd=default_repo.path, environment=os.environ | {"SERVING_FUZZ": "100000"})
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -147,11 +147,11 @@ def test_four_clients_work_in_one_process(
     other = generate(template, tmp_path / "other", {"project_slug": "fraud-score", "feature_store": "none"})
     default_repo.passes("train")
     default_repo.passes("features")
-    module(environment_python, other, "scripts.train")
+    module(environment_python, other, "serving.offline.train")
     for repo in (default_repo, other):
         unpacked_client(environment_python, repo, tmp_path / "clients")
-    own = [sys.executable, str(default_repo.path / "scripts" / "tasks.py"), "run"]
-    with served(own, default_repo) as first, served([environment_python, "-m", "scripts.run"], other) as second:
+    own = [sys.executable, str(default_repo.path / "tools" / "tasks.py"), "run"]
+    with served(own, default_repo) as first, served([environment_python, "-m", "tools.run"], other) as second:
         done = run(
             [sys.executable, "-c", FOUR_CLIENTS, first, second],
             cwd=tmp_path,
@@ -175,6 +175,6 @@ def test_without_a_feature_store_the_verb_says_so(template: Path, tmp_path: Path
 
 def test_a_verb_that_does_not_exist_is_refused_with_a_list(template: Path, tmp_path: Path) -> None:
     repo = generate(template, tmp_path / "out", {})
-    done = repo.verb("launch")
+    done = repo.command("launch")
     assert done.returncode == 2
-    assert "error: 'launch' is no verb; the verbs are help, setup" in done.stderr
+    assert "error: 'launch' is no command; the commands are help, setup" in done.stderr

@@ -1,4 +1,4 @@
-"""The environment that verbs make: once, whole, and anew when something about it has changed."""
+"""The environment that commands make: once, whole, and anew when something about it has changed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts import uv
-from scripts.environment import Environment
-from scripts.process import INTERRUPTED, SetupError, run
 from tests.package_index import PackageIndex
+from tools import uv
+from tools.environment import Environment
+from tools.process import INTERRUPTED, SetupError, run
 
 
 def wheel(folder: Path, version: str, name: str = "thing") -> Path:
@@ -251,7 +251,7 @@ PARENT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background deaf to Ctrl-C
 from pathlib import Path
-from scripts.process import run
+from tools.process import run
 sys.exit(run([sys.executable, "-c", sys.argv[1]], Path(".")))
 """
 CHILD = """

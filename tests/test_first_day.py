@@ -43,15 +43,15 @@ def next_steps(printed: str) -> list[str]:
 def own(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     """A new repo after all of its next steps, committed."""
     folder = tmp_path_factory.mktemp("first-day")
-    begin, *verbs = next_steps(cookiecutter(template, folder).stderr)
+    begin, *commands = next_steps(cookiecutter(template, folder).stderr)
     shell(begin, folder)
     repo = Repo(folder / begin.split()[1])
-    assert verbs[:2] == ["make demo", "make train"]
-    for verb in verbs:
-        printed = shell(verb, repo.path)
-        if verb == "make demo":
+    assert commands[:2] == ["make demo", "make train"]
+    for command in commands:
+        printed = shell(command, repo.path)
+        if command == "make demo":
             assert "answered by diabetes-progression version 1, sha256=" in printed
-        assert changed(repo) == ([] if verb == "make demo" else PINNED)
+        assert changed(repo) == ([] if command == "make demo" else PINNED)
     shell("git add --all && git commit --quiet --message Train", repo.path)
     return repo
 
@@ -66,7 +66,7 @@ def test_after_the_next_steps_training_gives_the_same_version_and_the_status_is_
     assert "wrote model.lock" not in own.passes("train")
     assert changed(own) == []
     # It trains as well, and failed in every repo that had been committed.
-    committed = ("tests/integration/test_scripts.py", "-k", "without_promoting")
+    committed = ("tests/platform/integration/test_scripts.py", "-k", "without_promoting")
     assert "1 passed" in own.passes("test", *committed)
 
 
@@ -74,13 +74,13 @@ def test_a_clone_shows_a_prediction_rebuilds_the_pinned_version_and_serves_it(ow
     printed = clone.passes("demo")
     assert SAYS_REBUILD in printed
     assert "answered by" in printed
-    refused = clone.verb("run")
+    refused = clone.command("run")
     assert refused.returncode == 1
     assert SAYS_REBUILD in refused.stderr
     assert "Traceback" not in refused.stderr
     reference = own.text("model.lock").removeprefix("MODEL_VERSION=").strip()
     assert clone.passes("rebuild").endswith(f"rebuilt {reference}\n")
-    with served([sys.executable, str(clone.path / "scripts" / "tasks.py"), "run"], clone) as address:
+    with served([sys.executable, str(clone.path / "tools" / "tasks.py"), "run"], clone) as address:
         clone.passes("features")
         assert f"version 1, {reference.partition('#')[2]}" in clone.passes("predict", "--target", address)
     assert "training on" not in clone.passes("demo")
@@ -94,7 +94,7 @@ def test_a_clone_with_one_row_of_other_data_is_not_taken_for_the_pinned_version(
     other = text.replace("bunch.target.astype", "np.append(bunch.target[:-1], 1).astype")
     assert other != text
     data.write_text(other, encoding="utf-8")
-    refused = clone.verb("rebuild")
+    refused = clone.command("rebuild")
     assert refused.returncode == 1
     (sentence,) = [line for line in refused.stderr.splitlines() if "can't be rebuilt" in line]
     assert "the training data differs (sha256=" in sentence

@@ -22,7 +22,7 @@ RUNNABLE = {"sh", "python"}
 OF_ITS_OWN = "run: in an environment of its own"
 IN_THE_BACKGROUND = "run: in the background"
 NOTHING_BEFORE = "not run: there is one version, and none before it to go back to"
-IN_CONTAINERS = "not run: needs a container engine; the template's tests/containers runs these verbs"
+IN_CONTAINERS = "not run: needs a container engine; the template's tests/containers runs these commands"
 PUBLISHED = "not run: needs the template where it is published"
 # All tests of the platform, and a benchmark; test_end_to_end.py runs the unit tests.
 TAKE_MINUTES = {"make test", "make bench"}
@@ -45,7 +45,7 @@ def test_its_verbs_exist(generated: Callable[..., Repo], feature_store: str) -> 
     repo = generated(feature_store=feature_store)
     named = set(re.findall(r"(?:^|`)make ([\w-]+)", repo.text("README.md"), re.MULTILINE))
     assert named
-    assert named <= set(re.findall(r'^    "([\w-]+)": Verb\(', repo.text("scripts/tasks.py"), re.MULTILINE))
+    assert named <= set(re.findall(r'^    "([\w-]+)": Command\(', repo.text("tools/tasks.py"), re.MULTILINE))
 
 
 def test_its_commands_and_its_code_work(default_repo: Repo, tmp_path: Path) -> None:
@@ -165,11 +165,11 @@ def test_a_feature_that_is_added_as_it_says_is_served(
     passes(["git", "apply", str(tmp_path / "weight.diff")], repo, dict(os.environ))
     python = default_repo.path / ".venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     inside = os.environ | {"PYTHONPATH": os.pathsep.join(str(repo.path / name) for name in ("src", "client", "."))}
-    passes([str(python), "-m", "scripts.train"], repo, inside)
+    passes([str(python), "-m", "serving.offline.train"], repo, inside)
     (manifest,) = repo.path.glob("registry/*/1/artifact/manifest.json")
     declared = json.loads(manifest.read_text(encoding="utf-8"))["features"]["static"]
     assert [feature["name"] for feature in declared] == ["weight", "age", "sex", "bmi"]
     if feature_store != "none":
-        assert "wrote 442 rows" in passes([str(python), "-m", "scripts.materialize"], repo, inside)
+        assert "wrote 442 rows" in passes([str(python), "-m", "serving.offline.materialize"], repo, inside)
     # The golden rows are answered right: the weight comes from the store or, where there is none, with the call.
-    assert "sha256=" in passes([str(python), "-m", "scripts.demo"], repo, inside)
+    assert "sha256=" in passes([str(python), "-m", "tools.demo"], repo, inside)

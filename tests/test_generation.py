@@ -40,7 +40,7 @@ Generated = Callable[..., Repo]
 
 WINDOWS_FORBIDS = re.compile(r'[<>:"|?*\x00-\x1f\\]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 LONGEST_PATH = 120
-VERB = re.compile(r'^    "([\w-]+)": Verb\(', re.MULTILINE)
+COMMAND = re.compile(r'^    "([\w-]+)": Command\(', re.MULTILINE)
 FINISHING = (b"_variants", b"until finished", b"finish.py")
 
 # Runs in every Python that generation starts, the hook's included, and writes down what it must not do.
@@ -221,9 +221,9 @@ def test_the_next_steps_are_short_begin_with_git_and_fit_the_answers(
         own = template / ROOT_FOLDER / "_variants" / axis / choices[axis] / "_next_steps"
         assert not own.exists() or own.read_text(encoding="utf-8").strip() in done.stderr
     repo = Repo(tmp_path / "out" / "diabetes-progression")
-    verbs = VERB.findall(repo.text("scripts/tasks.py"))
+    commands = COMMAND.findall(repo.text("tools/tasks.py"))
     steps = [line.split() for line in lines[2:]]
-    assert [step for step in steps if step[0] == "make" and step[1] not in verbs] == []
+    assert [step for step in steps if step[0] == "make" and step[1] not in commands] == []
     assert [step for step in steps if step[0] != "make" and not (repo.path / step[0]).exists()] == []
 
 
@@ -254,8 +254,8 @@ def test_a_repo_without_its_hook_says_so_and_one_command_finishes_it(
     assert done.returncode == 0, done.stdout + done.stderr
     unfinished = Repo(tmp_path / "out" / "diabetes-progression")
     (command,) = re.findall("`(python3 [^`]+)`", unfinished.text("README.md").splitlines()[0])
-    for verb in VERB.findall(unfinished.text("scripts/tasks.py")):
-        refused = unfinished.verb(verb)
+    for command in COMMAND.findall(unfinished.text("tools/tasks.py")):
+        refused = unfinished.command(command)
         assert refused.returncode == 1
         assert refused.stderr == f"error: the template's hook did not run; finish the repo: {command}\n"
     finished = run([sys.executable, *command.split()[1:]], cwd=unfinished.path)
@@ -288,7 +288,7 @@ def unfinished(tmp_path: Path) -> Path:
     write(tmp_path, ".answers.json", json.dumps({"cookiecutter": {"store": "redis"}}))
     write(tmp_path, "base.txt", "base")
     write(tmp_path, "README.md", "unfinished <!-- until finished -->\n# Name\n")
-    write(tmp_path, "scripts/tasks.py", "stop()  # until finished\ngo()\n")
+    write(tmp_path, "tools/tasks.py", "stop()  # until finished\ngo()\n")
     write(tmp_path, "_variants/finish.py", "this")
     write(tmp_path, "_variants/store/_shared/src/shared.txt", "shared")
     write(tmp_path, "_variants/store/redis/_extends", "_shared\n")
@@ -306,10 +306,10 @@ def write(folder: Path, path: str, text: str) -> None:
 def test_a_choice_is_laid_over_what_it_extends(finishing: ModuleType, unfinished: Path) -> None:
     assert finishing.finish(unfinished) == ["start Redis"]
     names = [path.as_posix() for path in files_below(unfinished)]
-    assert names == [".answers.json", "README.md", "base.txt", "scripts/tasks.py", "src/redis.txt", "src/shared.txt"]
+    assert names == [".answers.json", "README.md", "base.txt", "tools/tasks.py", "src/redis.txt", "src/shared.txt"]
     assert not (unfinished / "_variants").exists()
     assert (unfinished / "README.md").read_text(encoding="utf-8") == "# Name\n"
-    assert (unfinished / "scripts" / "tasks.py").read_text(encoding="utf-8") == "go()\n"
+    assert (unfinished / "tools" / "tasks.py").read_text(encoding="utf-8") == "go()\n"
 
 
 @pytest.mark.parametrize("path", ["base.txt", "src/shared.txt"], ids=["of the base", "of what it extends"])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.environment import Environment
 from tests.support import Repo, generate, run
+from tools.environment import Environment
 
 pytestmark = pytest.mark.long
 
@@ -65,7 +65,7 @@ def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
 
 def converting(repo: Repo, code: str) -> None:
     """Run code in the environment that opens pickles and reads Parquet."""
-    python = Environment(repo.path / "build" / "import").ensure([repo.path / "requirements" / "import.txt"])
+    python = Environment(repo.path / "build" / "import" / ".venv").ensure([repo.path / "requirements" / "import.txt"])
     done = run([str(python), "-c", code], cwd=repo.path)
     assert done.returncode == 0, done.stderr
 
@@ -77,7 +77,7 @@ def ran(repo: Repo, *words: str) -> tuple[int, str, str]:
 
 
 def imported(repo: Repo, pickled: str, rows: str = "rows.csv") -> tuple[int, str, str]:
-    return ran(repo, "scripts.model_version", "import", "--json", pickled, "--rows", rows)
+    return ran(repo, "serving.offline.model_version", "import", "--json", pickled, "--rows", rows)
 
 
 def test_a_pickled_classifier_is_registered_as_onnx_and_can_be_served(repo: Repo) -> None:
@@ -98,7 +98,7 @@ def test_a_pickled_classifier_is_registered_as_onnx_and_can_be_served(repo: Repo
 
 def test_it_goes_into_the_registry_that_is_named(repo: Repo) -> None:
     pickled = ("import", "--json", "classifier/pickled_model", "--rows", "rows.csv")
-    code, _, err = ran(repo, "scripts.model_version", "--registry", "elsewhere", *pickled)
+    code, _, err = ran(repo, "serving.offline.model_version", "--registry", "elsewhere", *pickled)
     assert code == 0, err
     assert (repo.path / "elsewhere" / "diabetes-progression" / "1").is_dir()
 
@@ -151,13 +151,13 @@ def test_versions_come_back_from_what_neptunes_exporter_wrote(repo: Repo) -> Non
         model.unlink()
         if broken:
             model.write_bytes(broken)
-        code, out, err = ran(repo, "scripts.neptune_export", "export/data", "export/files")
+        code, out, err = ran(repo, "tools.neptune_export", "export/data", "export/files")
         assert (code, out) == (1, "")
         assert says in err.splitlines()[-1]
         assert "Traceback" not in err
     model.write_bytes(content)
     for _ in range(2):  # safe to run twice
-        code, out, err = ran(repo, "scripts.neptune_export", "export/data", "export/files")
+        code, out, err = ran(repo, "tools.neptune_export", "export/data", "export/files")
         assert (code, out.strip()) == (0, before), err
     (version,) = json.loads(repo.passes("versions", "list", "--json"))
     assert version["origin"] == before.replace("local:diabetes-progression/1", "neptune:diabetes-progression/7")
@@ -165,7 +165,7 @@ def test_versions_come_back_from_what_neptunes_exporter_wrote(repo: Repo) -> Non
 
 @pytest.mark.parametrize("data", ["classifier", "nothing-there"])
 def test_what_is_no_export_is_refused_in_one_sentence(repo: Repo, data: str) -> None:
-    code, _, err = ran(repo, "scripts.neptune_export", data, ".")
+    code, _, err = ran(repo, "tools.neptune_export", data, ".")
     assert code == 1
     assert err.splitlines()[-1].startswith(f"error: {data}: ")
     assert "Traceback" not in err

@@ -104,20 +104,20 @@ def test_only_the_ci_script_names_the_container_engine() -> None:
 
 @pytest.mark.parametrize("name", ["environment", "process", "resolve", "uv"])
 def test_both_repos_make_and_lock_their_environments_in_the_same_way(name: str) -> None:
-    generated = ROOT / ROOT_FOLDER / "scripts" / f"{name}.py"
-    assert generated.read_bytes() == (ROOT / "scripts" / f"{name}.py").read_bytes()
+    generated = ROOT / ROOT_FOLDER / "tools" / f"{name}.py"
+    assert generated.read_bytes() == (ROOT / "tools" / f"{name}.py").read_bytes()
 
 
 @pytest.mark.parametrize("folder", [".", ROOT_FOLDER])
 def test_make_knows_exactly_the_verbs_that_python_knows(folder: str) -> None:
     makefile = (ROOT / folder / "Makefile").read_text(encoding="utf-8")
-    tasks = (ROOT / folder / "scripts" / "tasks.py").read_text(encoding="utf-8")
-    verbs = re.findall(r'^    "([\w-]+)": Verb\(', tasks, re.MULTILINE)
-    verbs += re.findall(r'"([\w-]+)": "', "".join(re.findall(r"^ALIASES = .*$", tasks, re.MULTILINE)))
+    tasks = (ROOT / folder / "tools" / "tasks.py").read_text(encoding="utf-8")
+    commands = re.findall(r'^    "([\w-]+)": Command\(', tasks, re.MULTILINE)
+    commands += re.findall(r'"([\w-]+)": "', "".join(re.findall(r"^ALIASES = .*$", tasks, re.MULTILINE)))
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     (rule,) = re.findall(r"^(help .*):$", makefile, re.MULTILINE)
-    assert phony.split() == verbs
-    assert rule.split() == verbs
+    assert phony.split() == commands
+    assert rule.split() == commands
 
 
 def test_choices_prompts_overlays_and_the_option_table_are_the_same_set() -> None:

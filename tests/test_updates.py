@@ -33,7 +33,8 @@ EVERY = pytest.mark.parametrize(
 )
 BEFORE, PRESENT = "v0", "v1"
 MARK = b"# as it was in the release before\n"
-TELEMETRY = "src/serving/telemetry.py"
+ADAPTER = "src/serving/adapters/feature_store/redis.py"
+TELEMETRY = "src/serving/online/telemetry.py"
 TRAIN_LOCK = "requirements/train.txt"
 UNTOUCHED = "model/predictor.py"  # the present changes it, the user does not, and it is the user's all the same
 
@@ -77,12 +78,12 @@ def taken_back(template: Path) -> dict[str, dict[str, bytes | None]]:
 
     return {
         "file added": {f"{base}docs/five-mistakes.md": None},
-        "file added to an overlay": {f"{redis}src/serving/adapters/redis_store.py": None},
+        "file added to an overlay": {redis + ADAPTER: None},
         "file removed": {f"{base}docs/outdated.md": MARK},
         "file removed from an overlay": {f"{redis}docs/outdated-too.md": MARK},
         "file changed": {base + TELEMETRY: older(base + TELEMETRY)},
         "file of an overlay changed": {
-            f"{redis}src/serving/adapters/redis_store.py": older(f"{redis}src/serving/adapters/redis_store.py")
+            redis + ADAPTER: older(redis + ADAPTER),
         },
         "file renamed": {
             f"{base}client/serving_client/deadline.py": None,

@@ -61,7 +61,7 @@ FORBIDDEN = [
 ]
 TIMEOUT_S = 300.0
 _SERVING = ("python", "-m", "serving_client", "health", "--target", "localhost:8001")
-_FILLED = ("python", "-m", "scripts.keep_materialized", "--check")
+_FILLED = ("python", "-m", "serving.offline.keep_materialized", "--check")
 
 
 def docker(*words: str, stdin: str = "") -> str:
@@ -94,7 +94,7 @@ class Stack:
     def generate(cls, template: Path, folder: Path, slug: str) -> Stack:
         """Generate one of STACKS, and train it."""
         stack = cls(generate(template, folder, {"project_slug": slug} | STACKS[slug]))
-        stack.verb("train")
+        stack.command("train")
         return stack
 
     @property
@@ -127,23 +127,23 @@ class Stack:
 
     def remove(self) -> None:
         """Remove containers, volumes and images."""
-        self.verb("down")
+        self.command("down")
         assert docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}") == ""
         docker("volume", "prune", "--force", "--filter", f"label=com.docker.compose.project={self.project}")
         images = docker("images", "--quiet", "--filter", f"reference={self.project}-*").split()
         if images:
             docker("image", "rm", "--force", *images)
 
-    def verb(self, *words: str, **variables: str) -> str:
-        """Carry out a verb of the repo that must succeed."""
-        command = [os.environ.get("PYTHON", "python3"), "scripts/tasks.py", *words]
+    def command(self, *words: str, **variables: str) -> str:
+        """Carry out a command of the repo that must succeed."""
+        command = [os.environ.get("PYTHON", "python3"), "tools/tasks.py", *words]
         done = run(command, cwd=self.repo.path, environment=os.environ | variables)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def refused(self, *words: str, **variables: str) -> str:
-        """Carry out a verb of the repo that must fail; return what it said."""
-        command = [os.environ.get("PYTHON", "python3"), "scripts/tasks.py", *words]
+        """Carry out a command of the repo that must fail; return what it said."""
+        command = [os.environ.get("PYTHON", "python3"), "tools/tasks.py", *words]
         done = run(command, cwd=self.repo.path, environment=os.environ | variables)
         assert done.returncode != 0, done.stdout
         return done.stdout + done.stderr

@@ -34,11 +34,11 @@ def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     first = repo.text("model.lock")
     train = repo.path / "model" / "train.py"
     train.write_text(train.read_text(encoding="utf-8").replace("SEED = 7", "SEED = 8"), encoding="utf-8")
-    running.verb("train")
+    running.command("train")
     (repo.path / "second.lock").write_text(repo.text("model.lock"), encoding="utf-8")
     # The load knows both versions' answers from the start.
     python = str(repo.path / ".venv" / "bin" / "python")
-    fetch = [python, "-m", "scripts.model_version", "fetch"]
+    fetch = [python, "-m", "serving.offline.model_version", "fetch"]
     subprocess.run(fetch, cwd=repo.path, check=True, timeout=60)
     (repo.path / "model.lock").write_text(first, encoding="utf-8")
     subprocess.run(fetch, cwd=repo.path, check=True, timeout=60)
@@ -47,7 +47,7 @@ def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         secret.write_text(CANARY, encoding="utf-8")
         secret.chmod(0o444)
     try:
-        running.verb("up", SCALE=str(REPLICAS))
+        running.command("up", SCALE=str(REPLICAS))
         yield running
     finally:
         running.remove()
@@ -126,7 +126,7 @@ def test_the_server_image_adds_at_most_200_mb_to_its_base(stack: Stack) -> None:
 def test_both_replicas_answer_the_host_and_by_name_another_container(stack: Stack, known: str) -> None:
     for container in stack.containers("server"):
         address = docker("port", container, "8001/tcp").splitlines()[0]
-        printed = stack.verb("predict", "--target", address)
+        printed = stack.command("predict", "--target", address)
         assert "answered by container-test version 1" in printed
         assert "defaults" not in printed
     with stack.load(known) as load:
@@ -164,7 +164,7 @@ def test_a_deployment_under_load_loses_nothing_and_mixes_nothing(stack: Stack, k
     second = stack.repo.text("second.lock")
     with stack.load(known) as load:
         (stack.repo.path / "model.lock").write_text(second, encoding="utf-8")
-        stack.verb("deploy", OVERLAP="0")
+        stack.command("deploy", OVERLAP="0")
         load.wait_for(300)
     print(f"answers {load.seen['answers']}, failures {load.seen['failures']}, defaulted {load.seen['defaulted']}")
     assert load.seen["failures"] == {}
@@ -189,7 +189,7 @@ def test_a_version_that_can_not_be_fetched_changes_nothing(stack: Stack) -> None
         assert "Traceback" not in refusal
         assert stack.containers("server") == before
         (stack.repo.path / "model.lock").write_text(lock, encoding="utf-8")
-        stack.verb("deploy", OVERLAP="0")
+        stack.command("deploy", OVERLAP="0")
         assert len(stack.containers("server")) == len(before)
     finally:
         (stack.repo.path / "model.lock").write_text(lock, encoding="utf-8")
@@ -202,7 +202,7 @@ def test_a_rollback_under_load_loses_nothing_and_goes_back_one_version(stack: St
     (left,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("second.lock"))
     (returned_to,) = set(json.loads(known)) - {left}
     with stack.load(known) as load, stack.load(known, "EVERYTHING", callers=1) as plain:
-        stack.verb("rollback")
+        stack.command("rollback")
         load.wait_for(300)
         plain.wait_for(20)
     for seen in (load.seen, plain.seen):
@@ -261,7 +261,7 @@ _TO_SECONDS = "import sys, datetime; print(datetime.datetime.fromisoformat(sys.a
 def test_a_server_that_comes_back_elsewhere_is_found_within_3_s(
     stack: Stack, known: str, squatters: Callable[[str], None]
 ) -> None:
-    stack.verb("up", SCALE="1")
+    stack.command("up", SCALE="1")
     seconds, failures = recovery_s(stack, known, squatters)
     print(f"found {seconds:.2f} s after its container's start")
     assert failures == {}

@@ -21,7 +21,7 @@ LOOK = """
 import importlib.util, os
 mounted = [name for name in ("/features/feast-registry.db", "/app/config/feature_repo/feature_store.redis.yaml")
            if os.access(name, os.W_OK)]
-print([name for name in ("sklearn", "skl2onnx", "scripts", "model") if importlib.util.find_spec(name)], mounted)
+print([name for name in ("sklearn", "skl2onnx", "tools", "model") if importlib.util.find_spec(name)], mounted)
 """
 
 
@@ -52,6 +52,6 @@ def test_without_redis_every_answer_is_right_or_flagged_through_feast_too(stack:
     (digest,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock"))
     # The server's containers fetched it to a volume; here it is fetched for the load, which knows the right answers.
     python = str(stack.repo.path / ".venv" / "bin" / "python")
-    fetch = [python, "-m", "scripts.model_version", "fetch"]
+    fetch = [python, "-m", "serving.offline.model_version", "fetch"]
     subprocess.run(fetch, cwd=stack.repo.path, check=True, timeout=60)
     stack.outlives_its_store(known_answers(stack.repo, [digest]))

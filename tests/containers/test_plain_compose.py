@@ -44,7 +44,7 @@ def test_each_command_exits_0_after_training(stack: Stack) -> None:
         done = stack.compose(*words)
         assert done.returncode == 0, f"{words}: {done.stderr}"
         if words[0] == "up":
-            printed = stack.verb("predict")
+            printed = stack.command("predict")
             assert f"answered by {SLUG} version 1" in printed
             assert "defaults" not in printed
 
@@ -54,7 +54,7 @@ def test_two_clones_share_no_container_volume_network_or_image(stack: Stack, tmp
     other = Stack(Repo(tmp_path / SLUG))
     shutil.copytree(stack.repo.path, other.repo.path, ignore=shutil.ignore_patterns(".venv"))
     # `make up`, `make train` and `make setup` begin with this; here it needs no environment.
-    prepare = "from pathlib import Path; from scripts.compose_setup import prepare; prepare(Path.cwd())"
+    prepare = "from pathlib import Path; from tools.compose_setup import prepare; prepare(Path.cwd())"
     prepared = run([sys.executable, "-c", prepare], cwd=other.repo.path)
     assert "this folder was copied or moved" in prepared.stdout, prepared.stderr
     clones: dict[Stack, dict[str, str]] = {stack: {}, other: {"GRPC_PORTS": "9001", "METRICS_PORTS": "9002"}}
@@ -72,7 +72,7 @@ def test_two_clones_share_no_container_volume_network_or_image(stack: Stack, tmp
             assert docker("inspect", "--format", "{{.Config.Image}}", server) == clone.image("server")
         other.compose("down", "--volumes")
         assert stack.containers("server")
-        assert "answered by" in stack.verb("predict")
+        assert "answered by" in stack.command("predict")
     finally:
         for clone in clones:
             clone.compose("down", "--volumes")

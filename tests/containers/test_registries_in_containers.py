@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long
 STAND_IN = "compose/stand_in.yaml"
 LOOK = """
 import importlib.util, os
-known = [name for name in ("mlflow", "neptune", "scripts") if importlib.util.find_spec(name)]
+known = [name for name in ("mlflow", "neptune", "tools") if importlib.util.find_spec(name)]
 print(known, [name for name in os.environ if "MLFLOW" in name or "NEPTUNE" in name])
 """
 
@@ -68,12 +68,12 @@ def add_the_stand_in(stack: Stack) -> None:
 
 def register_by_training(stack: Stack) -> None:
     """Train with MLflow as the registry."""
-    stack.verb("train", **MLFLOW.settings)
+    stack.command("train", **MLFLOW.settings)
 
 
 def register_by_copying(stack: Stack) -> None:
     """Train into the folder, and copy that to Neptune from where its name is known."""
-    stack.verb("train")
+    stack.command("train")
     (digest,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock"))
     command = [
         *(
@@ -86,7 +86,7 @@ def register_by_copying(stack: Stack) -> None:
             "fetch",
             "python",
             "-m",
-            "scripts.model_version",
+            "serving.offline.model_version",
         ),
         *("--registry", "/registry", "copy", f"local:{stack.slug}/2", "neptune", "--artifacts", "/artifacts"),
     ]
@@ -133,7 +133,7 @@ def stack(case: Case, template: Path, tmp_path_factory: pytest.TempPathFactory) 
     running = Stack.generate(template, tmp_path_factory.mktemp(case.registry), case.slug)
     case.prepare(running)
     try:
-        running.verb("up", **case.settings)
+        running.command("up", **case.settings)
         yield running
     finally:
         running.remove()
@@ -149,7 +149,7 @@ def test_a_version_in_it_is_deployed_and_the_server_knows_nothing_of_it(stack: S
     case.register(stack)
     lock = stack.repo.text("model.lock")
     assert f"{case.registry}:{case.slug}/1#sha256=" in lock
-    stack.verb("deploy", **case.settings)
+    stack.command("deploy", **case.settings)
     (server,) = stack.containers("server")
     assert stack.inside(server, "python", "-c", LOOK) == "[] []"
     assert lock.strip() in docker("inspect", "--format", "{{.Config.Env}}", server)
@@ -161,7 +161,7 @@ def test_with_it_away_the_last_verified_version_is_deployed_again(stack: Stack, 
     (registry,) = stack.containers(case.registry)
     docker("stop", registry)
     try:
-        stack.verb("deploy", MODEL_REGISTRY=case.registry, OVERLAP="0")
+        stack.command("deploy", MODEL_REGISTRY=case.registry, OVERLAP="0")
         (server,) = stack.containers("server")
         lock = stack.repo.text("model.lock")
         unknown = f"MODEL_VERSION={case.registry}:{case.slug}/1#sha256={'0' * 64}\n"

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from local_extensions import ROOT_FOLDER
-from scripts.environment import Environment
 from tests.support import ROOT
+from tools.environment import Environment
 
 # It imports a lot, and migrates its database: 47 s were seen.
 START_TIMEOUT_S = 180.0

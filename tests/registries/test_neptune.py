@@ -21,7 +21,15 @@ def keeps_its_contract(repo: Repo, *selection: str) -> None:
             "EVERY_TROUBLE": "1",
         }
         # What Neptune's client imports warns of what it uses itself.
-        pytest_words = ["-m", "pytest", "-q", "-W", "default", "tests/registries/neptune_contract.py", *selection]
+        pytest_words = [
+            "-m",
+            "pytest",
+            "-q",
+            "-W",
+            "default",
+            "tests/platform/registries/neptune_contract.py",
+            *selection,
+        ]
         done = run([repo.python, *pytest_words], cwd=repo.path, environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "skipped" not in done.stdout
@@ -29,7 +37,7 @@ def keeps_its_contract(repo: Repo, *selection: str) -> None:
 
 @pytest.mark.long
 def test_the_registry_keeps_its_contract(default_repo: Repo) -> None:
-    keeps_its_contract(default_repo, "tests/integration/test_commands_away.py")
+    keeps_its_contract(default_repo, "tests/platform/integration/test_commands_unavailable.py")
 
 
 def test_the_stand_in_says_what_it_is() -> None:

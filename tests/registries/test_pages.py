@@ -19,7 +19,7 @@ SLUG = "diabetes-progression"
 SETTINGS = "run: with the values of a test's server"
 NOT_HERE = {
     "neptune": ["not run here: the template's tests/test_import.py runs it on files of an export"],
-    "mlflow": ["not run: needs a container engine; the template's tests/containers runs these verbs"],
+    "mlflow": ["not run: needs a container engine; the template's tests/containers runs these commands"],
 }
 
 

@@ -20,7 +20,7 @@ EXTENDS = "_extends"
 NEXT_STEPS = "_next_steps"
 # What says that the repo is unfinished: lines with this in them, in these files.
 NOTICE = "until finished"
-NOTICED = ("README.md", "scripts/tasks.py")
+NOTICED = ("README.md", "tools/tasks.py")
 
 
 class LayingError(Exception):
@@ -83,7 +83,7 @@ def next_steps(root: Path, of_variants: Sequence[str]) -> str:
   cd {root.name} && git init && git add --all && git commit --message "Generate the repo"
   make demo       trains the example in build/, serves it and asks for predictions
   make train      registers the first version and pins it in model.lock: commit that{further}
-  make help       says what else there is (without make: python scripts/tasks.py help)
+  make help       says what else there is (without make: python tools/tasks.py help)
   model/          is the part to edit; README.md begins with it"""
 
 

@@ -24,13 +24,13 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from scripts import project
-from scripts.registries import fetch, open_registry
-from serving.artifacts import Artifact, artifact_folder, open_artifact
-from serving.domain import Datatype
-from serving.errors import StartError
-from serving.proto import open_inference_pb2 as pb
-from serving.settings import load_settings
+from serving.domain.artifacts import Artifact, artifact_folder, open_artifact
+from serving.domain.errors import OperatorError
+from serving.domain.tensors import Datatype
+from serving.offline import project
+from serving.offline.bootstrap import fetch, open_registry
+from serving.online.grpc.proto import open_inference_pb2 as pb
+from serving.online.settings import load_settings
 
 CALLERS = (1, 8, 64)
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -159,7 +159,7 @@ def process(*arguments: str, **variables: str) -> Iterator[Server]:
             if "grpc_port" in record:
                 yield Server(child.pid, f"127.0.0.1:{record['grpc_port']}", time.perf_counter() - start)
                 return
-        raise StartError(f"{' '.join(arguments)} did not start; run it alone to see why.")
+        raise OperatorError(f"{' '.join(arguments)} did not start; run it alone to see why.")
     finally:
         child.send_signal(signal.SIGTERM)
         child.communicate(timeout=_TIMEOUT_S)

@@ -5,7 +5,7 @@ Add a feature here, compute its column in `data.py`, train, and it is part of th
 
 from __future__ import annotations
 
-from serving.features import Derived, Entity, Feature, FeatureSet, Missing, Operation
+from serving.domain.features import Derived, Entity, Feature, FeatureSet, Missing, Operation
 
 FEATURES = FeatureSet(
     entity=Entity("patient_id", "Key of the patient, such as patient-001"),

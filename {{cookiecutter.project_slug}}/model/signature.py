@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.domain import Datatype, TensorSpec
+from serving.domain.tensors import Datatype, TensorSpec
 
 OUTPUTS = (
     TensorSpec(

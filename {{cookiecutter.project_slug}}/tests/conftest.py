@@ -11,10 +11,10 @@ import pytest
 from hypothesis import settings
 
 # Before anything imports these: their assertions then say as much as those in test modules.
-pytest.register_assert_rewrite("tests.contract", "tests.support")
+pytest.register_assert_rewrite("tests.platform.contract", "tests.platform.support")
 
-from tests.support.server import ServerProcess  # noqa: E402
-from tests.support.workspace import GIT_KEEPS, Workspace  # noqa: E402
+from tests.platform.support.server import ServerProcess  # noqa: E402
+from tests.platform.support.workspace import GIT_KEEPS, Workspace  # noqa: E402
 
 # No deadline: other work shares the machine, and no test here asserts how long a thing takes.
 settings.register_profile("repo", deadline=None, print_blob=True)

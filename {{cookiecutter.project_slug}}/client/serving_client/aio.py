@@ -58,7 +58,7 @@ class AsyncClient:
     ) -> Prediction:
         """Return the model's answer for one batch; see `Client.predict`."""
         deadline = Deadline(timeout)
-        question = protocol.Question(inputs, outputs, version, protocol.checked_request_id(request_id))
+        question = protocol.InferRequest(inputs, outputs, version, protocol.checked_request_id(request_id))
         known = self._known
         if known is None:
             return await self._ask(question, await self._metadata(deadline), deadline)
@@ -121,7 +121,7 @@ class AsyncClient:
             await asyncio.sleep(min(health.PAUSE_S, deadline.left()))
         raise health.not_ready(timeout, last)
 
-    async def _ask(self, question: protocol.Question, metadata: ModelMetadata, deadline: Deadline) -> Prediction:
+    async def _ask(self, question: protocol.InferRequest, metadata: ModelMetadata, deadline: Deadline) -> Prediction:
         request = question.request(metadata)
         return question.prediction(await _call(self._infer, request, deadline, question.request_id))
 

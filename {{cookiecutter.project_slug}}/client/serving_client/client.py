@@ -69,7 +69,7 @@ class Client:
         :raises ServingClientError: see `serving_client.errors` for the others
         """
         deadline = Deadline(timeout)
-        question = protocol.Question(inputs, outputs, version, protocol.checked_request_id(request_id))
+        question = protocol.InferRequest(inputs, outputs, version, protocol.checked_request_id(request_id))
         known = self._known
         if known is None:
             return self._ask(question, self._metadata(deadline), deadline)
@@ -110,7 +110,7 @@ class Client:
         """
         self._health.wait_ready(timeout=timeout)
 
-    def _ask(self, question: protocol.Question, metadata: ModelMetadata, deadline: Deadline) -> Prediction:
+    def _ask(self, question: protocol.InferRequest, metadata: ModelMetadata, deadline: Deadline) -> Prediction:
         request = question.request(metadata)
         return question.prediction(_call(self._infer, request, deadline, question.request_id))
 

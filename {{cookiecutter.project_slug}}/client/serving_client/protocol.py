@@ -56,7 +56,7 @@ def checked_request_id(request_id: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class Question:
+class InferRequest:
     """Hold what a caller asks, apart from whom and how."""
 
     inputs: Inputs

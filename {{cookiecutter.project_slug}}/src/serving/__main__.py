@@ -7,10 +7,10 @@ import logging
 import os
 import sys
 
-from serving.entrypoints.grpc_server import serve
-from serving.errors import StartError
-from serving.settings import load_settings
-from serving.telemetry import configure_logging
+from serving.domain.errors import OperatorError
+from serving.online.grpc.server import serve
+from serving.online.settings import load_settings
+from serving.online.telemetry import configure_logging
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
         settings = load_settings()
         configure_logging(settings.log_level)
         asyncio.run(serve(settings))
-    except StartError as error:
+    except OperatorError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

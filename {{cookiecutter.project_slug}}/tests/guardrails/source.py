@@ -30,6 +30,12 @@ class Import:
         return any(self.module == name or self.module.startswith(f"{name}.") for name in names)
 
 
+def server_files(root: Path) -> list[Path]:
+    """Return the Python files that a server may run: those of src/serving without `offline`."""
+    offline = root / "src" / "serving" / "offline"
+    return [file for file in python_files(root, "src/serving") if offline not in file.parents]
+
+
 def python_files(root: Path, *folders: str) -> list[Path]:
     """Return the Python files below these folders, without generated ones."""
     found = {file for folder in folders for file in (root / folder).rglob("*.py")}

@@ -44,7 +44,7 @@ def violations(root: Path) -> list[Violation]:
 
 def protocol_is_there(root: Path) -> Iterator[Violation]:
     """The .proto declares the six methods, and no mapping of them to REST."""
-    path = "src/serving/proto/open_inference.proto"
+    path = "src/serving/online/grpc/proto/open_inference.proto"
     file = root / path
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     words = {number: line.partition("//")[0].replace("(", " ").split() for number, line in enumerate(lines, start=1)}
@@ -72,8 +72,8 @@ def protocol_is_there(root: Path) -> Iterator[Violation]:
 
 def methods_are_served(root: Path) -> Iterator[Violation]:
     """The servicer's table has all six, and the server registers it."""
-    path = "src/serving/entrypoints/servicer.py"
-    files = python_files(root, "src/serving/entrypoints")
+    path = "src/serving/online/grpc/servicer.py"
+    files = python_files(root, "src/serving/online/grpc")
     tables = [node for file in files for node in ast.walk(tree_of(file)) if isinstance(node, ast.Dict)]
     served = {key.value for table in tables for key in table.keys if isinstance(key, ast.Constant)}
     why = "a client of the Open Inference Protocol relies on every one of the six methods"
@@ -83,7 +83,7 @@ def methods_are_served(root: Path) -> Iterator[Violation]:
             yield Violation(path, 1, f"{method} is not in the table of served methods", why, fix)
     if not any(True for file in files for _ in calls(tree_of(file), "add_generic_rpc_handlers")):
         fix = "register InferenceServicer.handler() with add_generic_rpc_handlers"
-        yield Violation("src/serving/entrypoints/grpc_server.py", 1, "the servicer is registered nowhere", why, fix)
+        yield Violation("src/serving/online/grpc/server.py", 1, "the servicer is registered nowhere", why, fix)
 
 
 def no_web_framework(root: Path) -> Iterator[Violation]:
@@ -143,24 +143,24 @@ def outgoing_calls_have_a_timeout(root: Path) -> Iterator[Violation]:
 
 def server_bounds_calls_without_deadline(root: Path) -> Iterator[Violation]:
     """The server gives a call that came without a deadline one of its own."""
-    files = python_files(root, "src/serving/entrypoints")
+    files = python_files(root, "src/serving/online/grpc")
     asking = [(file, node) for file in files for node in functions(tree_of(file)) if _asks_for_deadline(node)]
     why = "callers forget deadlines; such a call holds a slot of the server for as long as the model or store hangs"
     fix = "take the smaller of the caller's deadline and SERVING_CALL_TIMEOUT, and the latter where there is none"
     if not asking:
-        yield Violation("src/serving/entrypoints/servicer.py", 1, "no method looks at the call's deadline", why, fix)
+        yield Violation("src/serving/online/grpc/servicer.py", 1, "no method looks at the call's deadline", why, fix)
     for file, function in asking:
         bounds = [ast.unparse(argument) for call in calls(function, "min") for argument in call.args]
         if not any("timeout" in bound for bound in bounds):
             name = file.relative_to(root).as_posix()
             yield Violation(name, function.lineno, f"{function.name} takes any deadline, or none", why, fix)
-    settings = root / "src/serving/settings.py"
+    settings = root / "src/serving/online/settings.py"
     fields = [node for node in ast.walk(tree_of(settings)) if isinstance(node, ast.AnnAssign)]
     bound = next((node for node in fields if ast.unparse(node.target) == "call_timeout"), None)
     if bound is None or ast.unparse(bound.annotation) != "float" or not _has_upper_bound(bound.value):
         line = bound.lineno if bound else 1
         what = "the setting call_timeout is not a float with an upper bound"
-        yield Violation("src/serving/settings.py", line, what, why, "restore `call_timeout: float` with `le=`")
+        yield Violation("src/serving/online/settings.py", line, what, why, "restore `call_timeout: float` with `le=`")
 
 
 def _requires_timeout(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

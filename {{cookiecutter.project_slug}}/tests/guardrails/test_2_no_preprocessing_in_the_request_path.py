@@ -26,15 +26,16 @@ TRAINING = {
     "sklearn": "scikit-learn", "skl2onnx": "", "spacy": "", "statsmodels": "", "tensorflow": "",
     "tf2onnx": "", "torch": "", "torchvision": "", "transformers": "", "xgboost": "",
 }  # fmt: skip
-OWN_TRAINING = ("model", "scripts")
-# What makes the environment of an image lies in scripts/, and stays in the stage that builds.
-INSTALLER = tuple(f"scripts/{name}.py" for name in ("__init__", "environment", "process", "uv"))
+OWN_TRAINING = ("model", "serving.offline", "tools")
+NOT_COPIED = ("model", "src/serving/adapters/model_registry", "src/serving/offline", "tools")
+# What makes the environment of an image lies in tools/, and stays in the stage that builds.
+INSTALLER = tuple(f"tools/{name}.py" for name in ("__init__", "environment", "process", "uv"))
 PACKAGES = {package or name.replace("_", "-") for name, package in TRAINING.items()}
 # What a library that serves brings itself. That nothing of ours imports it, the walk over imports holds.
 BROUGHT = {"feast": {"dask", "pandas"}}
 NOT_SERVED = ("dev", "import", "model_registry", "train")
-BOOTSTRAP = "src/serving/bootstrap.py"
-STORES = "src/serving/adapters/feature_store.py"
+BOOTSTRAP = "src/serving/online/bootstrap.py"
+STORES = "src/serving/adapters/feature_store/__init__.py"
 
 
 def test_nothing_is_preprocessed_in_the_request_path() -> None:
@@ -55,7 +56,7 @@ def violations(root: Path) -> list[Violation]:
 def no_training_code_is_reachable(root: Path) -> Iterator[Violation]:
     """Follow every import from the server's start, those inside functions too."""
     why = "the first call pays for loading it, every call for running it, and training and serving drift apart"
-    fix = "compute it in model/ (it is exported with the model) or in scripts/materialize.py (it goes to the store)"
+    fix = "compute it in model/ (exported with the model) or in src/serving/offline/materialize.py (goes to the store)"
     reported = set()
     for found in reachable(root, START):
         what = ""
@@ -89,7 +90,7 @@ def no_training_package_is_required(root: Path) -> Iterator[Violation]:
 
 
 def server_image_holds_no_training(root: Path) -> Iterator[Violation]:
-    """The image that runs `python -m serving` gets neither model/ nor scripts/ nor packages that it doesn't need."""
+    """The image that runs `python -m serving` gets neither model/ nor tools/ nor packages that it doesn't need."""
     for image in images(root)[0]:
         everything = stages(root, image.file)
         if any("serving" in command.arguments() for command in image.all("CMD", "ENTRYPOINT")[-1:]):
@@ -101,7 +102,7 @@ def server_image_holds_no_training(root: Path) -> Iterator[Violation]:
 
 def static_features_come_from_the_store(root: Path) -> Iterator[Violation]:
     """Where the repo has a store, no caller sends what the declaration calls static."""
-    if not (root / "scripts/materialize.py").exists():
+    if not (root / "src/serving/offline/materialize.py").exists():
         return
     why = "the caller would send, and someone would look up or compute, on every call what changes once a year"
     for name, file in _stores(root):
@@ -140,14 +141,14 @@ def _stores(root: Path) -> Iterator[tuple[str, Path]]:
 def _copies_no_training(stage: Stage) -> Iterator[Violation]:
     for step in stage.instructions:
         if step.name in ("COPY", "ADD") and "from" not in step.options():
-            for folder in OWN_TRAINING:
+            for folder in NOT_COPIED:
                 if any(_covers(source, folder) for source in step.arguments()[:-1] if source not in INSTALLER):
                     yield Violation(
                         stage.file,
                         step.line,
                         f"the server's image gets {folder}/: {step.name} {step.text}",
                         "what is in the image can be imported by the request path, and reads the training data",
-                        "copy src/ and client/serving_client/ only; what fills the store has an image of its own",
+                        "copy the domain, the adapters that the server opens, online and client/serving_client only",
                     )
 
 
@@ -175,7 +176,7 @@ def _does_not_install(lock: str, image: Stage, everything: list[Stage]) -> Itera
 
 def _installs(command: list[str], lock: str, *, brought: bool) -> bool:
     """Tell whether a command installs a lock: by its slot's name, by its file's name, or by a pattern over all."""
-    if "scripts.environment" in command:
+    if "tools.environment" in command:
         return posixpath.basename(lock).removesuffix(".txt") in command
     installer = any(word.rpartition("/")[2].startswith(("pip", "uv")) for word in command)
     return (

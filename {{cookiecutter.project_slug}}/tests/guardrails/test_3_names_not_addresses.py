@@ -71,8 +71,8 @@ def no_address_in_dockerfile(root: Path) -> Iterator[Violation]:
 
 
 def no_address_in_code(root: Path) -> Iterator[Violation]:
-    """No text in the server, the client and the scripts is a peer's address, and none asks the engine for one."""
-    for file in python_files(root, "src", "client", "scripts"):
+    """No text in the server, the client and the tools is a peer's address, and none asks the engine for one."""
+    for file in python_files(root, "src", "client", "tools"):
         tree = tree_of(file)
         name = file.relative_to(root).as_posix()
         own = _listening(tree)

@@ -22,24 +22,25 @@ from tests.guardrails.source import (
     python_files,
     reachable,
     requirements,
+    server_files,
     texts,
     tree_of,
 )
 from tests.guardrails.violations import ROOT, Violation, report
 
-ARTIFACTS = "src/serving/artifacts.py"
-BOOTSTRAP = "src/serving/bootstrap.py"
-SETTINGS = "src/serving/settings.py"
+ARTIFACTS = "src/serving/domain/artifacts.py"
+BOOTSTRAP = "src/serving/online/bootstrap.py"
+SETTINGS = "src/serving/online/settings.py"
 UNPICKLERS = ("_pickle", "cloudpickle", "dill", "joblib", "jsonpickle", "marshal", "pickle", "shelve", "skops", "torch")
 UNPICKLING = ("load_model_from_pickle", "read_pickle")
-REGISTRIES = ("clearml", "comet_ml", "huggingface_hub", "mlflow", "neptune", "scripts", "wandb")
+REGISTRIES = ("clearml", "comet_ml", "huggingface_hub", "mlflow", "neptune", "tools", "wandb")
 OWN_REGISTRIES = "_registry"
 DOWNLOADERS = (
     "aiohttp", "azure.storage", "boto3", "botocore", "ftplib", "fsspec", "gcsfs", "google.cloud", "http.client",
     "httpx", "minio", "paramiko", "requests", "s3fs", "smbclient", "urllib.request", "urllib3",
 )  # fmt: skip
 MOVES = "it means another model tomorrow: nobody can say later which one answered, nor go back to it"
-PIN = f"write {FORM}; `python -m scripts.model_version resolve <reference>` prints it"
+PIN = f"write {FORM}; `python -m serving.offline.model_version resolve <reference>` prints it"
 
 
 def test_what_is_served_is_pinned_verified_and_known() -> None:
@@ -106,7 +107,7 @@ def nothing_follows_a_stage(root: Path) -> Iterator[Violation]:
         if file.is_file():
             lines = enumerate(file.read_text(encoding="utf-8").splitlines(), start=1)
             places += [(file.relative_to(root).as_posix(), number, line.partition("#")[0]) for number, line in lines]
-    for file in python_files(root, "src/serving"):
+    for file in server_files(root):
         name = file.relative_to(root).as_posix()
         tree = tree_of(file)
         places += [(name, line, text) for line, text, _ in texts(tree)]
@@ -123,7 +124,7 @@ def nothing_is_unpickled(root: Path) -> Iterator[Violation]:
     """The server can't read a format that runs code when it is read."""
     why = "unpickling runs whatever the file says: who can write the artifact owns the server"
     fix = "export to ONNX in model/predictor.py: it holds numbers and operators, and no code"
-    for file in python_files(root, "src/serving"):
+    for file in server_files(root):
         name = file.relative_to(root).as_posix()
         tree = tree_of(file)
         lines = {found.line: found.module for found in imports(root, file) if found.is_of(*UNPICKLERS)}
@@ -150,7 +151,7 @@ def server_fetches_nothing(root: Path) -> Iterator[Violation]:
                 f"the server imports {found.module} (by {' -> '.join(found.chain)})",
                 "a server that fetches needs a token and a network, is down when the registry is, and may get another"
                 " model at every start",
-                "fetch in scripts/ before the server starts; it opens the artifact by its digest",
+                "fetch in src/serving/offline/ before the server starts; it opens the artifact by its digest",
             )
 
 

@@ -25,15 +25,17 @@ import numpy as np
 from model.data import Visits, history, load, static_features, visits
 from model.features import FEATURES
 from model.history import History
-from scripts import project
-from scripts.materialize import materialize, open_writer
 from serving.adapters.feature_store import READERS
-from serving.domain import Tensors
-from serving.enrichment import Enricher, UnknownEntity
-from serving.features import Feature, FeatureSet
-from serving.ports import Column, FeatureStore
-from serving.settings import load_settings
-from serving.telemetry import Metrics
+from serving.domain.deadline import Deadline
+from serving.domain.features import Feature, FeatureSet
+from serving.domain.ports import Column, FeatureStore
+from serving.domain.tensors import Tensors
+from serving.offline import project
+from serving.offline.materialize import materialize, open_writer
+from serving.online.enrichment import Enricher
+from serving.online.fallback import Fallback
+from serving.online.settings import load_settings
+from serving.online.telemetry import Metrics
 
 ROWS = (1, 64)
 COPIES = (1, 50)
@@ -97,7 +99,7 @@ class Computed:
 async def measure(store: FeatureStore, rows: int, seconds: float) -> list[float]:
     """Return the seconds that each call took to get from the request to the model's inputs."""
     data = load()
-    enricher = Enricher(store, FEATURES, UnknownEntity.REFUSE, _TIMEOUT_S, Metrics.create())
+    enricher = Enricher(store, FEATURES, Metrics.create(), timeout=_TIMEOUT_S, unknown_entity=Fallback.REFUSE)
     supplied = store.supplies(FEATURES)
     took = []
     end = time.perf_counter() + seconds
@@ -106,7 +108,7 @@ async def measure(store: FeatureStore, rows: int, seconds: float) -> list[float]
         request: Tensors = {f.name: data.columns[f.name][chosen] for f in FEATURES.model_inputs if f not in supplied}
         keys = np.array([data.entities[row].encode() for row in chosen], object)
         start = time.perf_counter()
-        await enricher.enrich({**request, FEATURES.entity.name: keys}, timeout=_TIMEOUT_S)
+        await enricher.enrich({**request, FEATURES.entity.name: keys}, Deadline(_TIMEOUT_S))
         took.append(time.perf_counter() - start)
     return took
 

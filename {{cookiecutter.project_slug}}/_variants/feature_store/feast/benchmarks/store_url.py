@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from scripts import project
+from serving.offline import project
 
 _FEATURE_REPO = project.ROOT / "config" / "feature_repo"
 

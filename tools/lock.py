@@ -1,0 +1,101 @@
+"""Lock the requirements of the template, of the generated repo, and of every choice: `make lock`.
+
+What every repo has is resolved first, all together. Then each choice is resolved against that, so that no choice holds
+a repo back that did not choose it. A choice that can't live with those pins is resolved together with them, and what
+it needs otherwise goes into `requirements/overrides/` of its folder: its repos install that instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tools.resolve import follow, hashed, lock_together, pins, resolve
+
+ROOT = Path(__file__).resolve().parent.parent
+GENERATED = ROOT / "{{cookiecutter.project_slug}}"
+VARIANTS = GENERATED / "_variants"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Lock all files; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.lock", description=__doc__)
+    parser.add_argument("--upgrade", action="store_true", help="take newer versions; without it pins stay")
+    options = parser.parse_args(arguments)
+    try:
+        lock(upgrade=options.upgrade)
+    except subprocess.CalledProcessError as error:
+        print(f"{error.stderr}error: uv could not resolve the requirements, for the reason above.", file=sys.stderr)
+        return int(error.returncode)
+    return 0
+
+
+def lock(*, upgrade: bool) -> None:
+    """Write every lock, and give the hooks of both repos the same versions.
+
+    :raises subprocess.CalledProcessError: no set of versions fits, or the package index can't be reached
+    """
+    own, in_every_repo = sorted(ROOT.glob("requirements/*.in")), sorted(GENERATED.glob("requirements/*.in"))
+    choices = sorted(VARIANTS.glob("*/*/requirements/*.in"))
+    locked = lock_together([*own, *in_every_repo], upgrade=upgrade)
+    for repo in (ROOT, GENERATED):
+        follow(repo / ".pre-commit-config.yaml", locked)
+    fitting: list[Path] = []
+    for choice in choices:
+        beside = pins_of([*in_every_repo, *others(choice, fitting)])
+        with contextlib.suppress(subprocess.CalledProcessError):
+            lock_together([choice], upgrade=upgrade, constraints=beside)
+            fitting.append(choice)
+    for choice in [choice for choice in choices if choice not in fitting]:
+        print(f"resolving {choice.relative_to(VARIANTS)} apart ...", flush=True)
+        neighbours = [*in_every_repo, *others(choice, choices)]
+        beside = pins_of(neighbours)
+        together = resolve([*neighbours, choice], prefer=beside)
+        lock_together([choice], upgrade=upgrade, constraints=together)
+        override(choice, versions(together), versions(beside))
+    for image in sorted(VARIANTS.glob("*/*/*/requirements/*.in")):
+        lock_together([image], upgrade=upgrade)
+
+
+def override(choice: Path, needed: Mapping[str, str], beside: Mapping[str, str]) -> None:
+    """Write the versions that a choice needs in place of those in the locks beside which it is installed."""
+    common = sorted(needed.keys() & beside.keys())
+    differing = [f"{name}=={needed[name]}" for name in common if needed[name] != beside[name]]
+    target = choice.parent / "overrides" / f"{choice.stem}.txt"
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "differing.in")
+        source.write_text("\n".join(differing), encoding="utf-8")
+        target.write_text(hashed([source], no_deps=True), encoding="utf-8", newline="\n")
+    print(f"wrote {target.relative_to(choice.parent.parent)}: {', '.join(differing)}", flush=True)
+
+
+def others(choice: Path, choices: Sequence[Path]) -> list[Path]:
+    """Return the choices that a repo can have beside this one: those of other questions."""
+    return [other for other in choices if other.relative_to(VARIANTS).parts[0] != choice.relative_to(VARIANTS).parts[0]]
+
+
+def pins_of(sources: Sequence[Path]) -> list[str]:
+    """Return the pins in the locks of these sources."""
+    return pins(source.with_suffix(".txt") for source in sources)
+
+
+def versions(found: Sequence[str]) -> dict[str, str]:
+    """Return the version of each package; where markers decide, all versions with their markers."""
+    texts: dict[str, set[str]] = {}
+    for pin in found:
+        name, _, version = pin.partition("==")
+        texts.setdefault(name, set()).add(version)
+    return {
+        name: next(iter(each)).partition(" ")[0] if len(each) == 1 else "; ".join(sorted(each))
+        for name, each in texts.items()
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Resolve requirement files into locks: pinned, hashed, for every platform, without an address.
+
+The locks work behind any mirror of the package index. This file is the same in the template and in every repo that it
+generates.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tools import uv
+
+OLDEST_PYTHON = "3.11"
+_FORM = ("--universal", "--python-version", OLDEST_PYTHON, "--no-annotate", "--no-header", "--no-emit-index-url")
+
+
+def lock_together(sources: Sequence[Path], *, upgrade: bool, constraints: Sequence[str] = ()) -> list[str]:
+    """Resolve sources in one go, so that any set of their locks installs together; write a lock beside each.
+
+    Pins stay as they are unless `upgrade` is set. Return the pins.
+
+    :raises subprocess.CalledProcessError: no set of versions fits, or the package index can't be reached
+    """
+    locks = [source.with_suffix(".txt") for source in sources]
+    together = resolve(sources, prefer=[] if upgrade else pins(locks), constraints=constraints)
+    drafts = [hashed([source], constraints=together) for source in sources]
+    for draft, target in zip(drafts, locks, strict=True):
+        target.write_text(draft, encoding="utf-8", newline="\n")
+        print(f"wrote {target.parent.name}/{target.name}", flush=True)
+    return together
+
+
+def resolve(sources: Sequence[Path], *, prefer: Sequence[str] = (), constraints: Sequence[str] = ()) -> list[str]:
+    """Return pins that fit all sources: the preferred ones where they can be kept, always within the constraints."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "together.txt")
+        _write(target, prefer)  # what uv finds in its output file, it keeps
+        _compile(sources, target, constraints)
+        return pins([target])
+
+
+def hashed(sources: Sequence[Path], *, constraints: Sequence[str] = (), no_deps: bool = False) -> str:
+    """Return the text of a lock with hashes; without what the packages themselves need if `no_deps` is set."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "hashed.txt")
+        _compile(sources, target, constraints, "--generate-hashes", *(["--no-deps"] if no_deps else []))
+        return target.read_text(encoding="utf-8")
+
+
+def pins(locks: Iterable[Path]) -> list[str]:
+    """Return each pin (`name==version ; marker`) of these locks once, without its hashes."""
+    lines = [line for lock in locks if lock.exists() for line in lock.read_text(encoding="utf-8").splitlines()]
+    return sorted({line.removesuffix("\\").rstrip() for line in lines if line and not line.startswith((" ", "#"))})
+
+
+def follow(hooks: Path, locked: Iterable[str]) -> None:
+    """Give each pre-commit hook the version that is locked: a hook and `make check` are to agree."""
+    versions = dict(pin.partition(" ")[0].split("==") for pin in locked)
+    text = hooks.read_text(encoding="utf-8")
+    for name in set(re.findall(r"([\w.-]+)==", text)):
+        text = re.sub(rf"\b{re.escape(name)}==[\w.]+", f"{name}=={versions[name]}", text)
+    hooks.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _compile(sources: Sequence[Path], target: Path, constraints: Sequence[str], *options: str) -> None:
+    limits = target.with_name("constraints.txt")
+    _write(limits, constraints)
+    command = [uv.find(), "pip", "compile", "--quiet", *_FORM, *options, "--constraints", str(limits)]
+    # A second index or a folder of files on this machine must not leak into what everyone gets.
+    local = {"UV_INDEX", "UV_FIND_LINKS"}
+    environment = {name: value for name, value in uv.settings().items() if name not in local}
+    done = subprocess.run(
+        [*command, "--output-file", str(target), *map(str, sources)],
+        check=False,
+        env=environment | {"UV_NO_CONFIG": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

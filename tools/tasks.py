@@ -1,0 +1,193 @@
+"""Every command of the template: `make COMMAND` or, without make, `python tools/tasks.py COMMAND`.
+
+Needs the standard library only: a command makes the environment that it needs.
+"""
+# An old Python must get as far as the sentence below, so nothing newer than 3.6 stands in this file's syntax.
+# ruff: noqa: E402, UP036
+
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit(
+        "error: this needs Python 3.11 or newer, and {} is {}.{}; name another one, for example: "
+        "make PYTHON=python3.12 {}".format(sys.executable, *sys.version_info[:2], " ".join(sys.argv[1:]) or "help")
+    )
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from tools.environment import Environment
+from tools.process import INTERRUPTED, SetupError, quietly, run
+
+Arguments = Sequence[str]
+
+GENERATED = ROOT / "{{cookiecutter.project_slug}}"
+BAKE = ROOT / "requirements" / "bake.txt"
+DEV = ROOT / "requirements" / "dev.txt"
+DEMO = ROOT / "build" / "demo"
+CHECKS = (
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
+    ("mypy",),
+)
+# One worker runs what shares a repo: tests/conftest.py has the groups and their order.
+IN_PARALLEL = ("-n", "2", "--dist", "loadscope", "--no-loadscope-reorder")
+DISPOSABLE = (".venv", ".mypy_cache", ".ruff_cache", ".hypothesis", "build")
+
+ENVIRONMENT = Environment(ROOT / ".venv")
+
+
+class StepError(Exception):
+    """A step of a command ended with an exit code other than 0."""
+
+    def __init__(self, step: str, code: int) -> None:
+        super().__init__(f"error: {step} failed with exit code {code}.")
+        self.code = code
+
+
+def module(name: str, *arguments: str) -> None:
+    """Run a module in the environment, with everything that checks and tests need.
+
+    :raises StepError: it did not end with 0
+    """
+    python = ENVIRONMENT.ensure([BAKE, DEV])
+    step(f"python -m {' '.join([name, *arguments])}", [str(python), "-m", name, *arguments])
+
+
+def step(name: str, command: Sequence[str]) -> None:
+    """Run a command.
+
+    :raises StepError: it did not end with 0
+    """
+    code = run(command, ROOT)
+    if code:
+        raise StepError(name, code)
+
+
+def show_help(_arguments: Arguments) -> None:
+    """Print one line for each command."""
+    print("usage: make COMMAND [ARGS=...]      (without make: python tools/tasks.py COMMAND ...)\n")
+    for name, command in COMMANDS.items():
+        print(f"  {name:<10} {command.purpose}")
+
+
+def demo(arguments: Arguments) -> None:
+    """Generate a repo from the default answers and let it show what it does."""
+    python = ENVIRONMENT.ensure([BAKE])
+    shutil.rmtree(DEMO, ignore_errors=True)
+    print(f"generating a repo from the default answers in {DEMO.relative_to(ROOT)} ...", flush=True)
+    generate = [str(python), "-m", "cookiecutter", str(ROOT), "--no-input", "--default-config", "-o", str(DEMO)]
+    quietly(generate, "the template could not be generated")
+    (repo,) = DEMO.iterdir()
+    step("the generated repo's demo", [sys.executable, str(repo / "tools" / "tasks.py"), "demo", *arguments])
+    print(f"\nThat was {repo.relative_to(ROOT)}. Make your own, where you keep your repos:")
+    print(f"  {python} -m cookiecutter {ROOT}")
+
+
+def setup(_arguments: Arguments) -> None:
+    """Make the environment."""
+    ENVIRONMENT.ensure([BAKE, DEV])
+    print(f"ready: {ENVIRONMENT.python.relative_to(ROOT)}")
+
+
+def check(_arguments: Arguments) -> None:
+    """Run every static check, also after one has failed."""
+    python = str(ENVIRONMENT.ensure([BAKE, DEV]))
+    failed = []
+    for words in CHECKS:
+        print(f"-- {' '.join(words)}", flush=True)
+        code = run([python, "-m", *words], ROOT)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            failed.append(" ".join(words))
+    if failed:
+        raise StepError(", ".join(failed), 1)
+
+
+def fmt(_arguments: Arguments) -> None:
+    """Rewrite the code in the form that `check` asks for."""
+    for words in (("format", "."), ("check", "--fix", "."), ("format", ".")):  # a fix may need formatting
+        module("ruff", *words)
+
+
+def test(arguments: Arguments) -> None:
+    """Run the tests that everyone runs before a commit."""
+    module("pytest", "-m", "not long", *IN_PARALLEL, *arguments)
+
+
+def test_all(arguments: Arguments) -> None:
+    """Run every test; those in containers alone, since they watch what callers see while something breaks."""
+    if arguments:
+        module("pytest", *IN_PARALLEL, *arguments)
+        return
+    module("pytest", *IN_PARALLEL, "--ignore", "tests/containers")
+    module("pytest", "tests/containers")
+
+
+def bench(arguments: Arguments) -> None:
+    """Measure how long generating takes."""
+    module("benchmarks.generation", *arguments)
+
+
+def lock(arguments: Arguments) -> None:
+    """Resolve the requirements of the template, of the generated repo and of every choice."""
+    module("tools.lock", *arguments)
+
+
+def clean(_arguments: Arguments) -> None:
+    """Remove what the other commands can make again."""
+    for name in DISPOSABLE:
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+    for cache in [path for path in ROOT.rglob("__pycache__") if path.is_dir()]:
+        shutil.rmtree(cache, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command does, in a line and in code."""
+
+    purpose: str
+    act: Callable[[Arguments], None]
+
+
+COMMANDS = {
+    "help": Command("this list", show_help),
+    "demo": Command("generate a repo, train, serve and predict in it: the whole path once", demo),
+    "setup": Command("make .venv with everything that the other commands need", setup),
+    "check": Command("lint, formatting, types", check),
+    "fmt": Command("rewrite the code in the form that check asks for", fmt),
+    "test": Command('one generated repo end to end, all renders (some tests: ARGS="-k word")', test),
+    "test-all": Command("everything: also the own tests of every combination", test_all),
+    "bench": Command("measure how long generating takes", bench),
+    "lock": Command("resolve all requirements again (newer versions: ARGS=--upgrade)", lock),
+    "clean": Command("remove .venv, caches and build/", clean),
+}
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out one command; return the exit code."""
+    name, *arguments = words or ["help"]
+    if name not in COMMANDS:
+        print(f"error: {name!a} is no command; the commands are {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    try:
+        COMMANDS[name].act(arguments)
+    except StepError as failure:
+        print(failure, file=sys.stderr)
+        return failure.code
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

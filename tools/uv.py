@@ -1,0 +1,115 @@
+"""uv, which makes environments: found on this machine, or installed from its lock; and pip's configuration, for it.
+
+Needs the standard library only. This file is the same in the template and in every repo that it generates.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from tools.process import SetupError, clean, quietly
+
+LOCK = Path(__file__).resolve().parent.parent / "requirements" / "uv.txt"
+_OLDEST = (0, 8)
+_PIP_TIMEOUT_S = 60
+# pip's options, and the variables under which uv knows them: it does not read pip's configuration.
+_VARIABLES = {
+    "index-url": ("UV_DEFAULT_INDEX",),
+    "extra-index-url": ("UV_INDEX",),
+    "find-links": ("UV_FIND_LINKS",),
+    "no-index": ("UV_NO_INDEX",),
+    "trusted-host": ("UV_INSECURE_HOST",),
+    "cert": ("SSL_CERT_FILE",),
+    "client-cert": ("SSL_CLIENT_CERT",),
+    "proxy": ("HTTPS_PROXY", "HTTP_PROXY"),
+}
+
+
+def find() -> str:
+    """Return the uv on PATH if it is new enough; else the locked one, which is installed once for this user.
+
+    :raises SetupError: pip can't install it
+    """
+    found = shutil.which("uv")
+    if found:
+        told = subprocess.run([found, "--version"], check=False, capture_output=True, text=True)
+        version = re.match(r"uv (\d+)\.(\d+)", told.stdout)
+        if version and tuple(map(int, version.groups())) >= _OLDEST:
+            return found
+    uv = inside(_tools(), "scripts") / ("uv.exe" if os.name == "nt" else "uv")
+    if not uv.exists():
+        print("installing uv, once for this user ...", flush=True)
+        _install(_tools())
+    return str(uv)
+
+
+def settings() -> dict[str, str]:
+    """Return pip's index, credentials, certificates and proxy as uv's variables; those that are set already win."""
+    pip = inside(_tools(), "scripts") / ("python.exe" if os.name == "nt" else "python")
+    command = [str(pip) if pip.exists() else base_python(), "-m", "pip", "config", "list"]
+    # A base interpreter without pip has no configuration for it either.
+    told = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, env=clean(os.environ)
+    )
+    variables = {
+        # pip takes the best version of all indexes, uv by default that of the first. The hashes decide what is right.
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
+    for section in ("global", "install", ":env:"):  # a later one wins
+        for option, value in re.findall(rf"^{section}\.([\w-]+)=(.*)$", told.stdout, re.MULTILINE):
+            words = str(ast.literal_eval(value)).split()
+            separator = "," if option == "find-links" else " "
+            variables |= dict.fromkeys(_VARIABLES.get(option, ()), separator.join(words))
+    return variables | dict(os.environ)
+
+
+def inside(environment: Path, kind: str) -> Path:
+    """Return where an environment keeps its `scripts` or its packages (`purelib`)."""
+    return Path(sysconfig.get_path(kind, "venv", {"base": str(environment), "platbase": str(environment)}))
+
+
+def base_python() -> str:
+    """Return the interpreter that environments are made of; this one may lie in the one that is to be replaced."""
+    return str(getattr(sys, "_base_executable", sys.executable))
+
+
+def _install(target: Path) -> None:
+    """Install uv into a virtual environment that pip fills; another process may do so at the same time."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"{target.parent} can't be made ({error.strerror})"
+        raise SetupError(f"error: {problem}, so there is no place for uv; install uv yourself.") from None
+    with tempfile.TemporaryDirectory(dir=target.parent) as staging:
+        made = Path(staging, "uv")
+        quietly(
+            [base_python(), "-m", "venv", str(made)],
+            "no virtual environment can be made; on Debian and Ubuntu that needs the package python3-venv",
+        )
+        pip = [str(inside(made, "scripts") / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
+        quietly(
+            [*pip, "--quiet", "--require-hashes", "--no-deps", "--requirement", str(LOCK)],
+            "uv can't be installed, for the reason above; install it yourself, and it is used from PATH",
+        )
+        try:
+            made.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+
+
+def _tools() -> Path:
+    """Return where the locked uv is installed, shared by all repos of this user that lock the same."""
+    parent = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
+    return Path(parent or Path.home() / ".cache", "ml-serving-template", f"uv-{digest}")

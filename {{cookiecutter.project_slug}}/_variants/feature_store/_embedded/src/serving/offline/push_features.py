@@ -1,0 +1,72 @@
+"""Write values of one entity into the feature store as soon as an event brings them.
+
+    python -m serving.offline.push_features patient-001 bmi=26.1
+
+The next request for this entity is answered with them. Features that are not named keep their values; the next
+`make features` overrides them only for entities of which it has newer records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from model.features import FEATURES
+from serving.domain.errors import InvalidRequest, quoted
+from serving.domain.features import Feature
+from serving.domain.ports import FeatureRows, FeatureWriter
+from serving.domain.settings import shared_settings
+from serving.domain.tensors import Datatype
+from serving.offline import project
+from serving.offline.materialize import open_writer
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Push what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m serving.offline.push_features", description=__doc__)
+    parser.add_argument("entity", help=f"the {FEATURES.entity.name}")
+    parser.add_argument("values", nargs="+", metavar="name=value")
+    parser.add_argument("--time", type=int, help="when it happened, in seconds since 1970 (default: now)")
+    options = parser.parse_args(arguments)
+    values = dict(text.partition("=")[::2] for text in options.values)
+    when = int(time.time()) if options.time is None else options.time
+    push(open_writer(shared_settings().feature_store), options.entity, values, when=when)
+    print(f"{options.entity}: {', '.join(options.values)}")
+    return 0
+
+
+def push(writer: FeatureWriter, entity: str, values: Mapping[str, str], *, when: int) -> None:
+    """Write the values of one entity, all or none; an event's handler calls this.
+
+    :raises InvalidRequest: a name is no static feature, or a value is not of its type
+    """
+    declared = {feature.name: feature for feature in FEATURES.static}
+    for name in values:
+        if name not in declared:
+            raise InvalidRequest(f"feature {quoted(name)} is not kept in the store; these are: {', '.join(declared)}.")
+    columns = {name: _column(declared[name], text) for name, text in values.items()}
+    writer.write(
+        FeatureRows([declared[name] for name in values], [entity.encode()], columns, np.array([when], np.int64))
+    )
+
+
+def _column(feature: Feature, text: str) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    """Read one row: a number, a text, or as many numbers as the shape has, separated by commas."""
+    try:
+        if feature.datatype is Datatype.BYTES:
+            column = np.array([text.encode()], object)
+        else:
+            column = np.array(text.split(","), np.float64).astype(feature.datatype.dtype).reshape(1, *feature.shape)
+    except ValueError:
+        raise InvalidRequest(
+            f"feature {quoted(feature.name)}: {quoted(text)} is not {feature.form}; write numbers, as many as it has."
+        ) from None
+    feature.spec.check_values(column)
+    return column
+
+
+if __name__ == "__main__":
+    project.run(main)

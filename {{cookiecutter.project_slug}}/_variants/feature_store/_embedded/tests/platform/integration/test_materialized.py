@@ -1,0 +1,114 @@
+"""The trained example with the feature store that its own script filled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from model.data import Dataset, load
+from model.features import FEATURES
+from serving.domain.errors import SettingsError
+from serving.domain.references import read_lock
+from serving.offline import materialize
+from serving.online.grpc.proto import open_inference_pb2 as pb
+from tests.platform.support.server import ServerProcess
+from tests.platform.support.wire import Wire, floats, request
+from tests.platform.support.workspace import Workspace
+
+KNOWN, UNKNOWN = 0, b"nobody"
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load()
+
+
+def question(workspace: Workspace, data: Dataset, *keys: bytes) -> pb.ModelInferRequest:
+    """Ask for the first row's measurements under these keys."""
+    name = read_lock(workspace.root / "model.lock").model
+    columns = {feature.name: np.repeat(data.columns[feature.name][:1], len(keys)) for feature in FEATURES.real_time}
+    datatypes = {feature.name: feature.datatype for feature in FEATURES.real_time}
+    return request(name, {FEATURES.entity.name: keys, **columns}, datatypes=datatypes)
+
+
+@pytest.fixture
+def strict_server(example: Workspace) -> Iterator[ServerProcess]:
+    with ServerProcess(example.root, SERVING_UNKNOWN_ENTITY="refuse") as server:
+        yield server
+
+
+async def test_callers_send_a_key_in_place_of_the_static_features(
+    example: Workspace, example_server: ServerProcess
+) -> None:
+    async with Wire(example_server.target) as wire:
+        metadata = await wire.metadata(read_lock(example.root / "model.lock").model)
+    expected = [FEATURES.entity.name, *(feature.name for feature in FEATURES.real_time)]
+    assert [tensor.name for tensor in metadata.inputs] == expected
+
+
+async def test_an_unknown_entity_is_answered_with_flagged_defaults(
+    example: Workspace, example_server: ServerProcess, data: Dataset
+) -> None:
+    async with Wire(example_server.target) as wire:
+        answer = await wire.infer(question(example, data, data.entities[KNOWN].encode(), UNKNOWN))
+    assert json.loads(answer.parameters["defaulted_features"].string_param) == {
+        feature.name: [1] for feature in FEATURES.static
+    }
+    assert len(floats(answer)) == 2
+
+
+async def test_an_unknown_entity_is_not_found_where_told_to_refuse(
+    example: Workspace, strict_server: ServerProcess, data: Dataset
+) -> None:
+    async with Wire(strict_server.target) as wire:
+        code, text = await wire.refused("ModelInfer", question(example, data, UNKNOWN).SerializeToString())
+        assert code is grpc.StatusCode.NOT_FOUND
+        assert "'nobody'" in text
+        answer = await wire.infer(question(example, data, data.entities[KNOWN].encode()))
+    assert "defaulted_features" not in answer.parameters
+
+
+def materialized(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SERVING_FEATURE_STORE", url)
+    assert materialize.main([]) == 0
+
+
+def test_materializing_again_changes_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: Dataset
+) -> None:
+    told = []
+    for _ in range(2):
+        materialized(monkeypatch, f"sqlite:{folder / 'features.db'}")
+        told.append(capsys.readouterr().out.splitlines()[-1])
+    assert told == [
+        f"wrote {len(data)} rows; the store holds {len(data)} rows, keyed by {FEATURES.entity.name}",
+        "nothing is new since 2004-01-05",
+    ]
+
+
+def test_a_store_that_can_not_be_filled_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVING_FEATURE_STORE", "oracle:x")
+    with pytest.raises(SettingsError, match=r"^SERVING_FEATURE_STORE='oracle:x': this repo can fill .*\.$"):
+        materialize.main([])
+
+
+async def test_an_empty_store_makes_the_service_unavailable_until_it_is_filled(
+    example: Workspace, folder: Path, monkeypatch: pytest.MonkeyPatch, data: Dataset
+) -> None:
+    body = question(example, data, data.entities[KNOWN].encode())
+    url = f"sqlite:{folder / 'features.db'}"
+    with ServerProcess(example.root, SERVING_FEATURE_STORE=url) as server:
+        async with Wire(server.target) as wire:
+            code, text = await wire.refused("ModelInfer", body.SerializeToString())
+            assert (code, text) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "the feature store can't be read; fill it with `make features`.",
+            )
+            materialized(monkeypatch, url)
+            answer = await wire.infer(body)
+    assert "defaulted_features" not in answer.parameters

@@ -1,0 +1,55 @@
+"""Training and serving see the same: the way through the store gives the bits that the model was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.data import history, load
+from model.features import FEATURES
+from model.history import History
+from serving.adapters.feature_store.sqlite import SqliteStore
+from serving.domain.deadline import Deadline
+from serving.domain.tensors import Tensors
+from serving.offline.materialize import materialize
+from serving.online.enrichment import Enricher
+from serving.online.fallback import Fallback
+from tests.platform.support.services import Observed
+
+LONG_S = 60.0
+
+
+async def served(past: History, folder: Path) -> Tensors:
+    """Return what the model is asked with for every training row, by way of the store."""
+    data = load()
+    store = SqliteStore(folder / "features.db")
+    materialize(past, store, until=int(past.times.max()))
+    enricher = Enricher(store, FEATURES, Observed(), timeout=LONG_S, unknown_entity=Fallback.REFUSE)
+    request = {feature.name: data.columns[feature.name] for feature in FEATURES.real_time}
+    keys = np.array([entity.encode() for entity in data.entities], object)
+    enriched = await enricher.enrich({FEATURES.entity.name: keys, **request}, Deadline(LONG_S))
+    await store.close()
+    return enriched.inputs
+
+
+def differing(trained: Tensors, online: Tensors) -> list[str]:
+    """Return the features whose bits differ, or the order if that does."""
+    if list(trained) != list(online):
+        return ["order"]
+    return [name for name in trained if trained[name].tobytes() != online[name].tobytes()]
+
+
+async def test_every_training_row_is_the_same_to_the_last_bit_by_way_of_the_store(folder: Path) -> None:
+    assert differing(FEATURES.assemble(load().columns), await served(history(), folder)) == []
+
+
+@pytest.mark.parametrize("feature", [feature.name for feature in FEATURES.static])
+async def test_a_difference_in_the_last_bit_of_one_value_is_seen(folder: Path, feature: str) -> None:
+    past = history()
+    column = past.columns[feature].copy()
+    column[-1] = np.nextafter(column[-1], np.float32(np.inf))
+    changed = replace(past, columns={**past.columns, feature: column})
+    assert differing(FEATURES.assemble(load().columns), await served(changed, folder)) == [feature]

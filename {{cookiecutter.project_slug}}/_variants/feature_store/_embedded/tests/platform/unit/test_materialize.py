@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.features import FEATURES
+from model.history import History
+from serving.domain.errors import FeatureStoreUnavailable, InvalidRequest
+from serving.domain.ports import FeatureRows
+from serving.offline.materialize import materialize
+from serving.offline.push_features import push
+from tests.platform.support.fakes import FakeStore
+
+BMI = next(feature for feature in FEATURES.static if feature.name == "bmi")
+LONG_S = 60.0
+
+
+class Recorder(FakeStore):
+    """A store that notes which entities were written, and loses its writer when told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[list[bytes]] = []
+        self.lost = False
+
+    def write(self, rows: FeatureRows) -> int:
+        if self.lost:
+            raise FeatureStoreUnavailable("the feature store can't be written.")
+        self.written.append(list(rows.entities))
+        return super().write(rows)
+
+
+def past(*rows: tuple[str, int, float]) -> History:
+    values = np.array([value for *_, value in rows], np.float32)
+    columns = {feature.name: values for feature in FEATURES.static}
+    return History(tuple(entity for entity, *_ in rows), np.array([time for _, time, _ in rows]), columns)
+
+
+BEFORE = past(("ann", 10, 1.0), ("bob", 20, 2.0), ("ann", 30, 3.0))
+AFTER = past(("ann", 10, 1.0), ("bob", 20, 2.0), ("ann", 30, 3.0), ("bob", 40, 4.0), ("cid", 50, 5.0))
+
+
+async def bmi(store: FakeStore, *keys: bytes) -> list[tuple[float, int]]:
+    column = (await store.read(keys, [BMI], timeout=LONG_S))["bmi"]
+    return list(zip(column.values.tolist(), column.times.tolist(), strict=True))
+
+
+async def test_the_newest_values_are_written_with_the_time_since_which_they_hold() -> None:
+    store = FakeStore()
+    materialize(BEFORE, store, until=100)
+    assert await bmi(store, b"ann", b"bob") == [(3.0, 30), (2.0, 20)]
+
+
+async def test_only_entities_with_something_new_are_written_again() -> None:
+    store = Recorder()
+    for rows in (BEFORE, BEFORE, AFTER, AFTER):
+        materialize(rows, store, until=100)
+    assert store.written == [[b"ann", b"bob"], [b"bob", b"cid"]]
+    assert await bmi(store, b"ann", b"bob", b"cid") == [(3.0, 30), (4.0, 40), (5.0, 50)]
+
+
+async def test_what_is_known_only_later_is_left_out_until_then() -> None:
+    store = Recorder()
+    materialize(AFTER, store, until=20)
+    assert await bmi(store, b"ann", b"bob") == [(1.0, 10), (2.0, 20)]
+    materialize(AFTER, store, until=100)
+    assert store.written[1] == [b"ann", b"bob", b"cid"]
+
+
+def test_a_run_that_was_lost_is_made_up_for_by_the_next_one() -> None:
+    store = Recorder()
+    materialize(BEFORE, store, until=100)
+    store.lost = True
+    with pytest.raises(FeatureStoreUnavailable):
+        materialize(AFTER, store, until=100)
+    store.lost = False
+    materialize(AFTER, store, until=100)
+    assert store.written == [[b"ann", b"bob"], [b"bob", b"cid"]]
+
+
+@pytest.mark.parametrize("watermark", ["", "another-declaration 100"])
+def test_an_empty_store_or_another_declaration_is_filled_from_the_beginning(watermark: str) -> None:
+    store = Recorder()
+    materialize(BEFORE, store, until=100)
+    store.mark = watermark
+    materialize(BEFORE, store, until=100)
+    materialize(BEFORE, store, until=100, everything=True)
+    assert store.written == [[b"ann", b"bob"]] * 3
+
+
+async def test_a_pushed_value_is_read_at_once_and_leaves_all_others() -> None:
+    store = FakeStore()
+    materialize(BEFORE, store, until=100)
+    push(store, "bob", {"bmi": "26.5"}, when=60)
+    assert await bmi(store, b"bob", b"ann") == [(26.5, 60), (3.0, 30)]
+    age = (await store.read([b"bob"], [FEATURES.static[0]], timeout=LONG_S))[FEATURES.static[0].name]
+    assert (age.values.tolist(), age.times.tolist()) == ([2.0], [20])
+
+
+def test_a_push_does_not_pass_for_a_materialization() -> None:
+    store = Recorder()
+    push(store, "bob", {"bmi": "26.5"}, when=60)
+    materialize(BEFORE, store, until=100)
+    assert store.written[1] == [b"ann", b"bob"]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"colour": "red"}, "feature 'colour' is not kept in the store; these are: age, sex, bmi"),
+        ({"bmi": "heavy"}, "feature 'bmi': 'heavy' is not FP32"),
+        ({"bmi": "1,2"}, "feature 'bmi': '1,2' is not FP32"),
+        ({"bmi": "nan"}, "holds NaN"),
+        ({"bmi": ""}, "feature 'bmi': '' is not FP32"),
+    ],
+)
+def test_what_does_not_fit_the_declaration_is_not_pushed(values: dict[str, str], told: str) -> None:
+    store = FakeStore()
+    with pytest.raises(InvalidRequest, match=told):
+        push(store, "bob", values, when=60)
+    assert store.rows == {}
+
+
+def test_nothing_is_shown_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    materialize(BEFORE, FakeStore(), until=100)
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,73 @@
+"""A circuit breaker: after some failures in a row, ask no more for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import redis
+
+from serving.domain.errors import FeatureStoreUnavailable
+
+FAILURES = 3
+PAUSE_S = 1.0
+
+
+class Breaker:
+    """Count failures in a row; open after FAILURES, let one attempt through every PAUSE_S seconds while open.
+
+    Calls that are under way together fail together, for one reason: they count as one failure. Else a single hiccup
+    under load would open the breaker.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.now = clock
+        self._failures = 0
+        self._last_failure = float("-inf")
+        self._next_attempt = 0.0
+
+    @contextmanager
+    def guard(
+        self,
+        failures: tuple[type[BaseException], ...],
+        *,
+        timeout: float,
+        unreadable: str = "the feature store can't be read.",
+    ) -> Iterator[None]:
+        """Count how one read ends, and turn its failures into one error; while open, refuse it at once.
+
+        :raises FeatureStoreUnavailable: the read failed, took longer than `timeout` seconds, or was not let through
+        """
+        started = self.now()
+        if not self.allows():
+            raise FeatureStoreUnavailable("the feature store has failed repeatedly and is given a moment to recover.")
+        try:
+            yield
+        except (TimeoutError, redis.TimeoutError):
+            self.failed(started)
+            raise FeatureStoreUnavailable(f"the feature store did not answer within {timeout:.3f} s.") from None
+        except failures as error:
+            self.failed(started)
+            raise FeatureStoreUnavailable(unreadable) from error
+        self.succeeded()
+
+    def allows(self) -> bool:
+        """Tell whether to ask now; while open, a yes is the one attempt of this pause."""
+        if self._failures < FAILURES:
+            return True
+        if self.now() < self._next_attempt:
+            return False
+        self._next_attempt = self.now() + PAUSE_S
+        return True
+
+    def failed(self, started: float) -> None:
+        """Note the failure of a call that started at this time."""
+        if started >= self._last_failure:
+            self._failures += 1
+            self._last_failure = self.now()
+            self._next_attempt = self._last_failure + PAUSE_S
+
+    def succeeded(self) -> None:
+        """Note a success: the breaker is closed."""
+        self._failures = 0

@@ -1,0 +1,60 @@
+"""A writer of a Redis that is killed when half of what it sends has arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+from tests.platform.support import filling
+
+PATIENCE_S = 60.0
+_HALF_BYTES = 40_000
+"""About half of what it takes to fill a store with `filling.KEYS`."""
+
+
+async def fill_and_be_killed(address: str, url: Callable[[str], str], number: signal.Signals) -> None:
+    """Fill the Redis at `host:port` from a process of its own, and end that by a signal half way.
+
+    `url` gives the URL of the store for another `host:port`.
+    """
+    bottleneck = _Bottleneck(*address.split(":"))
+    async with await asyncio.start_server(bottleneck.carry, "127.0.0.1") as door, asyncio.timeout(PATIENCE_S):
+        through = f"127.0.0.1:{door.sockets[0].getsockname()[1]}"
+        process = await asyncio.create_subprocess_exec(*filling.command(url(through)), env=filling.ENVIRONMENT)
+        await bottleneck.full.wait()
+        process.send_signal(number)
+        assert await process.wait() == -number
+        await bottleneck.ended.wait()
+
+
+class _Bottleneck:
+    """Pass on half of what comes, and the answers to it; hold the rest back."""
+
+    def __init__(self, host: str, port: str) -> None:
+        self._host, self._port = host, port
+        self._left = _HALF_BYTES
+        self.full, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, commands = await asyncio.open_connection(self._host, self._port)
+        back = asyncio.create_task(self._copy(answers, writer))
+        while self._left and (part := await reader.read(self._left)):
+            self._left -= len(part)
+            commands.write(part)
+            await commands.drain()
+        if not self._left:
+            self.full.set()
+        with suppress(ConnectionError):  # what is held back is lost with its writer
+            while await reader.read(1 << 16):
+                pass
+        commands.write_eof()
+        await back  # Redis has taken note
+        if not self._left:
+            self.ended.set()
+
+    async def _copy(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while part := await source.read(1 << 16):
+            target.write(part)
+        target.close()

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from serving.adapters.feature_store.breaker import FAILURES, PAUSE_S, Breaker
+
+
+class Clock:
+    """A clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def opened(clock: Clock) -> Breaker:
+    breaker = Breaker(clock)
+    for _ in range(FAILURES):
+        clock.now += 0.1
+        breaker.failed(started=clock.now)
+    return breaker
+
+
+def test_it_opens_after_some_failures_in_a_row_and_not_before() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    for _ in range(FAILURES):
+        assert breaker.allows()
+        clock.now += 0.1
+        breaker.failed(started=clock.now)
+    assert not breaker.allows()
+
+
+def test_a_success_between_failures_keeps_it_closed() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    for _ in range(10):
+        clock.now += 0.1
+        breaker.failed(started=clock.now)
+        breaker.succeeded()
+    assert breaker.allows()
+
+
+def test_calls_that_were_under_way_together_count_once() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    started = clock.now
+    clock.now += 0.1
+    for _ in range(10):
+        breaker.failed(started=started)
+    assert breaker.allows()
+
+
+def test_open_it_lets_one_attempt_through_in_each_pause() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    for _ in range(3):
+        clock.now += PAUSE_S
+        assert [breaker.allows() for _ in range(5)] == [True, False, False, False, False]
+
+
+def test_it_closes_when_an_attempt_succeeds() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += PAUSE_S
+    assert breaker.allows()
+    breaker.succeeded()
+    assert all(breaker.allows() for _ in range(5))

@@ -1,0 +1,11 @@
+"""The feature stores that this repo can open, by the scheme of their URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from serving.adapters.feature_store.sqlite import SqliteStore
+from serving.domain.ports import FeatureStore, FeatureWriter
+
+READERS: Mapping[str, Callable[[str], FeatureStore]] = {"sqlite": SqliteStore.open}
+WRITERS: Mapping[str, Callable[[str], FeatureWriter]] = {"sqlite": SqliteStore.open}

@@ -1,0 +1,13 @@
+"""The model registries that this repo can open, by the scheme of a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from serving.adapters.model_registry.local import SCHEME as LOCAL
+from serving.adapters.model_registry.local import LocalRegistry
+from serving.domain.ports import RegistryBackend
+
+SCHEMES: Mapping[str, Callable[[Path], RegistryBackend]] = {LOCAL: LocalRegistry}
+"""Each opens with the local registry's folder; what else it needs it takes from the environment, when it is used."""

@@ -1,0 +1,175 @@
+"""The MLflow model registry, over HTTP.
+
+A version is an MLflow model version whose run holds the artifact's files below `model/`. Its tags say what MLflow does
+not keep: the digest, which MLflow compares with nothing, and where the model came from. The promotions are tags of the
+registered model, one each; the aliases champion and challenger mirror them and are never read.
+
+MLflow sets a tag whether or not it is there. So a number is looked up before it is taken and read back afterwards; of
+two promotions within that moment the last one stands.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serving.adapters.model_registry.mlflow_calls import call
+from serving.adapters.model_registry.records import parse_promotion
+from serving.domain.artifacts import GOLDEN, MANIFEST, MODEL_FILES, open_artifact
+from serving.domain.errors import RegistryError, StalePromotion
+from serving.domain.lineage import LINEAGE, Lineage
+from serving.domain.ports import ModelRecord, Promotion, RegisteredVersion
+from serving.domain.references import Reference, is_digest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+SCHEME = "mlflow"
+_FOLDER = "model"
+_FILES = (*MODEL_FILES.values(), GOLDEN, MANIFEST, LINEAGE)
+_PROMOTION = "promotion."
+_PAGE = 100
+_MAX_PARAMETERS = 100
+
+
+class MlflowRegistry:
+    """Keep model versions on the MLflow server that MLFLOW_TRACKING_URI names."""
+
+    def read(self, model: str, *, timeout: float) -> ModelRecord:
+        """Return all complete versions and all promotions; versions without our tags are not among them."""
+        return call(lambda client: _read(client, model), timeout)
+
+    def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
+        """Store an artifact in a run of its own, then make that the next version."""
+        lineage = open_artifact(artifact, digest).lineage
+        registered_at = datetime.now(UTC).isoformat(timespec="seconds")
+        tags = {
+            "digest": digest,
+            "registered_at": registered_at,
+            "origin": origin,
+            "git_commit": lineage.git_commit,
+            "data_digest": lineage.data_digest,
+        }
+        version = call(lambda client: _add(client, model, artifact, lineage, tags), timeout)
+        return RegisteredVersion(Reference(SCHEME, model, version, digest), registered_at, origin)
+
+    def download(self, version: Reference, folder: Path, *, timeout: float) -> None:
+        """Fetch a version's files into an empty folder."""
+        # A call that is given up may go on for a while, so it never gets to see the caller's folder.
+        with tempfile.TemporaryDirectory(prefix="mlflow-", ignore_cleanup_errors=True) as arrived:
+            for path in call(lambda client: _download(client, version, arrived), timeout):
+                shutil.move(path, folder)
+
+    def append(self, model: str, promotion: Promotion, *, timeout: float) -> None:
+        """Record a promotion, then point the alias of its stage at the version."""
+        call(lambda client: _append(client, model, promotion), timeout)
+
+
+def _read(client: MlflowClient, model: str) -> ModelRecord:
+    tags = _model_tags(client, model)
+    if tags is None:
+        return ModelRecord()
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(f"name='{model}'", max_results=_PAGE, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            break
+    ours = sorted((version for version in found if "digest" in version.tags), key=lambda version: int(version.version))
+    keys = [key for key in sorted(tags) if key.startswith(_PROMOTION)]
+    promotions = (parse_promotion(tags[key], f"{SCHEME}:{model}: its tag {key}") for key in keys)
+    return ModelRecord(tuple(_registered(model, version) for version in ours), tuple(promotions))
+
+
+def _model_tags(client: MlflowClient, model: str) -> Mapping[str, str] | None:
+    """Return the tags of a registered model, or None where there is no such model."""
+    from mlflow import MlflowException
+
+    try:
+        return dict(client.get_registered_model(model).tags)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def _registered(model: str, version: ModelVersion) -> RegisteredVersion:
+    tags, number = version.tags, str(version.version)
+    if not is_digest(tags["digest"]):
+        raise RegistryError(
+            f"{SCHEME}:{model}/{number}: its tag digest is not sha256=<64 hex digits>; restore the tag or remove it."
+        )
+    reference = Reference(SCHEME, model, number, tags["digest"])
+    return RegisteredVersion(reference, tags.get("registered_at", ""), tags.get("origin", ""))
+
+
+def _add(client: MlflowClient, model: str, artifact: Path, lineage: Lineage, tags: Mapping[str, str]) -> str:
+    from mlflow.entities import Metric, Param
+
+    run_id = client.create_run(_experiment(client, model), run_name=tags["digest"]).info.run_id
+    now = int(time.time() * 1000)
+    metrics = [Metric(_key(name), value, now, 0) for name, value in lineage.metrics.items()]
+    parameters = [Param(_key(name), str(value)) for name, value in lineage.parameters.items()]
+    client.log_batch(run_id, metrics=metrics, params=parameters[:_MAX_PARAMETERS])
+    for path in (artifact / name for name in _FILES):
+        if path.exists():  # the lineage may be missing
+            client.log_artifact(run_id, str(path), _FOLDER)
+    client.set_terminated(run_id)
+    _unless_there(lambda: client.create_registered_model(model))
+    source = f"{client.get_run(run_id).info.artifact_uri}/{_FOLDER}"
+    version = client.create_model_version(model, source, run_id, dict(tags), await_creation_for=0)
+    return str(version.version)
+
+
+def _experiment(client: MlflowClient, model: str) -> str:
+    _unless_there(lambda: client.create_experiment(model))
+    experiment = client.get_experiment_by_name(model)
+    if experiment is None or experiment.lifecycle_stage != "active":
+        raise RegistryError(f"{SCHEME}:{model}: the experiment {model} was deleted; restore it in MLflow.")
+    return str(experiment.experiment_id)
+
+
+def _unless_there(create: Callable[[], object]) -> None:
+    from mlflow import MlflowException
+
+    try:
+        create()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _download(client: MlflowClient, version: Reference, folder: str) -> list[str]:
+    run_id = str(client.get_model_version(version.model, version.version).run_id)
+    there = {entry.path for entry in client.list_artifacts(run_id, _FOLDER)}
+    wanted = there.intersection(f"{_FOLDER}/{name}" for name in _FILES)
+    return [client.download_artifacts(run_id, path, folder) for path in sorted(wanted)]
+
+
+def _append(client: MlflowClient, model: str, promotion: Promotion) -> None:
+    stale = StalePromotion(
+        f"{SCHEME}:{model}@{promotion.stage}: another promotion came first; look at it, then promote again."
+    )
+    key, content = f"{_PROMOTION}{promotion.number:06}", json.dumps(asdict(promotion))
+    if key in (_model_tags(client, model) or {}):
+        raise stale
+    client.set_registered_model_tag(model, key, content)
+    if (_model_tags(client, model) or {}).get(key) != content:
+        raise stale
+    client.set_registered_model_alias(model, promotion.stage, promotion.version)
+
+
+def _key(name: str) -> str:
+    """Return a name with what MLflow refuses in one replaced."""
+    return re.sub(r"[^\w.\- /]", "_", name)

@@ -1,0 +1,52 @@
+"""The contract of a model registry, against the MLflow server that MLFLOW_TRACKING_URI names.
+
+Not found by `make test`, since it needs that server: `python -m pytest tests/platform/registries/mlflow_contract.py`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from serving.adapters.model_registry.mlflow import MlflowRegistry
+from serving.domain.references import Reference
+from serving.offline.registry import ModelRegistry
+from tests.platform.contract.model_registry_contract import ModelRegistryContract, registered
+from tests.platform.support.isolated import Apart
+
+
+class TestMlflowRegistry(ModelRegistryContract):
+    def open(self, folder: Path) -> ModelRegistry:
+        return ModelRegistry("mlflow", self.backend(folder), timeout=60)
+
+    def backend(self, folder: Path) -> Apart:
+        return Apart(MlflowRegistry(), folder)
+
+    def damage(self, folder: Path, reference: Reference) -> None:
+        client = MlflowClient()
+        run_id = client.get_model_version(self.backend(folder).there(reference.model), reference.version).run_id
+        assert run_id is not None
+        with tempfile.TemporaryDirectory() as place:
+            kept = Path(client.download_artifacts(run_id, "model/model.onnx", place))
+            kept.write_bytes(b"!" + kept.read_bytes()[1:])
+            client.log_artifact(run_id, str(kept), "model")
+
+    def test_the_aliases_follow_the_history(self, folder: Path) -> None:
+        registry = self.open(folder)
+        first, second = (registered(registry, folder, number) for number in (1, 2))
+        model = self.backend(folder).there("tiny")
+        registry.promote(first, "champion", expect="none", by="ann")
+        registry.promote(second, "champion", expect="1", by="ann")
+        assert str(MlflowClient().get_model_version_by_alias(model, "champion").version) == "2"
+        registry.rollback("tiny", "champion", by="ann")
+        assert str(MlflowClient().get_model_version_by_alias(model, "champion").version) == "1"
+
+    def test_a_version_that_somebody_else_made_is_passed_over(self, folder: Path) -> None:
+        registry, client, model = self.open(folder), MlflowClient(), self.backend(folder).there("tiny")
+        registered(registry, folder)
+        known = client.get_model_version(model, "1")
+        assert known.source is not None
+        client.create_model_version(model, known.source, known.run_id)
+        assert [version.reference.version for version in registry.versions("tiny")] == ["1"]

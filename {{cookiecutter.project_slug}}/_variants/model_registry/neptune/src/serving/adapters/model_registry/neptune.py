@@ -1,0 +1,116 @@
+"""The model registry of a self-hosted Neptune 2.x, through its client 1.14.
+
+A version is a Neptune model version, whose fields hold the artifact's files, its digest and where the model came from.
+The promotions are fields of the Neptune model; the stages production and staging mirror them and are never read. How
+it lies there is described in `serving.adapters.model_registry.neptune_process`, the only module that meets the client.
+
+Neptune sets a field whether or not it is there. So a number is looked up before it is taken and read back afterwards;
+of two promotions within that moment the last one stands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from serving.adapters.model_registry.neptune_access import model_key
+from serving.adapters.model_registry.neptune_calls import call
+from serving.adapters.model_registry.neptune_process import DIGEST
+from serving.adapters.model_registry.records import parse_promotion
+from serving.domain.artifacts import GOLDEN, MANIFEST, MODEL_FILES, open_artifact
+from serving.domain.errors import RegistryError
+from serving.domain.lineage import LINEAGE, Lineage
+from serving.domain.ports import ModelRecord, Promotion, RegisteredVersion
+from serving.domain.references import Reference, is_digest
+
+SCHEME = "neptune"
+STAGES = {"champion": "production", "challenger": "staging"}
+FILES = {f"artifact/{Path(name).stem}": name for name in (*MODEL_FILES.values(), GOLDEN, MANIFEST, LINEAGE)}
+"""The field of each file of an artifact; the lineage may be missing."""
+
+Call = Callable[[str, Mapping[str, Any], float], Any]
+
+
+class NeptuneRegistry:
+    """Keep model versions in the project that NEPTUNE_PROJECT names, on the server that the token names."""
+
+    def __init__(self, ask: Call = call) -> None:
+        self._ask = ask
+
+    def read(self, model: str, *, timeout: float) -> ModelRecord:
+        """Return all complete versions and all promotions; versions without our digest are not among them."""
+        told = self._ask("read", {"model": model, "key": model_key(model)}, timeout)
+        rows = sorted(told["versions"], key=lambda row: int(_number(row["sys/id"])))
+        kept = told["promotions"]
+        where = f"{SCHEME}:{model}: its field promotions/"
+        promotions = (parse_promotion(kept[key], f"{where}{key}") for key in sorted(kept))
+        return ModelRecord(tuple(_registered(model, row) for row in rows), tuple(promotions))
+
+    def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
+        """Store an artifact in a new version, read it back, and only then give the version its digest."""
+        lineage = open_artifact(artifact, digest).lineage
+        registered_at = datetime.now(UTC).isoformat(timespec="seconds")
+        arguments = {
+            "model": model,
+            "key": model_key(model),
+            "files": {
+                path: str((artifact / name).resolve()) for path, name in FILES.items() if (artifact / name).exists()
+            },
+            "fields": {"serving/registered_at": registered_at, "serving/origin": origin, **_fields(lineage)},
+            "digest": digest,
+        }
+        number = _number(self._ask("add", arguments, timeout))
+        return RegisteredVersion(Reference(SCHEME, model, number, digest), registered_at, origin)
+
+    def download(self, version: Reference, folder: Path, *, timeout: float) -> None:
+        """Fetch a version's files into an empty folder."""
+        files = {path: str((folder / name).resolve()) for path, name in FILES.items()}
+        arguments = {"key": model_key(version.model), "number": version.version, "files": files}
+        self._ask("download", arguments, timeout)
+
+    def append(self, model: str, promotion: Promotion, *, timeout: float) -> None:
+        """Record a promotion, then move the version to the stage that mirrors it."""
+        arguments = {
+            "model": model,
+            "key": model_key(model),
+            "path": f"promotions/{promotion.number:06}",
+            "content": json.dumps(asdict(promotion)),
+            "number": promotion.version,
+            "stage": STAGES[promotion.stage],
+        }
+        self._ask("append", arguments, timeout)
+
+
+def _fields(lineage: Lineage) -> dict[str, Any]:
+    """Return what people look for on Neptune's own pages; version.json has it all."""
+    return {
+        "lineage/git_commit": lineage.git_commit,
+        "lineage/data_digest": lineage.data_digest,
+        **{f"lineage/libraries/{_field(name)}": version for name, version in lineage.libraries.items()},
+        **{f"parameters/{_field(name)}": value for name, value in lineage.parameters.items()},
+        **{f"metrics/{_field(name)}": float(value) for name, value in lineage.metrics.items()},
+    }
+
+
+def _field(name: str) -> str:
+    """Return a name as one level of a path."""
+    return name.replace("/", "_")
+
+
+def _number(version_id: str) -> str:
+    """Return 3 of SRV-KEY-3."""
+    return version_id.rpartition("-")[2]
+
+
+def _registered(model: str, row: Mapping[str, str]) -> RegisteredVersion:
+    number, digest = _number(row["sys/id"]), row[DIGEST]
+    if not is_digest(digest):
+        raise RegistryError(
+            f"{SCHEME}:{model}/{number}: its field {DIGEST} is not sha256=<64 hex digits>; restore or delete it."
+        )
+    reference = Reference(SCHEME, model, number, digest)
+    return RegisteredVersion(reference, row.get("serving/registered_at", ""), row.get("serving/origin", ""))

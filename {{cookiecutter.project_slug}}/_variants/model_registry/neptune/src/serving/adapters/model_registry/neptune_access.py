@@ -1,0 +1,97 @@
+"""Where Neptune is and who asks: NEPTUNE_API_TOKEN and NEPTUNE_PROJECT, checked before anything is sent.
+
+The token says where the server is: base64 of JSON with `api_address`, and perhaps `api_url`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from serving.adapters.model_registry.secret_files import secret
+from serving.domain.errors import SettingsError, quoted
+
+_TOKEN, _PROJECT, _KEY = "NEPTUNE_API_TOKEN", "NEPTUNE_PROJECT", "NEPTUNE_MODEL_KEY"
+_CLOSED = "neptune.ai"
+# The client's OAuth library reads it, and refuses plain http without it.
+PLAIN_HTTP = "OAUTHLIB_INSECURE_TRANSPORT"
+
+
+@dataclass(frozen=True)
+class Access:
+    """Say where the server is and what is asked of it; `project` is workspace/name."""
+
+    address: str
+    project: str
+    token: str
+
+    @property
+    def host(self) -> str:
+        """Return the server's name and port; there is no secret in it."""
+        return urlsplit(self.address).netloc.rpartition("@")[2]
+
+    def __repr__(self) -> str:
+        return f"Access({self.host}, {self.project})"  # without the token, wherever this is printed
+
+
+def read_access() -> Access:
+    """Read the environment.
+
+    :raises SettingsError: a variable is missing or can't be right
+    """
+    token = secret(_TOKEN)
+    if not token:
+        raise SettingsError(
+            f"{_TOKEN}: is not set, nor does {_TOKEN}_FILE hold it; take a token from your Neptune server."
+        )
+    addresses = _addresses(token)
+    for address in addresses:
+        _check(address)
+    project = os.environ.get(_PROJECT, "")
+    if not re.fullmatch(r"[^/\s]+/[^/\s]+", project):
+        raise SettingsError(f"{_PROJECT}={quoted(project)}: names no project; the form is workspace/project.")
+    return Access(addresses[-1], project, token)
+
+
+def model_key(model: str) -> str:
+    """Return the key of a model in Neptune: capital letters and digits; NEPTUNE_MODEL_KEY sets another one."""
+    key = os.environ.get(_KEY) or re.sub(r"[^A-Z0-9]", "", model.upper())
+    if not re.fullmatch(r"[A-Z][A-Z0-9]*", key):
+        raise SettingsError(f"{_KEY}={quoted(key)}: is no key of a model; use capital letters and digits.")
+    return key
+
+
+def _addresses(token: str) -> list[str]:
+    """Return where a token says that it comes from and, last, where it is to be used."""
+    try:
+        told = json.loads(base64.b64decode(token, validate=True))
+        found = [told["api_address"], told.get("api_url")]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        found = [None]
+    addresses = [str(address) for address in found if address]
+    if not addresses:
+        raise SettingsError(f"{_TOKEN}: is no token of a Neptune server; copy it again, whole and without quotes.")
+    return addresses
+
+
+def _check(address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        host, usable = parts.hostname or "", parts.scheme in ("http", "https") and parts.port != 0
+    except ValueError:
+        host, usable = "", False
+    if not host or not usable:
+        raise SettingsError(f"{_TOKEN}: holds no http:// or https:// address of a server; copy it again.")
+    if f".{host}".rstrip(".").endswith(f".{_CLOSED}"):
+        raise SettingsError(
+            f"{_TOKEN}: is for {host}, but the hosted {_CLOSED} closed on 2026-03-05 and deleted its data; "
+            f"use a token of a self-hosted server, or another registry."
+        )
+    if parts.scheme == "http" and not os.environ.get(PLAIN_HTTP):
+        raise SettingsError(
+            f"{_TOKEN}: its server is at http://{host}, where the token can be read on the way; give it https://."
+        )

@@ -1,0 +1,90 @@
+"""The contract of a model registry, with the adapter of Neptune and a fake of Neptune's client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serving.adapters.model_registry.neptune import NeptuneRegistry
+from serving.adapters.model_registry.neptune_access import Access
+from serving.domain.errors import RegistryError, RegistryUnavailable
+from serving.domain.references import Reference
+from serving.offline.registry import ModelRegistry
+from tests.platform.contract.model_registry_contract import ModelRegistryContract, registered
+from tests.platform.support.fake_neptune import FakeNeptune
+from tests.platform.support.neptune import asking
+
+ACCESS = Access("https://neptune.example.com", "team/serving", "a-token")
+
+
+class TestNeptuneRegistry(ModelRegistryContract):
+    @pytest.fixture(autouse=True)
+    def client(self) -> FakeNeptune:
+        self.fake = FakeNeptune()
+        return self.fake
+
+    def open(self, folder: Path) -> ModelRegistry:
+        return ModelRegistry("neptune", self.backend(folder))
+
+    def backend(self, folder: Path) -> NeptuneRegistry:
+        return NeptuneRegistry(asking(self.fake, ACCESS))
+
+    def damage(self, folder: Path, reference: Reference) -> None:
+        fields = self.version(reference.version)
+        fields["artifact/model"] = b"!" + fields["artifact/model"][1:]
+
+    def version(self, number: str) -> dict[str, object]:
+        return self.fake.things[f"SRV-TINY-{number}"].fields
+
+    def test_the_stages_follow_the_history(self, folder: Path) -> None:
+        registry = self.open(folder)
+        first, second = (registered(registry, folder, number) for number in (1, 2))
+        registry.promote(first, "champion", expect="none", by="ann")
+        registry.promote(second, "champion", expect="1", by="ann")
+        assert [self.version(number)["sys/stage"] for number in "12"] == ["archived", "production"]
+        registry.rollback("tiny", "champion", by="ann")
+        assert [self.version(number)["sys/stage"] for number in "12"] == ["production", "archived"]
+
+    def test_a_version_says_on_its_page_where_it_comes_from(self, folder: Path) -> None:
+        registered(self.open(folder), folder)
+        assert {path.partition("/")[0] for path in self.version("1")} >= {"artifact", "lineage", "serving", "sys"}
+        assert self.version("1")["sys/name"] == "tiny"
+
+    def test_a_version_that_was_never_finished_is_passed_over(self, folder: Path) -> None:
+        registry = self.open(folder)
+        registered(registry, folder, 1)
+        registered(registry, folder, 2)
+        del self.version("1")["serving/digest"]
+        assert [known.reference.version for known in registry.versions("tiny")] == ["2"]
+
+    def test_a_key_that_is_another_models_is_refused(self, folder: Path) -> None:
+        registered(self.open(folder), folder)
+        self.fake.things["SRV-TINY"].fields["sys/name"] = "somebody's"
+        with pytest.raises(RegistryError, match="the model TINY is called .*; set NEPTUNE_MODEL_KEY"):
+            self.open(folder).versions("tiny")
+
+    def test_a_server_that_changes_what_it_is_given_is_found_out(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            "tests.platform.support.fake_neptune.Value.upload",
+            lambda value, file, wait: value.opened.fields.__setitem__(value.path, b"?"),
+        )
+        with pytest.raises(RegistryError, match="returns another artifact/model than it was given"):
+            registered(self.open(folder), folder)
+        monkeypatch.undo()
+        assert list(self.open(folder).versions("tiny")) == []
+
+    def test_of_what_the_client_raises_only_the_class_is_told(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object, **__: object) -> None:
+            raise AttributeError("a-token")
+
+        monkeypatch.setattr(FakeNeptune, "init_project", broken)
+        with pytest.raises(
+            RegistryUnavailable, match=r"^Neptune at neptune.example.com: .*\(AttributeError\)"
+        ) as refusal:
+            self.open(folder).versions("tiny")
+        assert "a-token" not in str(refusal.value)

@@ -1,1 +1,0 @@
-"""The verbs' command lines; the composition root that opens a model registry is here, the server's is not."""

@@ -1,0 +1,122 @@
+"""Run an ONNX model in this process with onnxruntime."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+import numpy as np
+
+# Since 1.29 the published wheels send usage data to their maker and write a device id below the home folder, unless
+# this is set before the import. A server that handles other people's data sends nothing it was not asked to send.
+# https://github.com/microsoft/onnxruntime/pull/27379
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
+
+from serving.adapters.runtime.dispatcher import Dispatcher
+from serving.domain.artifacts import Artifact
+from serving.domain.errors import ArtifactError, InvalidRequest, ModelFailed, quoted
+from serving.domain.tensors import Datatype, Tensor, Tensors, TensorSpec
+
+_ONNX_TYPES = {
+    Datatype.BOOL: "tensor(bool)",
+    Datatype.FP16: "tensor(float16)",
+    Datatype.FP32: "tensor(float)",
+    Datatype.FP64: "tensor(double)",
+    Datatype.BYTES: "tensor(string)",
+    **{d: f"tensor({d.value.lower()})" for d in Datatype if d.value.lstrip("U").startswith("INT")},
+}
+
+
+class OnnxRuntime:
+    """Hold one inference session; short calls run on the event loop, long ones in a thread of their own."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, outputs: list[str]) -> None:
+        self._session = session
+        self._outputs = outputs
+        self._placement = Dispatcher(self._run)
+
+    @classmethod
+    def load(cls, artifact: Artifact, *, threads: int) -> OnnxRuntime:
+        """Load the verified bytes of an artifact.
+
+        Loading from bytes leaves onnxruntime without a folder to resolve external data against, so a model that
+        points at other files is refused whatever it points at.
+
+        :raises ArtifactError: onnxruntime refuses the model, or it does not take and give what its manifest says
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # what matters is raised; the rest would be lines that are no JSON
+        try:
+            session = onnxruntime.InferenceSession(artifact.model, options, providers=["CPUExecutionProvider"])
+        except _OnnxErrors as error:
+            raise ArtifactError(
+                f"artifact {artifact.digest}: onnxruntime {onnxruntime.__version__} refuses its model.onnx "
+                f"({type(error).__name__}); export it as one file, without external data."
+            ) from error
+        manifest = artifact.manifest
+        inputs = [feature.spec for feature in manifest.features.model_inputs]
+        for side, declared, actual in (
+            ("input", inputs, session.get_inputs()),
+            ("output", manifest.outputs, session.get_outputs()),
+        ):
+            _compare(artifact.digest, side, declared, actual)
+        return cls(session, [spec.name for spec in manifest.outputs])
+
+    async def warm_up(self, inputs: Tensors, max_rows: int) -> None:
+        """Time the model on batches of growing size, which also fills its caches."""
+        self._placement.measure(inputs, max_rows)
+
+    async def predict(self, inputs: Tensors, *, timeout: float) -> Tensors:
+        """Run the model on one batch."""
+        return await self._placement.run(inputs, timeout=timeout)
+
+    async def close(self) -> None:
+        """Wait for nothing, take no more work."""
+        self._placement.close()
+
+    def _run(self, inputs: Tensors) -> Tensors:
+        feed = {name: _as_text(name, tensor) if tensor.dtype == object else tensor for name, tensor in inputs.items()}
+        try:
+            results = self._session.run(self._outputs, feed)
+        except _OnnxErrors as error:
+            raise ModelFailed(f"onnxruntime: {error}") from error
+        return {name: _as_bytes(np.asarray(result)) for name, result in zip(self._outputs, results, strict=True)}
+
+
+_OnnxErrors: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    *(kind for kind in vars(onnxruntime_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+)
+"""What onnxruntime raises: Python's own, and classes of its own that have no base but Exception."""
+
+
+def _as_text(name: str, tensor: Tensor) -> Tensor:
+    """Return BYTES as the text that ONNX has in their place."""
+    try:
+        return cast("Tensor", _TO_TEXT(tensor))
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"input {quoted(name)}: an element is not UTF-8, and this model takes text.") from None
+
+
+def _as_bytes(tensor: Tensor) -> Tensor:
+    return cast("Tensor", _TO_BYTES(tensor)) if tensor.dtype == object else tensor
+
+
+_TO_TEXT = np.frompyfunc(bytes.decode, 1, 1)
+_TO_BYTES = np.frompyfunc(str.encode, 1, 1)
+
+
+def _compare(digest: str, side: str, declared: object, actual: object) -> None:
+    want = {spec.name: (_ONNX_TYPES[spec.datatype], len(spec.shape)) for spec in cast("list[TensorSpec]", declared)}
+    have = {node.name: (node.type, len(node.shape)) for node in cast("list[onnxruntime.NodeArg]", actual)}
+    if want != have:
+        raise ArtifactError(
+            f"artifact {digest}: the {side}s of model.onnx are {have}, its manifest declares {want}; train it again."
+        )

@@ -1,0 +1,1 @@
+"""What everything else builds on: types, rules and ports; no I/O library, transport or framework."""

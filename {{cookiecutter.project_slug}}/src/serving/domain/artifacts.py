@@ -1,0 +1,245 @@
+"""Artifacts: a folder with a model and all that is needed to serve it, addressed by the digest of its manifest.
+
+    <digest hex>/
+      manifest.json     what the others are: features, outputs, sha256 and size of model and golden rows
+      model.onnx        the model, one file, no external data
+      golden.json       rows with known answers, replayed before the service says it is ready
+      version.json      how it was made: `serving.domain.lineage`; not covered by the digest, and may be missing
+
+The digest covers what answers. None of that is loaded before its sha256 was compared, and what is loaded are the very
+bytes that were compared.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from serving.domain.errors import ArtifactError, quoted
+from serving.domain.features import FeatureSet
+from serving.domain.files import read_bounded, write_synced
+from serving.domain.lineage import LINEAGE, Lineage, read_lineage, write_lineage
+from serving.domain.tensors import Datatype, Tensor, Tensors, TensorSpec
+
+MANIFEST = "manifest.json"
+GOLDEN = "golden.json"
+MODEL_FILES = {"onnx": "model.onnx"}
+"""The formats that can be served, each with the one file it consists of. Pickle is not among them, and won't be."""
+
+SCHEMA_VERSION = 2
+"""Of the manifest. Version 1 held the lineage as well, so that equal models had different digests."""
+
+_MAX_MANIFEST_BYTES = 1 << 20
+_MAX_FILE_BYTES = 2 << 30
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Say what one file of an artifact must be."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Describe an artifact; the sha256 of these bytes is the artifact's digest."""
+
+    model: str
+    format: str
+    features: FeatureSet
+    outputs: tuple[TensorSpec, ...]
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class GoldenRows:
+    """Hold model inputs with the answers the training framework itself gave for them.
+
+    `entities` are the keys the rows had in the training data; BYTES are text here, as UTF-8. Two answers agree within
+    rtol * |expected| + atol.
+    """
+
+    entities: tuple[str, ...]
+    inputs: Mapping[str, list[Any]]
+    outputs: Mapping[str, list[Any]]
+    rtol: float = 1e-4
+    atol: float = 1e-6
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Hold a verified artifact: its manifest, the bytes that the manifest vouches for, and its lineage."""
+
+    digest: str
+    manifest: Manifest
+    model: bytes
+    golden: GoldenRows
+    lineage: Lineage
+
+    def golden_inputs(self) -> Tensors:
+        """Return the golden rows as the tensors that the model takes."""
+        return {
+            feature.name: _tensor(self.golden.inputs[feature.name], feature.spec)
+            for feature in self.manifest.features.model_inputs
+        }
+
+    def golden_outputs(self) -> Tensors:
+        """Return the answers that the model must give for `golden_inputs`."""
+        return {spec.name: _tensor(self.golden.outputs[spec.name], spec) for spec in self.manifest.outputs}
+
+
+def write_artifact(folder: Path, manifest: Manifest, model: bytes, golden: GoldenRows, lineage: Lineage) -> str:
+    """Write an artifact into a new folder, its manifest last; return its digest."""
+    folder.mkdir(parents=True)
+    write_lineage(folder, lineage)
+    contents = {MODEL_FILES[manifest.format]: model, GOLDEN: _json(asdict(golden))}
+    files = {name: FileEntry(_sha256(content), len(content)) for name, content in contents.items()}
+    contents[MANIFEST] = _json({**asdict(manifest), "files": {name: asdict(entry) for name, entry in files.items()}})
+    for name, content in contents.items():
+        write_synced(folder / name, content)
+    return f"sha256={_sha256(contents[MANIFEST])}"
+
+
+def open_artifact(folder: Path, digest: str) -> Artifact:
+    """Read and verify the artifact in a folder.
+
+    :raises ArtifactError: a file is missing, too many, a link, or not the bytes that the digest vouches for
+    """
+    raw_manifest = read_bounded(folder / MANIFEST, _MAX_MANIFEST_BYTES)
+    actual = f"sha256={_sha256(raw_manifest)}"
+    if actual != digest:
+        raise ArtifactError(
+            f"{folder / MANIFEST}: digest is {actual}, must be {digest}; fetch it again (`make versions ARGS=fetch`)."
+        )
+    manifest = _parse(Manifest, raw_manifest, folder / MANIFEST)
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{folder / MANIFEST}: schema_version is {manifest.schema_version}, this release reads {SCHEMA_VERSION}; "
+            "train it again."
+        )
+    if manifest.format not in MODEL_FILES:
+        raise ArtifactError(
+            f"{folder / MANIFEST}: format {quoted(manifest.format)} can't be served; use {', '.join(MODEL_FILES)}."
+        )
+    expected = {MODEL_FILES[manifest.format], GOLDEN}
+    if set(manifest.files) != expected:
+        raise ArtifactError(f"{folder / MANIFEST}: lists {sorted(manifest.files)}, must list {sorted(expected)}.")
+    unlisted = sorted({entry.name for entry in folder.iterdir()} - expected - {MANIFEST, LINEAGE})
+    if unlisted:
+        raise ArtifactError(f"{folder}: holds {quoted(unlisted[0])}, which the manifest {digest} does not list.")
+    contents = {name: _verified(folder / name, entry) for name, entry in manifest.files.items()}
+    golden = _parse(GoldenRows, contents[GOLDEN], folder / GOLDEN)
+    artifact = Artifact(digest, manifest, contents[MODEL_FILES[manifest.format]], golden, read_lineage(folder))
+    try:
+        artifact.golden_inputs(), artifact.golden_outputs()
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ArtifactError(
+            f"{folder / GOLDEN}: does not fit the features and outputs that {MANIFEST} declares "
+            f"({type(error).__name__}: {quoted(error)}); train it again."
+        ) from None
+    return artifact
+
+
+def artifact_folder(root: Path, digest: str) -> Path:
+    """Return where an artifact lies below a root that addresses artifacts by digest."""
+    return root / digest.removeprefix("sha256=")
+
+
+def copy_artifact(source: Path, target: Path, digest: str) -> None:
+    """Copy an artifact into an existing empty folder and verify the copy; what does not belong to it stays behind."""
+    for name in (*MODEL_FILES.values(), GOLDEN, MANIFEST):
+        if (source / name).exists():
+            write_synced(target / name, read_bounded(source / name, _MAX_FILE_BYTES))
+    if (lineage := read_lineage(source)) != Lineage():
+        write_lineage(target, lineage)
+    open_artifact(target, digest)
+
+
+def install_artifact(root: Path, digest: str, fill: Callable[[Path], None]) -> Path:
+    """Let `fill` bring an artifact into a folder, verify it and move it below a digest-addressed root.
+
+    One that is there and verifies is left alone; one that does not verify is replaced. The folder is renamed into place
+    at the end, so that no reader ever sees half of it; whatever goes wrong, what was there stays.
+    """
+    target = artifact_folder(root, digest)
+    if is_intact(target, digest):
+        return target
+    root.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=root))
+    try:
+        arriving = staging / "arriving"
+        arriving.mkdir()
+        fill(arriving)
+        open_artifact(arriving, digest)
+        arriving.chmod(0o755)
+        if target.exists() and not is_intact(target, digest):
+            target.replace(staging / "broken")
+        try:
+            arriving.replace(target)
+        except OSError:
+            if not target.exists():
+                raise
+            open_artifact(target, digest)  # another one was faster
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def is_intact(folder: Path, digest: str) -> bool:
+    """Tell whether a folder holds the whole artifact that the digest vouches for."""
+    try:
+        open_artifact(folder, digest)
+    except ArtifactError:
+        return False
+    return True
+
+
+def _verified(path: Path, entry: FileEntry) -> bytes:
+    content = read_bounded(path, entry.size)
+    if len(content) != entry.size or _sha256(content) != entry.sha256:
+        raise ArtifactError(
+            f"{path}: sha256 is {_sha256(content)} ({len(content)} bytes), the manifest says {entry.sha256} "
+            f"({entry.size} bytes); fetch the artifact again (`make versions ARGS=fetch`)."
+        )
+    return content
+
+
+def _parse(kind: type[_T], content: bytes, path: Path) -> _T:
+    try:
+        return cast("_T", _adapter(kind).validate_json(content))
+    except (ValidationError, ValueError) as error:
+        raise ArtifactError(f"{path}: is not a {kind.__name__} ({quoted(str(error).splitlines()[0], 120)}).") from None
+
+
+_adapter: Callable[[Any], TypeAdapter[Any]] = functools.cache(TypeAdapter)
+"""Making one takes milliseconds, reading with it microseconds."""
+
+
+def _tensor(values: list[Any], spec: TensorSpec) -> Tensor:
+    tensor = np.asarray(values, spec.dtype)
+    if spec.datatype is Datatype.BYTES:
+        tensor = np.frompyfunc(str.encode, 1, 1)(tensor)
+    return tensor
+
+
+def _json(value: Any) -> bytes:
+    """Serialise with sorted keys, so that equal content has an equal digest."""
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,170 @@
+"""The ports: what the service needs from the outside, each of at most four methods.
+
+Every adapter of a port passes the same contract suite in `tests/platform/contract/`, and so do the fakes in
+`tests/platform/support/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.domain.features import Feature, FeatureSet
+from serving.domain.references import Reference
+from serving.domain.tensors import Tensor, Tensors
+
+
+@dataclass(frozen=True)
+class Column:
+    """Hold one feature for the entities that were asked for.
+
+    `values` has one row per entity; where `present` is false its content means nothing. `times` says since when each
+    value holds, in seconds since 1970; 0 means that nobody knows.
+    """
+
+    values: Tensor
+    present: npt.NDArray[np.bool_]
+    times: npt.NDArray[np.int64]
+
+    @classmethod
+    def of_cells(cls, feature: Feature, cells: Sequence[Any], times: Sequence[int]) -> Column:
+        """Make a column of one value per row, None for what is missing."""
+        present = np.array([cell is not None for cell in cells], dtype=np.bool_)
+        values = np.zeros((len(cells), *feature.shape), feature.datatype.dtype)
+        if present.all():  # the common case, and many times faster than row by row
+            values[:] = cells
+        else:
+            for row in np.flatnonzero(present).tolist():
+                values[row] = cells[row]
+        return cls(values, present, np.array(times, np.int64))
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """Hold one write to a feature store: a row per entity, a column per feature.
+
+    `times` says since when each row's values hold, in seconds since 1970. The watermark is kept together with the rows;
+    an empty one leaves the present one.
+    """
+
+    features: Sequence[Feature]
+    entities: Sequence[bytes]
+    columns: Tensors
+    times: npt.NDArray[np.int64] | None = None
+    watermark: str = ""
+
+    def dates(self) -> list[int]:
+        """Return the time of each row; 0 where it is unknown."""
+        return [0] * len(self.entities) if self.times is None else self.times.tolist()
+
+
+class FeatureStore(Protocol):
+    """Read static features by entity key."""
+
+    def supplies(self, features: FeatureSet) -> tuple[Feature, ...]:
+        """Return the features that this store answers for; callers send the others."""
+
+    async def read(
+        self, entities: Sequence[bytes], features: Sequence[Feature], *, timeout: float
+    ) -> Mapping[str, Column]:
+        """Read features for each entity, in order; an unknown entity or value is not present, never zero.
+
+        :raises FeatureStoreUnavailable: there was no answer within `timeout` seconds, or none at all
+        :raises FeaturesOutdated: a value was stored with another type or shape than the feature has now
+        """
+
+    async def close(self) -> None:
+        """Give back what the store holds; safe to call twice."""
+
+
+class FeatureWriter(Protocol):
+    """Fill a feature store; used by batch jobs, never by the server."""
+
+    def write(self, rows: FeatureRows) -> int:
+        """Insert or replace these rows, all or none of them; return how many rows the store then holds."""
+
+    def watermark(self) -> str:
+        """Return the watermark of the last write that had one; empty if the store holds none."""
+
+
+class ModelRuntime(Protocol):
+    """Run one loaded model."""
+
+    async def warm_up(self, inputs: Tensors, max_rows: int) -> None:
+        """Run the model until its timing is known; `inputs` are rows that it accepts."""
+
+    async def predict(self, inputs: Tensors, *, timeout: float) -> Tensors:
+        """Run the model on one batch.
+
+        :raises ModelFailed: the model raised
+        :raises InvalidRequest: this kind of model can't take such an element
+        :raises DeadlineExceeded: there was no answer within `timeout` seconds
+        """
+
+    async def close(self) -> None:
+        """Give back what the model holds; safe to call twice."""
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """Describe one version in a registry.
+
+    `registered_at` is ISO 8601 in UTC; `origin` is the reference that it was copied from, if it was.
+    """
+
+    reference: Reference
+    registered_at: str
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Record that a stage went to a version; `number` counts all promotions of a model from 1.
+
+    `kind` is `promote` or `rollback`, `at` is ISO 8601 in UTC, `by` says who did it. `replaced` is the digest that was
+    served before, and what a rollback goes back to; empty if there was none.
+    """
+
+    number: int
+    stage: str
+    version: str
+    digest: str
+    at: str
+    by: str
+    kind: str = "promote"
+    replaced: str = ""
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """Hold what a registry knows of a model: complete versions, oldest first, and promotions by number."""
+
+    versions: tuple[RegisteredVersion, ...] = ()
+    promotions: tuple[Promotion, ...] = ()
+
+
+class RegistryBackend(Protocol):
+    """Keep what `serving.offline.registry` knows; opened by scripts, never by the server.
+
+    Every method raises RegistryUnavailable where the registry gives no usable answer within `timeout` seconds.
+    """
+
+    def read(self, model: str, *, timeout: float) -> ModelRecord:
+        """Return all that is known of a model; of an unknown one an empty record."""
+
+    def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
+        """Store a verified artifact as the next version; half of one is never listed."""
+
+    def download(self, version: Reference, folder: Path, *, timeout: float) -> None:
+        """Fill an empty folder with the files of a version; whoever calls verifies them."""
+
+    def append(self, model: str, promotion: Promotion, *, timeout: float) -> None:
+        """Record a promotion.
+
+        :raises StalePromotion: its number is taken
+        """

@@ -1,0 +1,195 @@
+"""Tensors and signatures: what a model takes and gives, free of any transport or framework."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.domain.errors import InvalidRequest, quoted
+
+Tensor = npt.NDArray[Any]
+Tensors = Mapping[str, Tensor]
+
+ROWS = -1
+"""The first dimension of every tensor: the number of rows in the call."""
+
+
+class Datatype(enum.StrEnum):
+    """Name the element types of the Open Inference Protocol that NumPy can hold (BF16 it can't)."""
+
+    BOOL = "BOOL"
+    UINT8 = "UINT8"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    INT8 = "INT8"
+    INT16 = "INT16"
+    INT32 = "INT32"
+    INT64 = "INT64"
+    FP16 = "FP16"
+    FP32 = "FP32"
+    FP64 = "FP64"
+    BYTES = "BYTES"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The little-endian NumPy type; BYTES are objects, each a `bytes`."""
+        return _DTYPES[self]
+
+    @property
+    def is_float(self) -> bool:
+        """Tell whether NaN and infinities exist in this type."""
+        return self in (Datatype.FP16, Datatype.FP32, Datatype.FP64)
+
+
+_DTYPES: dict[Datatype, np.dtype[Any]] = {
+    Datatype.BOOL: np.dtype("?"),
+    Datatype.BYTES: np.dtype("O"),
+    **{d: np.dtype(f"<u{int(d[4:]) // 8}") for d in Datatype if d.startswith("UINT")},
+    **{d: np.dtype(f"<i{int(d[3:]) // 8}") for d in Datatype if d.startswith("INT")},
+    **{d: np.dtype(f"<f{int(d[2:]) // 8}") for d in Datatype if d.startswith("FP")},
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Declare one named tensor.
+
+    `shape` starts with ROWS and is fixed after that: the largest message a caller may send follows from it.
+    `max_bytes` bounds one element of a BYTES tensor.
+    """
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...] = (ROWS,)
+    unit: str = ""
+    description: str = ""
+    allow_non_finite: bool = False
+    max_bytes: int = 256
+
+    def __post_init__(self) -> None:
+        if not self.shape or self.shape[0] != ROWS or any(size < 1 for size in self.shape[1:]):
+            raise ValueError(f"tensor {self.name}: shape {self.shape} must be ({ROWS}, ...) and fixed after that")
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy type of the elements."""
+        return self.datatype.dtype
+
+    @cached_property
+    def row_elements(self) -> int:
+        """The number of elements in one row."""
+        return math.prod(self.shape[1:])
+
+    def check_declared(self, datatype: str, shape: Sequence[int], max_rows: int) -> None:
+        """Refuse a datatype or shape that does not fit, before any element is looked at."""
+        if datatype != self.datatype:
+            fault = f"datatype is {quoted(datatype)}, must be {self.datatype}"
+        elif len(shape) != len(self.shape):
+            fault = f"has {len(shape)} dimensions, must have {len(self.shape)}: {self.shape_text}"
+        elif not 1 <= shape[0] <= max_rows:
+            fault = f"has {shape[0]} rows, must have 1 to {max_rows}; split a larger batch"
+        elif tuple(shape[1:]) != self.shape[1:]:
+            fault = f"shape is {list(shape)}, must be {self.shape_text}"
+        else:
+            return
+        raise InvalidRequest(f"input {quoted(self.name)}: {fault}.")
+
+    @property
+    def shape_text(self) -> str:
+        """The shape as people read it, for example `[rows, 28, 28]`."""
+        return "[" + ", ".join(["rows", *map(str, self.shape[1:])]) + "]"
+
+    def check_values(self, tensor: Tensor) -> None:
+        """Refuse NaN and infinities where the model does not allow them, and BYTES elements that are too long."""
+        if self.datatype is Datatype.BYTES:
+            longest = max(map(len, tensor.flat), default=0)
+            if longest > self.max_bytes:
+                raise InvalidRequest(
+                    f"input {quoted(self.name)}: an element has {longest} bytes, at most {self.max_bytes} are allowed."
+                )
+        elif self.dtype.kind == "f" and not self.allow_non_finite and not np.isfinite(tensor).all():
+            where = int(np.argwhere(~np.isfinite(tensor))[0][0])
+            raise InvalidRequest(
+                f"input {quoted(self.name)}: row {where} holds NaN or an infinity, which this model does not accept."
+            )
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Declare all that a call takes and gives, and how many rows it may have."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    max_rows: int
+
+    def input(self, name: str) -> TensorSpec:
+        """Return the declaration of one input.
+
+        :raises InvalidRequest: there is no such input
+        """
+        spec = self._by_name.get(name)
+        if spec is None:
+            raise InvalidRequest(f"input {quoted(name)} is unknown; the inputs are {names(self.inputs)}.")
+        return spec
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, TensorSpec]:
+        return {spec.name: spec for spec in self.inputs}
+
+    def check_inputs(self, tensors: Tensors) -> int:
+        """Refuse a batch that is incomplete or holds forbidden values; return the number of rows.
+
+        Each tensor has its declared datatype and shape: the transport calls `check_declared` before it builds one.
+        """
+        for name in tensors:
+            self.input(name)
+        rows = None
+        for spec in self.inputs:
+            tensor = tensors.get(spec.name)
+            if tensor is None:
+                raise InvalidRequest(f"input {quoted(spec.name)} is missing; the inputs are {names(self.inputs)}.")
+            if rows is not None and tensor.shape[0] != rows:
+                raise InvalidRequest(
+                    f"input {quoted(spec.name)}: has {tensor.shape[0]} rows, the inputs before it have {rows}."
+                )
+            rows = tensor.shape[0]
+        for spec in self.inputs:
+            spec.check_values(tensors[spec.name])
+        return rows or 0
+
+    def check_outputs(self, tensors: Tensors, rows: int) -> str | None:
+        """Return what is wrong with a model's answer, or nothing."""
+        for spec in self.outputs:
+            tensor = tensors.get(spec.name)
+            if tensor is None:
+                return f"output {spec.name} is missing"
+            if tensor.dtype != spec.dtype or tensor.shape != (rows, *spec.shape[1:]):
+                return f"output {spec.name} is {tensor.dtype}{list(tensor.shape)} for {rows} rows of {spec.shape_text}"
+            if spec.dtype.kind == "f" and not spec.allow_non_finite and not np.isfinite(tensor).all():
+                return f"output {spec.name} holds NaN or an infinity"
+        return None
+
+    def choose_outputs(self, wanted: Sequence[str]) -> tuple[TensorSpec, ...]:
+        """Return the declarations of the outputs asked for; none asked for means all."""
+        if not wanted:
+            return self.outputs
+        known = {spec.name: spec for spec in self.outputs}
+        for name in wanted:
+            if name not in known:
+                raise InvalidRequest(f"output {quoted(name)} is unknown; the outputs are {names(self.outputs)}.")
+        if len(set(wanted)) != len(wanted):
+            raise InvalidRequest("outputs: the same output is asked for twice.")
+        return tuple(known[name] for name in wanted)
+
+
+def names(specs: Sequence[TensorSpec]) -> str:
+    """List the names of tensors for a message."""
+    return ", ".join(spec.name for spec in specs) or "none"

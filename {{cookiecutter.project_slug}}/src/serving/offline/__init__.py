@@ -1,0 +1,1 @@
+"""What runs beside the server: train, register, promote, materialize."""

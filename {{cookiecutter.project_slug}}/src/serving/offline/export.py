@@ -1,0 +1,63 @@
+"""Compare an exported model with the one it came from, on every row there is, and register it if they agree."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.adapters.runtime import load_runtime
+from serving.domain.artifacts import GoldenRows, Manifest, open_artifact, write_artifact
+from serving.domain.golden import replay
+from serving.domain.lineage import Lineage
+from serving.domain.references import Reference
+from serving.offline.registry import ModelRegistry
+
+_GOLDEN_ROWS = 8
+_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Export:
+    """Hold what an artifact is made of; `golden(n)` gives n of the `rows`, with the original's answers."""
+
+    manifest: Manifest
+    model: bytes
+    golden: Callable[[int], GoldenRows]
+    rows: int
+    lineage: Lineage
+
+
+def register(registry: ModelRegistry, export: Export) -> Reference:
+    """Register a model.
+
+    :raises ModelFailed: the exported model raised
+    :raises ArtifactError: it answers otherwise than the original
+    """
+    with tempfile.TemporaryDirectory() as staging:
+        folder = Path(staging, "artifact")
+        return registry.register(export.manifest.model, folder, write_export(export, folder))
+
+
+def write_export(export: Export, folder: Path) -> str:
+    """Write a model's artifact into a new folder; return its digest. Raise as `register` does."""
+    print("comparing the exported model with the original ...")
+    with tempfile.TemporaryDirectory() as staging:
+        every = Path(staging, "every-row")
+        asyncio.run(_replay(every, _write(export, every, export.rows)))
+    return _write(export, folder, min(_GOLDEN_ROWS, export.rows))
+
+
+def _write(export: Export, folder: Path, rows: int) -> str:
+    return write_artifact(folder, export.manifest, export.model, export.golden(rows), export.lineage)
+
+
+async def _replay(folder: Path, digest: str) -> None:
+    artifact = open_artifact(folder, digest)
+    runtime = load_runtime(artifact, threads=1)
+    try:
+        await replay(artifact, runtime, timeout=_TIMEOUT_S)
+    finally:
+        await runtime.close()

@@ -1,0 +1,77 @@
+"""What git keeps of the version to serve: its reference in model.lock, how it was made in model.lineage.json."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from serving.domain.artifacts import open_artifact
+from serving.domain.lineage import Lineage
+from serving.domain.references import Reference, find_lock, write_lock
+from serving.offline import project
+from serving.offline.registry import NONE, ModelRegistry
+
+_LINEAGE = "model.lineage.json"
+
+
+@dataclass(frozen=True)
+class _Pinned:
+    """Hold a lineage, and the digest of the artifact that it is of."""
+
+    digest: str
+    lineage: Lineage
+
+
+def pin(registry: ModelRegistry, reference: Reference, artifacts: Path) -> bool:
+    """Write the version to be served from now on, and its lineage; tell whether model.lock has changed.
+
+    Neither file is rewritten if it says so already, so that training the same again leaves git's status clean.
+    """
+    lineage = open_artifact(registry.fetch(reference, artifacts), reference.digest).lineage
+    if pinned_lineage(reference) is None:
+        content = json.dumps(asdict(_Pinned(reference.digest, lineage)), indent=1, sort_keys=True) + "\n"
+        staged = _file().with_name(f".{_LINEAGE}.new")
+        staged.write_text(content, encoding="utf-8")
+        staged.replace(_file())
+    if find_lock(project.LOCK) == reference:
+        return False
+    write_lock(project.LOCK, reference)
+    print(f"wrote {project.LOCK.name}: {reference}")
+    return True
+
+
+def pinned_lineage(reference: Reference) -> Lineage | None:
+    """Return the lineage that git has of a version; None if it has none, or that of another one."""
+    try:
+        pinned = _adapter().validate_json(_file().read_bytes())
+    except (OSError, ValidationError, ValueError):
+        return None
+    return pinned.lineage if pinned.digest == reference.digest else None
+
+
+def served_version(reference: Reference) -> str:
+    """Return the version of this model that model.lock has, or `none`."""
+    served = find_lock(project.LOCK)
+    if served is None:
+        return NONE
+    same = (served.scheme, served.model) == (reference.scheme, reference.model)
+    return served.version if same else NONE
+
+
+def served_digest() -> str:
+    """Return the digest that model.lock has; empty if it pins nothing yet."""
+    served = find_lock(project.LOCK)
+    return served.digest if served else ""
+
+
+def _file() -> Path:
+    return project.LOCK.with_name(_LINEAGE)
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[_Pinned]:
+    return TypeAdapter(_Pinned)

@@ -1,0 +1,1 @@
+"""The server: one pinned model behind one transport."""

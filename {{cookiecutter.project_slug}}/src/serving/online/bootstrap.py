@@ -1,0 +1,102 @@
+"""The server's composition root: the one place where settings become adapters and a service.
+
+It opens an artifact by its digest and never a registry: no registry client and no token is in this process.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack
+
+from serving.adapters.feature_store import READERS
+from serving.adapters.runtime import load_runtime
+from serving.domain.artifacts import artifact_folder, open_artifact
+from serving.domain.errors import (
+    ArtifactError,
+    DeadlineExceeded,
+    FeaturesOutdated,
+    FeatureStoreUnavailable,
+    ModelFailed,
+    SettingsError,
+    UnresolvedReference,
+    quoted,
+)
+from serving.domain.golden import replay
+from serving.domain.ports import FeatureStore
+from serving.domain.references import Reference
+from serving.domain.tensors import Signature
+from serving.online.enrichment import Enricher
+from serving.online.inference import InferenceService, NoModel, ServedModel, Service
+from serving.online.settings import Settings
+from serving.online.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+_START_TIMEOUT_S = 60.0
+_NOBODY = b"warm-up"  # not empty: a store without empty keys would answer such a one without connecting
+
+
+async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> Service:
+    """Return the service that the settings describe; `resources` closes what it opened, in reverse.
+
+    Without a verified artifact the service answers every call with the reason why there is none.
+
+    :raises SettingsError: the settings can't be met at all
+    """
+    store = _open_store(settings.feature_store)
+    resources.push_async_callback(store.close)
+    try:
+        reference = settings.reference()
+    except UnresolvedReference as error:
+        log.error("no model is served: %s", error)
+        return NoModel("no model is served: none is chosen; the server's log says more.")
+    try:
+        return await _load(reference, settings, metrics, store, resources)
+    except (ArtifactError, ModelFailed, DeadlineExceeded) as error:
+        # The log names files and what was raised; callers are told the reference and no more.
+        log.error("no model is served: %s: %s", reference, error)
+        return NoModel(f"no model is served: {reference} can't be loaded; the server's log says why.")
+
+
+async def _load(
+    reference: Reference, settings: Settings, metrics: Metrics, store: FeatureStore, resources: AsyncExitStack
+) -> Service:
+    folder = artifact_folder(settings.artifacts, reference.digest)
+    if not folder.exists():
+        raise ArtifactError(f"is not in {settings.artifacts}; fetch it with `make versions ARGS=fetch`.")
+    artifact = open_artifact(folder, reference.digest)
+    manifest = artifact.manifest
+    if manifest.model != reference.model:
+        raise ArtifactError(f"is an artifact of the model {quoted(manifest.model)}; correct the reference.")
+    runtime = load_runtime(artifact, threads=settings.model_threads)
+    resources.push_async_callback(runtime.close)
+    await replay(artifact, runtime, timeout=_START_TIMEOUT_S)
+    await runtime.warm_up(artifact.golden_inputs(), settings.max_rows)
+    supplied = store.supplies(manifest.features)
+    signature = Signature(manifest.features.request_inputs(supplied), manifest.outputs, settings.max_rows)
+    enricher = Enricher(
+        store,
+        manifest.features,
+        metrics,
+        timeout=settings.feature_timeout,
+        unknown_entity=settings.unknown_entity,
+        store_unavailable=settings.store_unavailable,
+    )
+    if supplied:  # opens connections before the first caller pays
+        try:
+            await store.read([_NOBODY], supplied, timeout=_START_TIMEOUT_S)
+        except (FeatureStoreUnavailable, FeaturesOutdated) as error:
+            log.warning("the feature store can't be used yet: %s", error)
+    metrics.announce(reference)
+    log.info("serving %s", reference)
+    model = ServedModel(reference, manifest, signature, artifact.lineage)
+    return InferenceService(model, enricher, runtime, metrics.model_seconds.observe)
+
+
+def _open_store(url: str) -> FeatureStore:
+    scheme = url.partition(":")[0]
+    if scheme not in READERS:
+        raise SettingsError(
+            f"SERVING_FEATURE_STORE={quoted(url)}: this repo can open {', '.join(f'{known}:' for known in READERS)}."
+        )
+    return READERS[scheme](url)

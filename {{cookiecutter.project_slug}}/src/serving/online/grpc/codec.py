@@ -1,0 +1,250 @@
+"""Between the protocol's messages and the domain's tensors, in both directions.
+
+Requests come from anywhere, so every check stands before the work it saves: counts, names, datatype, rank, dimensions,
+exact byte count, and only then the elements.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from google.protobuf.message import DecodeError, Message
+
+from serving.domain.errors import InvalidRequest, quoted
+from serving.domain.tensors import Datatype, Signature, Tensor, Tensors, TensorSpec, names
+from serving.online.grpc.proto import open_inference_pb2 as pb
+from serving.online.inference import Inference, ServedModel
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_NAME_RULE = "1 to 128 letters, digits, dots, dashes or underscores, the first a letter or digit"
+_MAX_PARAMETERS = 32
+_MAX_ID = 256
+_OVERHEAD_BYTES = 64 * 1024
+_MAX_MESSAGE_BYTES = (1 << 31) - 1
+_LENGTH = struct.Struct("<I")
+
+_Message = TypeVar("_Message", bound=Message)
+
+_PLATFORMS = {"onnx": "onnxruntime_onnx"}
+"""What Triton, whose clients read it, calls the format of an artifact."""
+
+_CONTENTS: Mapping[Datatype, str] = {
+    Datatype.BOOL: "bool_contents",
+    Datatype.INT8: "int_contents",
+    Datatype.INT16: "int_contents",
+    Datatype.INT32: "int_contents",
+    Datatype.INT64: "int64_contents",
+    Datatype.UINT8: "uint_contents",
+    Datatype.UINT16: "uint_contents",
+    Datatype.UINT32: "uint_contents",
+    Datatype.UINT64: "uint64_contents",
+    Datatype.FP32: "fp32_contents",
+    Datatype.FP64: "fp64_contents",
+    Datatype.BYTES: "bytes_contents",
+}
+"""Where the protocol puts typed contents; FP16 has no field and travels raw only."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Hold a request in the domain's terms; `raw` says how its tensors travelled, and the answer's will."""
+
+    inputs: Tensors
+    outputs: tuple[str, ...]
+    raw: bool
+
+
+def parse(kind: type[_Message], body: bytes) -> _Message:
+    """Read a message off the wire.
+
+    :raises InvalidRequest: the bytes are none
+    """
+    try:
+        return kind.FromString(body)
+    except DecodeError:
+        raise InvalidRequest(f"the request is not a {kind.DESCRIPTOR.full_name} message.") from None
+
+
+def check_name(name: str, version: str) -> None:
+    """Refuse names that no model can have, before they reach a log or a path."""
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(f"model_name {quoted(name)} must be {_NAME_RULE}.")
+    if version and not _NAME.fullmatch(version):
+        raise InvalidRequest(f"model_version {quoted(version)} must be {_NAME_RULE}.")
+
+
+def max_request_bytes(signature: Signature) -> int:
+    """Return the size of the largest request that the signature allows, in whichever form its tensors travel."""
+    elements = sum(signature.max_rows * spec.row_elements * _element_bytes(spec) for spec in signature.inputs)
+    return min(elements + _OVERHEAD_BYTES, _MAX_MESSAGE_BYTES)
+
+
+def _element_bytes(spec: TensorSpec) -> int:
+    if spec.datatype is Datatype.BYTES:
+        return spec.max_bytes + 8
+    return spec.datatype.dtype.itemsize if spec.datatype.is_float else 10  # a negative integer's varint has 10 bytes
+
+
+def decode(request: pb.ModelInferRequest, signature: Signature) -> Decoded:
+    """Turn a request into tensors that fit the signature in name, datatype, shape and byte count."""
+    raws = request.raw_input_contents
+    _check_counts(request, signature)
+    inputs: dict[str, Tensor] = {}
+    for index, message in enumerate(request.inputs):
+        spec = signature.input(message.name)
+        if spec.name in inputs:
+            raise InvalidRequest(f"input {quoted(spec.name)}: is sent twice.")
+        spec.check_declared(message.datatype, message.shape, signature.max_rows)
+        shape = (message.shape[0], *spec.shape[1:])
+        if raws:
+            if message.HasField("contents"):
+                raise InvalidRequest(f"input {quoted(spec.name)}: has raw and typed contents; send one of them.")
+            inputs[spec.name] = _from_raw(spec, shape, raws[index])
+        else:
+            inputs[spec.name] = _from_typed(spec, shape, message.contents)
+    return Decoded(inputs, tuple(output.name for output in request.outputs), bool(raws))
+
+
+def _check_counts(request: pb.ModelInferRequest, signature: Signature) -> None:
+    if len(request.id) > _MAX_ID:
+        raise InvalidRequest(f"id {quoted(request.id)}: has {len(request.id)} characters, must have {_MAX_ID} at most.")
+    if not 1 <= len(request.inputs) <= len(signature.inputs):
+        raise InvalidRequest(
+            f"inputs: {len(request.inputs)} are sent, must be {len(signature.inputs)}: {names(signature.inputs)}."
+        )
+    if len(request.outputs) > len(signature.outputs):
+        raise InvalidRequest(
+            f"outputs: {len(request.outputs)} are asked for, there are {len(signature.outputs)}: "
+            f"{names(signature.outputs)}."
+        )
+    if request.raw_input_contents and len(request.raw_input_contents) != len(request.inputs):
+        raise InvalidRequest(
+            f"raw_input_contents: has {len(request.raw_input_contents)} entries for {len(request.inputs)} inputs, "
+            "must have one for each."
+        )
+    parameters = len(request.parameters)
+    parameters += sum(len(tensor.parameters) for tensor in request.inputs)
+    parameters += sum(len(output.parameters) for output in request.outputs)
+    if parameters > _MAX_PARAMETERS:
+        raise InvalidRequest(f"parameters: {parameters} are sent, at most {_MAX_PARAMETERS} are allowed.")
+
+
+def _from_raw(spec: TensorSpec, shape: tuple[int, ...], raw: bytes) -> Tensor:
+    if spec.datatype is Datatype.BYTES:
+        return _objects(_split(spec, raw, shape[0] * spec.row_elements), shape)
+    dtype = spec.dtype
+    expected = shape[0] * spec.row_elements * dtype.itemsize
+    if len(raw) != expected:
+        raise InvalidRequest(
+            f"input {quoted(spec.name)}: raw contents have {len(raw)} bytes, {list(shape)} of {spec.datatype} "
+            f"has {expected}."
+        )
+    if spec.datatype is Datatype.BOOL and np.frombuffer(raw, np.uint8).max(initial=0) > 1:
+        raise InvalidRequest(f"input {quoted(spec.name)}: a BOOL is a byte of 0 or 1, another value is sent.")
+    return np.frombuffer(raw, dtype).reshape(shape)
+
+
+def _split(spec: TensorSpec, raw: bytes, count: int) -> list[bytes]:
+    """Take apart BYTES elements, each behind its length."""
+    items: list[bytes] = []
+    offset = 0
+    while offset < len(raw) and len(items) < count:
+        end = offset + _LENGTH.size
+        if end <= len(raw):
+            end += _LENGTH.unpack_from(raw, offset)[0]
+        if end > len(raw):
+            raise InvalidRequest(f"input {quoted(spec.name)}: element {len(items)} ends beyond the raw contents.")
+        items.append(raw[offset + _LENGTH.size : end])
+        offset = end
+    if len(items) != count or offset != len(raw):
+        raise InvalidRequest(f"input {quoted(spec.name)}: raw contents do not hold exactly {count} elements.")
+    return items
+
+
+def _from_typed(spec: TensorSpec, shape: tuple[int, ...], contents: pb.InferTensorContents) -> Tensor:
+    field = _CONTENTS.get(spec.datatype)
+    if field is None:
+        raise InvalidRequest(f"input {quoted(spec.name)}: {spec.datatype} travels in raw_input_contents only.")
+    for descriptor, _ in contents.ListFields():
+        if descriptor.name != field:
+            raise InvalidRequest(
+                f"input {quoted(spec.name)}: {spec.datatype} travels in {field}, {descriptor.name} is sent."
+            )
+    values: Sequence[Any] = getattr(contents, field)
+    expected = shape[0] * spec.row_elements
+    if len(values) != expected:
+        raise InvalidRequest(f"input {quoted(spec.name)}: has {len(values)} elements, {list(shape)} has {expected}.")
+    if spec.datatype is Datatype.BYTES:
+        return _objects(list(values), shape)
+    dtype = spec.datatype.dtype
+    if dtype.kind not in "iu" or dtype.itemsize >= 4:  # the protocol's field has the range of the type itself
+        return np.array(values, dtype).reshape(shape)
+    wide, limits = np.array(values, np.int64), np.iinfo(dtype)
+    if wide.min() < limits.min or wide.max() > limits.max:
+        raise InvalidRequest(f"input {quoted(spec.name)}: an element is outside {limits.min} to {limits.max}.")
+    return wide.astype(dtype).reshape(shape)
+
+
+def _objects(items: Sequence[bytes], shape: tuple[int, ...]) -> Tensor:
+    tensor = np.empty(len(items), dtype=object)
+    tensor[:] = items
+    return tensor.reshape(shape)
+
+
+def encode(inference: Inference, *, raw: bool, request_id: str) -> pb.ModelInferResponse:
+    """Turn an answer into a message that says which model version gave it, and where something stood in."""
+    model = inference.model
+    response = pb.ModelInferResponse(
+        model_name=model.reference.model, model_version=model.reference.version, id=request_id
+    )
+    response.parameters["artifact_digest"].string_param = model.reference.digest
+    for key, flagged in (("defaulted_features", inference.defaulted), ("last_known_features", inference.last_known)):
+        if flagged:
+            flags = {name: list(rows) for name, rows in flagged.items()}
+            response.parameters[key].string_param = json.dumps(flags, separators=(",", ":"))
+    datatypes = {spec.name: spec.datatype for spec in model.signature.outputs}
+    for name, tensor in inference.outputs.items():
+        datatype = datatypes[name]
+        message = response.outputs.add(name=name, datatype=datatype, shape=tensor.shape)
+        field = _CONTENTS.get(datatype)
+        if raw or field is None:
+            response.raw_output_contents.append(_to_raw(tensor))
+        else:
+            getattr(message.contents, field).extend(tensor.ravel().tolist())
+    return response
+
+
+def _to_raw(tensor: Tensor) -> bytes:
+    if tensor.dtype == object:
+        return b"".join(_LENGTH.pack(len(item)) + item for item in tensor.ravel())
+    return tensor.tobytes()
+
+
+def metadata(model: ServedModel) -> pb.ModelMetadataResponse:
+    """Describe the model to a client that has never seen it."""
+    manifest = model.manifest
+    response = pb.ModelMetadataResponse(
+        name=model.reference.model, versions=[model.reference.version], platform=_PLATFORMS[manifest.format]
+    )
+    properties = {
+        "description": model.lineage.description,
+        "reference": str(model.reference),
+        "artifact_digest": model.reference.digest,
+        "git_commit": model.lineage.git_commit,
+        "data_digest": model.lineage.data_digest,
+        "max_rows": str(model.signature.max_rows),
+    }
+    for side, specs in ((response.inputs, model.signature.inputs), (response.outputs, model.signature.outputs)):
+        for spec in specs:
+            side.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+            properties |= {f"{spec.name}.unit": spec.unit, f"{spec.name}.description": spec.description}
+    for key, value in properties.items():
+        if value:
+            response.properties[key] = value
+    return response

@@ -1,0 +1,172 @@
+"""The gRPC server: its options, its start, its drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import ssl
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as grpc_health
+from grpc_reflection.v1alpha import reflection
+
+from serving.domain.errors import SettingsError
+from serving.online.bootstrap import build
+from serving.online.grpc.admission import Admission
+from serving.online.grpc.codec import max_request_bytes
+from serving.online.grpc.interceptors import CallScope
+from serving.online.grpc.proto import open_inference_pb2 as pb
+from serving.online.grpc.servicer import SERVICE, InferenceServicer
+from serving.online.inference import NoModel, Service
+from serving.online.settings import Settings
+from serving.online.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+_SMALL_MESSAGE_BYTES = 64 * 1024
+_NEVER_S = 3600.0  # after our own end of the grace, so that gRPC does not begin to cut calls off while we do
+
+
+def options(max_message_bytes: int, call_timeout: float) -> list[tuple[str, int]]:
+    """Return the channel arguments of the server, each against a failure that was seen without it."""
+    return [
+        # The default lets a second server take the same port silently, and the kernel splits the calls.
+        ("grpc.so_reuseport", 0),
+        # From the signature: a legal 4 MiB of empty inputs costs 176 MiB to parse.
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        # 20,000 half-open requests on one connection took 447 MiB; with this, 42.
+        ("grpc.max_concurrent_streams", 256),
+        # Clients find new replicas only when they connect anew; the age makes them, the grace lets calls end.
+        ("grpc.max_connection_age_ms", 300_000),
+        ("grpc.max_connection_age_grace_ms", int(call_timeout * 1000) + 5_000),
+        # Keepalive pings of clients every 10 s are welcome; the default answers them with too_many_pings.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+class GrpcServer:
+    """Serve one service until told to stop."""
+
+    def __init__(self, settings: Settings, service: Service, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._ready = not isinstance(service, NoModel)
+        self._health = grpc_health.HealthServicer()
+        self._names = ["", SERVICE]
+        max_bytes = _SMALL_MESSAGE_BYTES
+        if self._ready:
+            self._names.append(service.model.reference.model)
+            max_bytes = max_request_bytes(service.model.signature)
+        admission = Admission(
+            settings.max_running, settings.max_queued, lambda reason: metrics.refused.labels(reason).inc()
+        )
+        metrics.queued.set_function(lambda: admission.queued)
+        self._server = grpc.aio.server(
+            interceptors=[CallScope(metrics)], options=options(max_bytes, settings.call_timeout)
+        )
+        servicer = InferenceServicer(service, admission, metrics, settings.call_timeout)
+        self._server.add_generic_rpc_handlers((servicer.handler(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if settings.reflection:
+            reflection.enable_server_reflection([SERVICE], self._server, pool=pb.DESCRIPTOR.pool)
+
+    async def start(self) -> int:
+        """Listen, say SERVING if there is a model, and return the port.
+
+        :raises SettingsError: the port is taken, or a TLS file can't be read
+        """
+        settings = self._settings
+        address = f"{settings.host}:{settings.grpc_port}"
+        try:
+            credentials = _credentials(settings)
+            if credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, credentials)
+        except RuntimeError:
+            raise SettingsError(
+                f"SERVING_GRPC_PORT={settings.grpc_port}: can't listen on {address}; "
+                "another process has the port, perhaps your own `make run`; stop it or choose another."
+            ) from None
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.start()
+        if self._ready:
+            await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+            self._metrics.ready.set(1)
+        return port
+
+    async def drain(self, hurry: asyncio.Event) -> None:
+        """Say NOT_SERVING, let callers turn away, let calls in flight end; `hurry` cuts all of that short."""
+        await self._health.enter_graceful_shutdown()
+        self._metrics.ready.set(0)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(hurry.wait(), self._settings.drain)
+        if not hurry.is_set():
+            grace = self._settings.grace
+            stopping = asyncio.ensure_future(self._server.stop(grace + _NEVER_S))
+            hurried = asyncio.ensure_future(hurry.wait())
+            await asyncio.wait({stopping, hurried}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            hurried.cancel()
+            # One after the other: with two at a time the second can find a freed server, and the process crashes.
+            stopping.cancel()
+            await asyncio.wait({stopping})
+        await self._server.stop(0)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in self._names:
+            await self._health.set(name, status)
+
+
+async def serve(settings: Settings) -> None:
+    """Build the service, serve it until SIGTERM or SIGINT, drain, and close everything in reverse."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends the process without a drain
+            loop.add_signal_handler(number, lambda: hurry.set() if stop.is_set() else stop.set())
+    async with AsyncExitStack() as resources:
+        metrics = Metrics.create()
+        resources.callback(metrics.close)
+        metrics_port = metrics.serve(settings.host, settings.metrics_port)
+        service = await build(settings, metrics, resources)
+        server = GrpcServer(settings, service, metrics)
+        port = await server.start()
+        log.info("listening", extra={"grpc_port": port, "metrics_port": metrics_port})
+        await stop.wait()
+        log.info("draining")
+        await server.drain(hurry)
+    log.info("stopped")
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+    if certificate is None or key is None:
+        return None
+    # gRPC would say of a wrong certificate only that it can't listen.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    pair = f"SERVING_TLS_CERTIFICATE={certificate}, SERVING_TLS_KEY={key}"
+    with _readable(pair, "are no certificate and its key, in PEM and without a password"):
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+        chain = (key.read_bytes(), certificate.read_bytes())
+    if client_ca is None:
+        return grpc.ssl_server_credentials([chain])
+    with _readable(f"SERVING_TLS_CLIENT_CA={client_ca}", "is no certificate in PEM"):
+        context.load_verify_locations(client_ca)
+        return grpc.ssl_server_credentials([chain], client_ca.read_bytes(), require_client_auth=True)
+
+
+@contextlib.contextmanager
+def _readable(names: str, fault: str) -> Iterator[None]:
+    try:
+        yield
+    except ssl.SSLError:
+        raise SettingsError(f"{names}: {fault}.") from None
+    except OSError as error:
+        raise SettingsError(f"{names}: can't be read ({error.strerror}).") from None

@@ -1,0 +1,101 @@
+"""The Open Inference Protocol's service: six methods, each decode -> infer -> encode."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import grpc
+
+from serving import TEMPLATE_VERSION
+from serving.domain.deadline import Deadline
+from serving.domain.errors import NotReady
+from serving.online.grpc import codec
+from serving.online.grpc.admission import Admission
+from serving.online.grpc.proto import open_inference_pb2 as pb
+from serving.online.inference import Service
+from serving.online.telemetry import Metrics, request_id
+
+SERVICE = "inference.GRPCInferenceService"
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Method = Callable[[bytes, Context], Awaitable[bytes]]
+
+
+class InferenceServicer:
+    """Answer the protocol's calls for one service.
+
+    Requests arrive as bytes: a body that is no message is then ours to refuse, where gRPC would answer UNKNOWN.
+    """
+
+    def __init__(self, service: Service, admission: Admission, metrics: Metrics, call_timeout: float) -> None:
+        self._service = service
+        self._admission = admission
+        self._metrics = metrics
+        self._call_timeout = call_timeout
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return the handler to register with a server."""
+        methods: dict[str, Method] = {
+            "ServerLive": self.server_live,
+            "ServerReady": self.server_ready,
+            "ServerMetadata": self.server_metadata,
+            "ModelReady": self.model_ready,
+            "ModelMetadata": self.model_metadata,
+            "ModelInfer": self.model_infer,
+        }
+        return grpc.method_handlers_generic_handler(
+            SERVICE, {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}
+        )
+
+    async def server_live(self, body: bytes, context: Context) -> bytes:
+        """Say that the process answers."""
+        codec.parse(pb.ServerLiveRequest, body)
+        return pb.ServerLiveResponse(live=True).SerializeToString()
+
+    async def server_ready(self, body: bytes, context: Context) -> bytes:
+        """Say whether predictions can be asked for."""
+        codec.parse(pb.ServerReadyRequest, body)
+        return pb.ServerReadyResponse(ready=self._ready()).SerializeToString()
+
+    async def server_metadata(self, body: bytes, context: Context) -> bytes:
+        """Name the server; it has none of the protocol's extensions."""
+        codec.parse(pb.ServerMetadataRequest, body)
+        return pb.ServerMetadataResponse(name="ml-serving-template", version=TEMPLATE_VERSION).SerializeToString()
+
+    async def model_ready(self, body: bytes, context: Context) -> bytes:
+        """Say whether a model can be asked; an unknown one is NOT_FOUND."""
+        request = codec.parse(pb.ModelReadyRequest, body)
+        codec.check_name(request.name, request.version)
+        if self._ready():
+            self._service.model.check_named(request.name, request.version)
+        return pb.ModelReadyResponse(ready=self._ready()).SerializeToString()
+
+    async def model_metadata(self, body: bytes, context: Context) -> bytes:
+        """Describe the model's inputs and outputs."""
+        request = codec.parse(pb.ModelMetadataRequest, body)
+        codec.check_name(request.name, request.version)
+        model = self._service.model
+        model.check_named(request.name, request.version)
+        return codec.metadata(model).SerializeToString()
+
+    async def model_infer(self, body: bytes, context: Context) -> bytes:
+        """Predict; the one call that passes admission control, parsing included."""
+        given = context.time_remaining()
+        timeout = self._call_timeout if given is None else min(given, self._call_timeout)
+        deadline = Deadline(timeout)
+        async with self._admission.slot(timeout=timeout):
+            with self._metrics.in_flight.track_inprogress():
+                request = codec.parse(pb.ModelInferRequest, body)
+                codec.check_name(request.model_name, request.model_version)
+                model = self._service.model
+                model.check_named(request.model_name, request.model_version)
+                decoded = codec.decode(request, model.signature)
+                inference = await self._service.infer(decoded.inputs, decoded.outputs, deadline)
+                answer = codec.encode(inference, raw=decoded.raw, request_id=request.id or request_id.get())
+                return answer.SerializeToString()
+
+    def _ready(self) -> bool:
+        try:
+            return bool(self._service.model)
+        except NotReady:
+            return False

@@ -1,0 +1,31 @@
+"""The one table from the service's exceptions to gRPC status codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from grpc import StatusCode
+
+from serving.domain import errors
+
+CODES: Mapping[type[errors.ServingError], StatusCode] = {
+    errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: StatusCode.NOT_FOUND,
+    errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
+    errors.NotReady: StatusCode.UNAVAILABLE,
+    errors.FeatureStoreUnavailable: StatusCode.UNAVAILABLE,
+    errors.FeaturesOutdated: StatusCode.FAILED_PRECONDITION,
+    errors.ModelFailed: StatusCode.INTERNAL,
+}
+
+INTERNAL_TEXT = "internal error; the server's log has the detail under this request id."
+"""What a caller is told when the fault is ours: never the text of an exception."""
+
+_MAX_TEXT = 500
+
+
+def status_of(error: errors.ServingError) -> tuple[StatusCode, str]:
+    """Return the code and the text that a caller gets."""
+    code = CODES.get(type(error), StatusCode.INTERNAL)
+    return code, INTERNAL_TEXT if code is StatusCode.INTERNAL else str(error)[:_MAX_TEXT]

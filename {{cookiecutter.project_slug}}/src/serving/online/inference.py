@@ -1,0 +1,105 @@
+"""The use case: check, enrich, predict, check. One straight line, whatever the transport, store or runtime."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from serving.domain.artifacts import Manifest
+from serving.domain.deadline import Deadline
+from serving.domain.errors import DeadlineExceeded, ModelFailed, NotFound, NotReady, quoted
+from serving.domain.lineage import Lineage
+from serving.domain.ports import ModelRuntime
+from serving.domain.references import Reference
+from serving.domain.tensors import Signature, Tensors
+from serving.online.enrichment import Enricher
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """Say which model answers, what its callers send and get, and how it was made."""
+
+    reference: Reference
+    manifest: Manifest
+    signature: Signature
+    lineage: Lineage = field(default_factory=Lineage)
+
+    def check_named(self, name: str, version: str) -> None:
+        """Refuse a request for another model or version.
+
+        :raises NotFound: this is not the one
+        """
+        if name != self.reference.model:
+            raise NotFound(f"model {quoted(name)} is not served here; this server has {self.reference.model}.")
+        if version and version != self.reference.version:
+            raise NotFound(
+                f"model version {quoted(version)} is not served here; this server has version {self.reference.version}."
+            )
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Hold an answer: the outputs asked for, the model that gave them, and the rows in which something stood in."""
+
+    outputs: Tensors
+    model: ServedModel
+    defaulted: Mapping[str, Sequence[int]]
+    last_known: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+class Service(Protocol):
+    """Answer for one model, or say why there is none."""
+
+    @property
+    def model(self) -> ServedModel:
+        """The model served.
+
+        :raises NotReady: there is none
+        """
+
+    async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
+        """Return the model's answer for one batch."""
+
+
+@dataclass(frozen=True)
+class InferenceService:
+    """Serve a loaded model; `observe_predict` gets the seconds of each model call."""
+
+    model: ServedModel
+    enricher: Enricher
+    runtime: ModelRuntime
+    observe_predict: Callable[[float], None]
+
+    async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
+        """Return the model's answer for one batch."""
+        signature = self.model.signature
+        wanted = signature.choose_outputs(outputs)
+        rows = signature.check_inputs(inputs)
+        enriched = await self.enricher.enrich(inputs, deadline)
+        if deadline.passed():
+            raise DeadlineExceeded(f"the deadline of {deadline.timeout:.3f} s passed before the model was called.")
+        started = time.perf_counter()
+        results = await self.runtime.predict(enriched.inputs, timeout=deadline.left())
+        self.observe_predict(time.perf_counter() - started)
+        if fault := signature.check_outputs(results, rows):
+            raise ModelFailed(f"model {self.model.reference}: {fault}")
+        chosen = {spec.name: results[spec.name] for spec in wanted}
+        return Inference(chosen, self.model, enriched.defaulted, enriched.last_known)
+
+
+@dataclass(frozen=True)
+class NoModel:
+    """Stand where a model should be, and say why it is not there."""
+
+    reason: str
+
+    @property
+    def model(self) -> ServedModel:
+        """Raise, always."""
+        raise NotReady(self.reason)
+
+    async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
+        """Raise, always."""
+        raise NotReady(self.reason)

@@ -1,0 +1,77 @@
+"""The server's settings: environment variables prefixed SERVING_, and the names that users already know."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from serving.domain.settings import PREFIX, SharedSettings, read_settings
+from serving.online.fallback import Fallback
+
+_CLIENT_VARIABLE = "SERVING_TARGET"  # says whom the client asks; it may be set where a server starts
+
+
+class Settings(SharedSettings):
+    """Hold every setting of the server; all have defaults that are right for production."""
+
+    allow_unpinned: bool = False
+    """For development: `make run` looks an unpinned MODEL_VERSION up and serves what it finds; a server never does."""
+    feature_timeout: float = Field(default=0.05, gt=0, le=60)
+    """Seconds that one read of the feature store may take."""
+    store_unavailable: Fallback = Fallback.REFUSE
+    """While the feature store is unavailable: `refuse` the call as UNAVAILABLE, or `default` to what they declare."""
+    unknown_entity: Fallback = Fallback.DEFAULT
+    """For an unknown entity: `refuse` the call as NOT_FOUND, or use the features' `default`, flagged."""
+    host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 inside a container."""
+    grpc_port: int = Field(default=8001, ge=0, le=65535)
+    """The gRPC port; 0 takes a free one and logs it."""
+    metrics_port: int = Field(default=8002, ge=0, le=65535)
+    """The port of /metrics; 0 takes a free one and logs it."""
+    max_rows: int = Field(default=1024, ge=1, le=1 << 20)
+    """The largest batch of one call."""
+    max_running: int = Field(default=16, ge=1, le=4096)
+    """How many calls are worked on at once."""
+    max_queued: int = Field(default=256, ge=0, le=65536)
+    """How many calls may wait for their turn; the next one is refused with RESOURCE_EXHAUSTED."""
+    call_timeout: float = Field(default=5.0, gt=0, le=3600)
+    """Seconds that a call may take at most, whatever deadline its caller set or forgot to set."""
+    drain: float = Field(default=1.0, ge=0, le=300)
+    """Seconds between NOT_SERVING and refusing new calls, so that callers look elsewhere first."""
+    grace: float = Field(default=10.0, ge=0, le=3600)
+    """Seconds that calls in flight get to end after that."""
+    tls_certificate: Path | None = None
+    """The server's certificate chain (PEM); with `tls_key`, turns TLS on."""
+    tls_key: Path | None = None
+    """The private key of the certificate (PEM)."""
+    tls_client_ca: Path | None = None
+    """The authority whose client certificates are required (PEM); turns TLS into mutual TLS."""
+    model_threads: int = Field(default=1, ge=1, le=256)
+    """Threads that one model call may use."""
+    reflection: bool = False
+    """Serve gRPC reflection: for development, off in production."""
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    """DEBUG, INFO, WARNING or ERROR."""
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Settings:
+        if (self.tls_certificate is None) != (self.tls_key is None) or (self.tls_client_ca and not self.tls_key):
+            raise ValueError("SERVING_TLS_CERTIFICATE and SERVING_TLS_KEY go together; set both or neither")
+        return self
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    :raises SettingsError: a value is wrong, or a SERVING_ variable does not exist; one sentence for all of them
+    """
+    own = [name for name, field in Settings.model_fields.items() if field.validation_alias is None]
+    known = {f"{PREFIX}{name.upper()}" for name in own} | {_CLIENT_VARIABLE}
+    faults = [
+        f"{name} is no setting; remove it (the settings are in src/serving/online/settings.py)"
+        for name in sorted(os.environ)
+        if name.startswith(PREFIX) and name not in known
+    ]
+    return read_settings(Settings, tuple(faults))

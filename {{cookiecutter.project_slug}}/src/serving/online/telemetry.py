@@ -1,0 +1,145 @@
+"""Metrics for Prometheus and logs as JSON lines, each with the id of the request it belongs to."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from pythonjsonlogger.json import JsonFormatter
+
+from serving.domain.errors import SettingsError
+from serving.domain.features import Feature, Missing
+from serving.domain.references import Reference
+
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+"""The id of the request that is being worked on; empty outside of one."""
+
+_DAY_S = 86_400
+_DAYS = (1 / 24, 0.25, 1.0, 2.0, 7.0, 30.0, 90.0, 365.0, 3650.0)
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Hold the metrics of one server; the names of the first three are those of go-grpc-prometheus."""
+
+    registry: CollectorRegistry
+    started: Counter
+    handled: Counter
+    seconds: Histogram
+    in_flight: Gauge
+    queued: Gauge
+    refused: Counter
+    store_seconds: Histogram
+    model_seconds: Histogram
+    defaults: Counter
+    last_known: Counter
+    feature_age: Histogram
+    stale: Counter
+    model_info: Gauge
+    ready: Gauge
+    _servers: list[Any] = field(default_factory=list)
+
+    @classmethod
+    def create(cls) -> Metrics:
+        """Make the metrics in a registry of their own."""
+        registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, *labels: str) -> Histogram:
+            return Histogram(name, text, labels, registry=registry, buckets=_SECONDS)
+
+        return cls(
+            registry,
+            started=counter("grpc_server_started", "Calls started.", "grpc_method"),
+            handled=counter("grpc_server_handled", "Calls ended, by status code.", "grpc_method", "grpc_code"),
+            seconds=histogram("grpc_server_handling_seconds", "Seconds from start to end of a call.", "grpc_method"),
+            in_flight=gauge("serving_in_flight", "ModelInfer calls that are being worked on."),
+            queued=gauge("serving_queued", "ModelInfer calls that wait for their turn."),
+            refused=counter("serving_refused", "ModelInfer calls refused by admission control.", "reason"),
+            store_seconds=histogram("serving_feature_store_seconds", "Seconds of one read of the feature store."),
+            model_seconds=histogram("serving_model_seconds", "Seconds of one call of the model."),
+            defaults=counter("serving_feature_defaults", "Rows answered with a feature's default.", "feature"),
+            last_known=counter("serving_feature_last_known", "Rows answered with the value known last.", "feature"),
+            feature_age=Histogram(
+                "serving_feature_age_days",
+                "Age of the oldest value of a call.",
+                ("feature",),
+                registry=registry,
+                buckets=_DAYS,
+            ),
+            stale=counter("serving_feature_stale", "Rows with a value older than its declared bound.", "feature"),
+            model_info=gauge("serving_model_info", "1 for the model that is served.", "model", "version", "digest"),
+            ready=gauge("serving_ready", "1 while the server takes calls, else 0."),
+        )
+
+    def store_read(self, seconds: float) -> None:
+        """Take the duration of a read of the feature store."""
+        self.store_seconds.observe(seconds)
+
+    def stood_in(self, feature: Feature, what: Missing, rows: int) -> None:
+        """Count the rows in which something stood in for a feature's value."""
+        (self.last_known if what is Missing.LAST_KNOWN else self.defaults).labels(feature.name).inc(rows)
+
+    def served(self, feature: Feature, ages: npt.NDArray[np.float64]) -> None:
+        """Take the ages, in seconds, of the values that one call was given; count those over the declared bound."""
+        days = ages / _DAY_S
+        self.feature_age.labels(feature.name).observe(float(days.max()))
+        if feature.max_age_days is not None:
+            self.stale.labels(feature.name).inc(int(np.count_nonzero(days > feature.max_age_days)))
+
+    def announce(self, reference: Reference) -> None:
+        """Say which model is served."""
+        self.model_info.labels(reference.model, reference.version, reference.digest).set(1)
+
+    def serve(self, host: str, port: int) -> int:
+        """Serve /metrics in a daemon thread; return the port.
+
+        :raises SettingsError: the port is taken
+        """
+        try:
+            server, _ = start_http_server(port, host, registry=self.registry)
+        except OSError as error:
+            raise SettingsError(
+                f"SERVING_METRICS_PORT={port}: can't listen on {host}:{port} ({error.strerror}); "
+                "if your own `make run` has the port, stop it, else choose another."
+            ) from None
+        self._servers.append(server)
+        return int(server.server_port)
+
+    def close(self) -> None:
+        """Stop serving /metrics."""
+        while self._servers:
+            server = self._servers.pop()
+            server.shutdown()
+            server.server_close()
+
+
+class _RequestIdFilter(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = request_id.get()
+        return True
+
+
+def configure_logging(level: str) -> None:
+    """Write every log record as one line of JSON to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonFormatter(
+            "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+        )
+    )
+    handler.addFilter(_RequestIdFilter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)

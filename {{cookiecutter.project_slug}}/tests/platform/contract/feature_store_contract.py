@@ -1,0 +1,289 @@
+"""What every feature store does; a new one joins with a module of its own that subclasses this."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.domain.errors import FeaturesOutdated, FeatureStoreUnavailable
+from serving.domain.features import Entity, Feature, FeatureSet
+from serving.domain.ports import Column, FeatureRows, FeatureStore, FeatureWriter
+from serving.domain.tensors import Datatype
+
+LONG_S = 60.0
+
+AGE = Feature("age")
+CITY = Feature("city", datatype=Datatype.BYTES)
+CURVE = Feature("curve", shape=(2, 3))
+NUMBERS = tuple(Feature(d.value.lower(), datatype=d) for d in Datatype if d is not Datatype.BYTES)
+ALL = (AGE, CITY, CURVE)
+
+
+class FeatureReaderContract(ABC):
+    """What holds for any store, one that supplies nothing included."""
+
+    @abstractmethod
+    def reader(self, folder: Path) -> FeatureStore:
+        """Open the store of this folder as the server does."""
+
+    async def test_it_supplies_declared_static_features_only(self, folder: Path) -> None:
+        store = self.reader(folder)
+        assert set(store.supplies(FeatureSet(Entity("key"), ALL, (Feature("value"),)))) <= set(ALL)
+        assert store.supplies(FeatureSet(Entity("key"), (), (Feature("value"),))) == ()
+        await store.close()
+
+    async def test_closing_twice_is_fine(self, folder: Path) -> None:
+        store = self.reader(folder)
+        await store.close()
+        await store.close()
+
+
+class FeatureStoreContract(FeatureReaderContract):
+    """What holds for a store that can be filled."""
+
+    impatience_s = 0.05
+    """A timeout that is over before a stalled read of 1,000 entities is."""
+
+    @abstractmethod
+    def writer(self, folder: Path) -> FeatureWriter:
+        """Open the same store as batch jobs do."""
+
+    @abstractmethod
+    def stalled(self, folder: Path) -> AbstractContextManager[FeatureStore]:
+        """Give a reader whose reads, as long as the block lasts, take longer than `impatience_s`."""
+
+    @abstractmethod
+    def away(self, folder: Path) -> AbstractContextManager[None]:
+        """Make the store unreadable as long as the block lasts; what it holds comes back with it."""
+
+    @pytest.fixture
+    async def filled(self, folder: Path) -> FeatureStore:
+        """Return a reader of a store with two entities."""
+        columns = {
+            "age": np.array([31.0, 0.0], np.float32),
+            "city": np.array([b"Oslo", b""], object),
+            "curve": np.arange(12, dtype=np.float32).reshape(2, 2, 3),
+        }
+        assert self.writer(folder).write(FeatureRows(ALL, [b"ann", b"bob"], columns)) == 2
+        return self.reader(folder)
+
+    async def test_it_supplies_every_static_feature(self, folder: Path) -> None:
+        assert self.reader(folder).supplies(FeatureSet(Entity("key"), ALL, (Feature("value"),))) == ALL
+
+    async def test_what_was_written_is_read(self, filled: FeatureStore) -> None:
+        columns = await filled.read([b"ann", b"bob"], ALL, timeout=LONG_S)
+        assert sorted(columns) == ["age", "city", "curve"]
+        for feature in ALL:
+            column = columns[feature.name]
+            assert column.values.dtype == feature.datatype.dtype
+            assert column.values.shape == (2, *feature.shape)
+            assert column.present.tolist() == [True, True]
+        assert columns["age"].values.tolist() == [31.0, 0.0]
+        assert columns["city"].values.tolist() == [b"Oslo", b""]
+        assert columns["curve"].values.ravel().tolist() == list(range(12))
+        await filled.close()
+
+    async def test_rows_come_in_the_order_of_the_question_repeated_ones_too(self, filled: FeatureStore) -> None:
+        column = await self.ages(filled, b"bob", b"ann", b"bob", b"bob", b"ann")
+        assert column.values.tolist() == [0.0, 31.0, 0.0, 0.0, 31.0]
+        await filled.close()
+
+    async def test_an_unknown_entity_is_not_present_wherever_it_stands(self, filled: FeatureStore) -> None:
+        column = await self.ages(filled, b"", b"ann", b"ANN", b"ann ", b"ann\0")
+        assert column.present.tolist() == [False, True, False, False, False]
+        assert column.values[1] == 31.0
+        assert (await self.ages(filled, b"", b"")).present.tolist() == [False, False]
+        await filled.close()
+
+    async def test_only_the_features_asked_for_are_read(self, filled: FeatureStore) -> None:
+        assert sorted(await filled.read([b"ann"], [CITY], timeout=LONG_S)) == ["city"]
+        await filled.close()
+
+    async def test_a_value_that_was_never_written_is_missing_and_no_zero(self, folder: Path) -> None:
+        writer = self.writer(folder)
+        writer.write(FeatureRows([AGE], [b"ann"], {"age": np.array([0.0], np.float32)}))
+        writer.write(FeatureRows([CURVE], [b"bob"], {"curve": np.zeros((1, 2, 3), np.float32)}))
+        store = self.reader(folder)
+        columns = await store.read([b"ann", b"bob"], [AGE, CURVE], timeout=LONG_S)
+        assert columns["age"].present.tolist() == [True, False]
+        assert columns["curve"].present.tolist() == [False, True]
+        await store.close()
+
+    async def test_writing_again_replaces_values_and_keeps_the_others(self, filled: FeatureStore, folder: Path) -> None:
+        await self.ages(filled, b"ann")
+        assert (
+            self.writer(folder).write(FeatureRows([AGE], [b"ann", b"cid"], {"age": np.array([32.0, 5.0], np.float32)}))
+            == 3
+        )
+        columns = await filled.read([b"ann", b"bob", b"cid"], [AGE, CITY], timeout=LONG_S)
+        assert columns["age"].values.tolist() == [32.0, 0.0, 5.0]
+        assert columns["city"].present.tolist() == [True, True, False]
+        assert columns["city"].values[0] == b"Oslo"
+        await filled.close()
+
+    @pytest.mark.parametrize("feature", NUMBERS, ids=lambda feature: str(feature.name))
+    async def test_numbers_keep_their_extremes(self, folder: Path, feature: Feature) -> None:
+        dtype = feature.datatype.dtype
+        if dtype.kind == "b":
+            extremes: list[Any] = [False, True]
+        else:
+            limits = np.finfo(dtype) if feature.datatype.is_float else np.iinfo(dtype)
+            extremes = [limits.min, limits.max]
+        values = np.array(extremes, dtype)
+        self.writer(folder).write(FeatureRows([feature], [b"least", b"most"], {feature.name: values}))
+        store = self.reader(folder)
+        column = (await store.read([b"least", b"most"], [feature], timeout=LONG_S))[feature.name]
+        assert column.values.dtype == dtype
+        np.testing.assert_array_equal(column.values, values)
+        await store.close()
+
+    async def test_keys_are_bytes_of_any_kind(self, folder: Path) -> None:
+        keys = [b"\xff\xfe", b"\0", b"a b", b"'; drop table x; --", b"*", b"%", b"x" * 256, "Zoë".encode(), b"1", b"01"]
+        self.writer(folder).write(FeatureRows([AGE], keys, {"age": np.arange(len(keys), dtype=np.float32)}))
+        store = self.reader(folder)
+        column = await self.ages(store, *keys)
+        assert column.values.tolist() == list(range(len(keys)))
+        assert column.present.all()
+        await store.close()
+
+    async def test_values_are_bytes_of_any_kind(self, folder: Path) -> None:
+        values = np.array([b"\xff\xfe", b"a\0b", b"\0", b"", b"7", "Zoë".encode()], object)
+        keys = [b"%d" % number for number in range(len(values))]
+        self.writer(folder).write(FeatureRows([CITY], keys, {"city": values}))
+        store = self.reader(folder)
+        column = (await store.read(keys, [CITY], timeout=LONG_S))["city"]
+        assert column.values.tolist() == values.tolist()
+        await store.close()
+
+    async def test_a_thousand_entities_are_read_at_once(self, folder: Path) -> None:
+        keys = [b"key-%d" % number for number in range(1000)]
+        self.writer(folder).write(FeatureRows([AGE], keys, {"age": np.arange(1000, dtype=np.float32)}))
+        store = self.reader(folder)
+        turned = keys[::-1]
+        assert (await self.ages(store, *turned)).values.tolist() == list(range(1000))[::-1]
+        await store.close()
+
+    async def test_reads_at_the_same_time_do_not_mix(self, filled: FeatureStore) -> None:
+        columns = await asyncio.gather(*(self.ages(filled, key) for key in [b"ann", b"bob", b"cid"] * 20))
+        assert [column.present[0] for column in columns] == [True, True, False] * 20
+        assert [column.values[0] for column in columns[::3]] == [31.0] * 20
+        await filled.close()
+
+    async def test_a_read_sees_all_of_a_write_or_nothing_of_it(self, folder: Path) -> None:
+        keys = [b"key-%d" % number for number in range(200)]
+        twin = Feature("twin")
+        writer, store = self.writer(folder), self.reader(folder)
+
+        def write(value: float) -> None:
+            column = np.full(len(keys), value, np.float32)
+            writer.write(FeatureRows([AGE, twin], keys, {"age": column, "twin": column}))
+
+        write(0.0)
+        seen = {0.0}
+        stop = threading.Event()
+
+        def keep_writing() -> None:
+            value = 0.0
+            while not stop.is_set():
+                value += 1.0
+                write(value)
+
+        writing = asyncio.create_task(asyncio.to_thread(keep_writing))
+        try:
+            async with asyncio.timeout(LONG_S):
+                while len(seen) < 5:
+                    await asyncio.sleep(0)  # the store itself may never give way
+                    columns = await store.read(keys, [AGE, twin], timeout=LONG_S)
+                    values = {*columns["age"].values.tolist(), *columns["twin"].values.tolist()}
+                    assert columns["age"].present.all()
+                    assert len(values) == 1
+                    seen |= values
+        finally:
+            stop.set()
+            await writing
+            await store.close()
+
+    async def test_of_two_writers_at_the_same_time_one_wins_with_all_it_has(self, folder: Path) -> None:
+        keys = [b"key-%d" % number for number in range(200)]
+        store = self.reader(folder)
+        together = threading.Barrier(2, timeout=LONG_S)
+
+        def write(value: float) -> None:
+            writer = self.writer(folder)
+            for _ in range(10):
+                together.wait()
+                ages = {"age": np.full(len(keys), value, np.float32)}
+                writer.write(FeatureRows([AGE], keys, ages, watermark=str(value)))
+
+        await asyncio.gather(*(asyncio.to_thread(write, value) for value in (1.0, 2.0)))
+        column = await self.ages(store, *keys)
+        assert column.present.all()
+        assert {str(value) for value in column.values.tolist()} == {self.writer(folder).watermark()}
+        await store.close()
+
+    async def test_a_read_that_takes_too_long_is_given_up_and_told(self, folder: Path) -> None:
+        keys = [b"key-%d" % number for number in range(1000)]
+        self.writer(folder).write(FeatureRows([AGE], keys, {"age": np.zeros(1000, np.float32)}))
+        told = f"did not answer within {self.impatience_s:.3f} s"
+        with self.stalled(folder) as store, pytest.raises(FeatureStoreUnavailable, match=told):
+            await store.read(keys, [AGE], timeout=self.impatience_s)
+        await store.close()
+
+    async def test_a_store_that_is_away_is_told_and_read_again_when_it_is_back(
+        self, filled: FeatureStore, folder: Path
+    ) -> None:
+        await self.ages(filled, b"ann")
+        with self.away(folder), pytest.raises(FeatureStoreUnavailable) as refusal:
+            await self.ages(filled, b"ann")
+        assert str(refusal.value).isprintable()
+        assert (await self.ages(filled, b"ann")).values.tolist() == [31.0]
+        await filled.close()
+
+    async def ages(self, store: FeatureStore, *keys: bytes) -> Column:
+        """Read one feature."""
+        return (await store.read(keys, [AGE], timeout=LONG_S))["age"]
+
+    async def test_values_come_with_the_time_since_which_they_hold(self, folder: Path) -> None:
+        writer, store = self.writer(folder), self.reader(folder)
+        ages = {"age": np.array([31.0, 0.0], np.float32)}
+        writer.write(FeatureRows([AGE], [b"ann", b"bob"], ages, np.array([1_000_000_000, 2_000_000_000])))
+        assert (await self.ages(store, b"bob", b"cid", b"ann")).times.tolist() == [2_000_000_000, 0, 1_000_000_000]
+        await store.close()
+
+    async def test_a_value_whose_time_nobody_said_has_none(self, filled: FeatureStore) -> None:
+        assert (await self.ages(filled, b"ann", b"bob")).times.tolist() == [0, 0]
+        await filled.close()
+
+    async def test_the_last_write_stands_whatever_its_date(self, folder: Path) -> None:
+        writer, store = self.writer(folder), self.reader(folder)
+        for age, date in [(31.0, 2_000_000_000), (32.0, 2_000_000_000), (33.0, 1_000_000_000)]:
+            writer.write(FeatureRows([AGE], [b"ann"], {"age": np.array([age], np.float32)}, np.array([date])))
+            column = await self.ages(store, b"ann")
+            assert (column.values.tolist(), column.times.tolist()) == ([age], [date])
+        await store.close()
+
+    def test_a_watermark_is_kept_until_the_next_one(self, folder: Path) -> None:
+        writer = self.writer(folder)
+        assert writer.watermark() == ""
+        told = []
+        for watermark in ("first", "", "second"):
+            writer.write(FeatureRows([AGE], [b"ann"], {"age": np.zeros(1, np.float32)}, watermark=watermark))
+            told.append(self.writer(folder).watermark())
+        assert told == ["first", "first", "second"]
+
+    async def test_a_value_of_another_type_is_refused_until_it_is_written_again(self, folder: Path) -> None:
+        writer, store = self.writer(folder), self.reader(folder)
+        writer.write(FeatureRows([AGE], [b"ann"], {"age": np.array([31.5], np.float32)}))
+        changed = Feature("age", datatype=Datatype.INT32)
+        with pytest.raises(FeaturesOutdated, match="fill it again with `make features`"):
+            await store.read([b"ann"], [changed], timeout=LONG_S)
+        writer.write(FeatureRows([changed], [b"ann"], {"age": np.array([31], np.int32)}))
+        assert (await store.read([b"ann"], [changed], timeout=LONG_S))["age"].values.tolist() == [31]
+        await store.close()

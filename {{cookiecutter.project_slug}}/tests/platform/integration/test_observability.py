@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import grpc
+import pytest
+from prometheus_client import Metric
+
+from serving.online.grpc.proto import open_inference_pb2 as pb
+from serving.online.telemetry import Metrics
+from tests.platform.support.artifacts import tiny
+from tests.platform.support.server import ServerProcess
+from tests.platform.support.wire import Wire, request
+
+HOSTILE = ["a\r\nINFO forged", "\x1b[31mred\x1b[0m", "nul\0byte", '"}\n{"level": "INFO"', "\N{PILE OF POO}" * 64]
+# Metrics with a label that only an event gives them: a feature that is served, a reason to refuse.
+LABELLED_BY_EVENTS = {
+    *("serving_refused", "serving_feature_defaults", "serving_feature_last_known"),
+    *("serving_feature_age_days", "serving_feature_stale"),
+}
+GOOD = request("tiny", {"base": [1.0], "value": [2.0]})
+
+
+def expected(family: Metric) -> set[str]:
+    """Return the names under which a metric stands on the page."""
+    return {
+        "counter": {f"{family.name}_total"},
+        "histogram": {f"{family.name}_count", f"{family.name}_sum", f"{family.name}_bucket"},
+    }.get(family.type, {family.name})
+
+
+async def test_the_metrics_page_has_every_metric_and_tells_what_happened(folder: Path) -> None:
+    reference = tiny().lay_out(folder)
+    with ServerProcess(folder) as server:
+        async with Wire(server.target) as wire:
+            for _ in range(3):
+                await wire.infer(GOOD)
+            await wire.refused("ModelInfer", b"")
+        page = server.metrics()
+        names = {key.partition("{")[0] for key in page}
+        for family in Metrics.create().registry.collect():
+            assert family.name in LABELLED_BY_EVENTS or expected(family) <= names
+        label = f"{{digest={reference.digest},model=tiny,version=1}}"
+        assert page[f"serving_model_info{label}"] == 1
+        assert page["serving_ready"] == 1
+        assert page["serving_in_flight"] == page["serving_queued"] == 0
+        assert page["grpc_server_started_total{grpc_method=ModelInfer}"] == 4
+        assert page["grpc_server_handled_total{grpc_code=OK,grpc_method=ModelInfer}"] == 3
+        assert page["grpc_server_handled_total{grpc_code=INVALID_ARGUMENT,grpc_method=ModelInfer}"] == 1
+        assert page["grpc_server_handling_seconds_count{grpc_method=ModelInfer}"] == 4
+        assert page["serving_model_seconds_count"] == 3
+
+
+async def test_whatever_callers_send_the_log_is_one_line_of_json_each(folder: Path) -> None:
+    tiny().lay_out(folder)
+    with ServerProcess(folder) as server:
+        async with Wire(server.target) as wire:
+            for text in HOSTILE:
+                await wire.refused("ModelInfer", pb.ModelInferRequest(model_name=text).SerializeToString())
+                wrong = request("tiny", {"base": [1.0], "value": [2.0]}, id=text)
+                wrong.inputs[0].name = text
+                await wire.refused("ModelInfer", wrong.SerializeToString())
+        server.kill()
+        records = [json.loads(line) for line in server.lines]
+        refusals = [record for record in records if record["message"].startswith("ModelInfer INVALID_ARGUMENT")]
+        assert len(refusals) == 2 * len(HOSTILE)
+        assert all(line.isascii() for line in server.lines)
+
+
+@pytest.mark.parametrize("sent", ["order-7", None])
+async def test_a_refusal_is_found_in_the_log_by_its_request_id(folder: Path, sent: str | None) -> None:
+    tiny().lay_out(folder)
+    with ServerProcess(folder) as server:
+        async with Wire(server.target) as wire:
+            call = wire.call("ModelInfer", b"", metadata=[("x-request-id", sent)] if sent else ())
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                await call
+            told = dict(refusal.value.trailing_metadata())["x-request-id"]
+            assert sent in (told, None)
+        record = server.wait_for(lambda record: record.get("request_id") == told)
+        assert "model_name ''" in record["message"]
+
+
+async def test_an_answer_carries_the_request_id_too(folder: Path) -> None:
+    tiny().lay_out(folder)
+    with ServerProcess(folder) as server:
+        async with Wire(server.target) as wire:
+            call = wire.call("ModelInfer", GOOD.SerializeToString(), metadata=[("x-request-id", "mine")])
+            answer = pb.ModelInferResponse.FromString(await call)
+            assert dict(await call.trailing_metadata())["x-request-id"] == answer.id == "mine"

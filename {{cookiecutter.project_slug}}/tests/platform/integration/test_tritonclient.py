@@ -1,0 +1,122 @@
+"""A client that nobody here wrote asks the real, trained example; it knows nothing but what the metadata say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import InferenceServerException
+
+from model.data import Dataset, load
+from model.features import FEATURES
+from model.predictor import predict
+from model.train import train
+from tests.platform.support.server import PATIENCE_S, ServerProcess
+from tests.platform.support.wire import TYPED_FIELDS
+from tests.platform.support.workspace import Workspace
+
+RTOL = 1e-4
+BATCHES = [1, 7, 512]
+
+Answers = dict[str, np.ndarray[Any, Any]]
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load()
+
+
+@pytest.fixture(scope="module")
+def client(example_server: ServerProcess) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(example_server.target) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def name(example: Workspace) -> str:
+    return (example.root / "model.lock").read_text("utf-8").partition(":")[2].partition("/")[0]
+
+
+@pytest.fixture(scope="module")
+def metadata(client: triton.InferenceServerClient, name: str) -> Any:
+    return client.get_model_metadata(name)
+
+
+@pytest.fixture(scope="module")
+def expected(data: Dataset) -> Answers:
+    """Return scikit-learn's own answers for every row."""
+    return predict(train(data).estimator, data.columns)
+
+
+def column(data: Dataset, tensor: Any, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return what belongs into an input, as the metadata name it."""
+    if tensor.name == FEATURES.entity.name:
+        return np.array([data.entities[row].encode() for row in rows], object)
+    values: np.ndarray[Any, Any] = data.columns[tensor.name][rows]
+    return values
+
+
+def rows_of(data: Dataset, count: int) -> np.ndarray[Any, Any]:
+    """Return row numbers, in no order; more than there are repeat."""
+    return np.random.default_rng(count).integers(0, len(data), count)
+
+
+@pytest.mark.parametrize("count", BATCHES)
+def test_raw_contents_give_scikit_learns_own_predictions(
+    client: triton.InferenceServerClient, metadata: Any, data: Dataset, expected: Answers, count: int
+) -> None:
+    rows = rows_of(data, count)
+    inputs = []
+    for tensor in metadata.inputs:
+        values = column(data, tensor, rows)
+        inputs.append(triton.InferInput(tensor.name, list(values.shape), tensor.datatype))
+        inputs[-1].set_data_from_numpy(values)
+    answer = client.infer(metadata.name, inputs, client_timeout=PATIENCE_S)
+    for tensor in metadata.outputs:
+        np.testing.assert_allclose(answer.as_numpy(tensor.name), expected[tensor.name][rows], rtol=RTOL)
+    assert "defaulted_features" not in answer.get_response().parameters
+
+
+@pytest.mark.parametrize("count", BATCHES)
+def test_typed_contents_give_scikit_learns_own_predictions(
+    example_server: ServerProcess, metadata: Any, data: Dataset, expected: Answers, count: int
+) -> None:
+    rows = rows_of(data, count)
+    request = service_pb2.ModelInferRequest(model_name=metadata.name)
+    for tensor in metadata.inputs:
+        values = column(data, tensor, rows)
+        sent = request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=values.shape)
+        getattr(sent.contents, TYPED_FIELDS[tensor.datatype]).extend(values.ravel().tolist())
+    with grpc.insecure_channel(example_server.target) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        answer = stub.ModelInfer(request, timeout=PATIENCE_S)
+    assert not answer.raw_output_contents
+    for tensor in answer.outputs:
+        values = getattr(tensor.contents, TYPED_FIELDS[tensor.datatype])
+        answered = np.reshape(values, tensor.shape)
+        np.testing.assert_allclose(answered, expected[tensor.name][rows], rtol=RTOL)
+
+
+def test_the_server_says_who_it_is_and_that_it_is_ready(client: triton.InferenceServerClient, name: str) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready(name)
+    assert client.is_model_ready(name, "1")
+    assert client.get_server_metadata().name
+
+
+def test_the_metadata_name_version_and_every_tensor(metadata: Any, name: str) -> None:
+    assert (metadata.name, list(metadata.versions), metadata.platform) == (name, ["1"], "onnxruntime_onnx")
+    declared = {FEATURES.entity.name, *(feature.name for feature in FEATURES.model_inputs)}
+    assert {tensor.name for tensor in metadata.inputs} <= declared
+
+
+def test_a_mistake_is_told_as_the_server_put_it(client: triton.InferenceServerClient, name: str) -> None:
+    with pytest.raises(InferenceServerException, match="model 'another' is not served here") as refusal:
+        client.get_model_metadata("another")
+    assert name in str(refusal.value)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from serving.adapters.runtime.dispatcher import LOOP_BUDGET_S, Dispatcher
+from serving.domain.errors import DeadlineExceeded
+from serving.domain.tensors import Tensors
+
+ONE = {"x": np.ones((1, 2), np.float32)}
+LONG = 60.0
+
+
+class Stopwatch:
+    """Stand for a model whose call takes `row_s` seconds a row, on a clock that only this model moves."""
+
+    def __init__(self, row_s: float) -> None:
+        self.row_s = row_s
+        self.now = 0.0
+        self.batches: list[int] = []
+
+    def call(self, inputs: Tensors) -> Tensors:
+        rows = len(inputs["x"])
+        self.batches.append(rows)
+        self.now += rows * self.row_s
+        return {"y": inputs["x"]}
+
+
+def measured(row_s: float, max_rows: int) -> tuple[Dispatcher, Stopwatch]:
+    model = Stopwatch(row_s)
+    placement = Dispatcher(model.call, clock=lambda: model.now)
+    placement.measure(ONE, max_rows)
+    return placement, model
+
+
+def rows(count: int) -> Tensors:
+    return {"x": np.zeros((count, 2), np.float32)}
+
+
+def where(run_in: list[int]) -> Callable[[Tensors], Tensors]:
+    def call(inputs: Tensors) -> Tensors:
+        run_in.append(threading.get_ident())
+        return {"y": inputs["x"]}
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("row_s", "max_rows", "largest"),
+    [
+        (LOOP_BUDGET_S * 2, 1024, 0),
+        (LOOP_BUDGET_S / 1.5, 1024, 1),
+        (LOOP_BUDGET_S / 100, 1024, 64),
+        (LOOP_BUDGET_S / 100, 20, 20),
+        (0.0, 1024, 1024),
+        (0.0, 1000, 1000),
+        (0.0, 1, 1),
+    ],
+)
+def test_the_largest_batch_within_the_budget_is_found(row_s: float, max_rows: int, largest: int) -> None:
+    placement, model = measured(row_s, max_rows)
+    assert placement.loop_rows == largest
+    assert max(model.batches) <= max_rows
+    placement.close()
+
+
+async def test_a_batch_within_the_budget_runs_on_the_event_loop() -> None:
+    run_in: list[int] = []
+    placement = Dispatcher(where(run_in))
+    placement.loop_rows = 4
+    await placement.run(rows(4), timeout=LONG)
+    assert run_in == [threading.get_ident()]
+    placement.close()
+
+
+async def test_a_larger_batch_runs_in_one_thread_of_its_own() -> None:
+    run_in: list[int] = []
+    placement = Dispatcher(where(run_in))
+    placement.loop_rows = 4
+    await asyncio.gather(*(placement.run(rows(5), timeout=LONG) for _ in range(8)))
+    assert len(run_in) == 8
+    assert len(set(run_in)) == 1
+    assert run_in[0] != threading.get_ident()
+    placement.close()
+
+
+async def test_before_it_is_measured_nothing_runs_on_the_event_loop() -> None:
+    run_in: list[int] = []
+    placement = Dispatcher(where(run_in))
+    await placement.run(rows(1), timeout=LONG)
+    assert run_in[0] != threading.get_ident()
+    placement.close()
+
+
+async def test_the_event_loop_goes_on_while_the_model_works() -> None:
+    go_on = threading.Event()
+
+    def call(inputs: Tensors) -> Tensors:
+        assert go_on.wait(LONG)
+        return {"y": inputs["x"]}
+
+    placement = Dispatcher(call)
+    answer = asyncio.create_task(placement.run(rows(1), timeout=LONG))
+    await asyncio.sleep(0)
+    go_on.set()  # reached only because the loop was not held up
+    assert len((await answer)["y"]) == 1
+    placement.close()
+
+
+async def test_a_model_that_does_not_answer_in_time_is_left_and_told() -> None:
+    go_on = threading.Event()
+
+    def call(inputs: Tensors) -> Tensors:
+        assert go_on.wait(LONG)
+        return {}
+
+    placement = Dispatcher(call)
+    with pytest.raises(DeadlineExceeded, match=r"the model did not answer within 0\.010 s"):
+        await placement.run(rows(1), timeout=0.01)
+    go_on.set()
+    placement.close()
+
+
+async def test_a_fault_of_the_model_reaches_the_caller_from_either_place() -> None:
+    def call(inputs: Tensors) -> Tensors:
+        raise ArithmeticError("no answer")
+
+    placement = Dispatcher(call)
+    for loop_rows in (0, 1):
+        placement.loop_rows = loop_rows
+        with pytest.raises(ArithmeticError, match="no answer"):
+            await placement.run(rows(1), timeout=LONG)
+    placement.close()
+
+
+def test_closing_twice_is_fine() -> None:
+    placement = Dispatcher(lambda inputs: inputs)
+    placement.close()
+    placement.close()

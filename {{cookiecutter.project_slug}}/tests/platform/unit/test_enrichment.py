@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from serving.domain.deadline import Deadline
+from serving.domain.errors import FeaturesOutdated, FeatureStoreUnavailable, NotFound
+from serving.domain.features import Entity, Feature, FeatureSet, Missing
+from serving.domain.tensors import Datatype, Tensors
+from serving.online.enrichment import Enricher
+from serving.online.fallback import Fallback
+from tests.platform.support.fakes import FakeStore
+from tests.platform.support.services import Observed
+
+AGE = Feature("age", default=50.0)
+CITY = Feature("city", datatype=Datatype.BYTES, default="Bern")
+CURVE = Feature("curve", shape=(2,), default=-1.0)
+STRICT = Feature("strict")
+VALUE = Feature("value")
+LONG = 60.0
+NOW = 1_000_000.0
+
+ROW = {"age": 31.0, "city": b"Oslo", "curve": [1.0, 2.0], "strict": 7.0}
+
+
+class Setup:
+    """An enricher around a fake store, and what it observed."""
+
+    def __init__(
+        self,
+        *static: Feature,
+        unknown: Fallback = Fallback.DEFAULT,
+        unavailable: Fallback = Fallback.REFUSE,
+        timeout: float = LONG,
+    ) -> None:
+        self.store = FakeStore({b"known": ROW, b"ageless": ROW | {"age": None}, b"zero": ROW | {"age": 0.0}})
+        self.features = FeatureSet(Entity("key"), static or (AGE,), (VALUE,))
+        self.seen = Observed()
+        self.enricher = Enricher(
+            self.store,
+            self.features,
+            self.seen,
+            timeout=timeout,
+            unknown_entity=unknown,
+            store_unavailable=unavailable,
+            clock=lambda: NOW,
+        )
+
+
+def request(*keys: bytes) -> Tensors:
+    return {"key": np.array(keys, object), "value": np.ones(len(keys), np.float32)}
+
+
+async def test_static_features_take_the_place_of_the_key() -> None:
+    setup = Setup(AGE, CITY, CURVE)
+    enriched = await setup.enricher.enrich(request(b"known", b"known"), Deadline(LONG))
+    assert sorted(enriched.inputs) == ["age", "city", "curve", "value"]
+    assert enriched.inputs["age"].tolist() == [31.0, 31.0]
+    assert enriched.inputs["city"].tolist() == [b"Oslo", b"Oslo"]
+    assert enriched.inputs["curve"].tolist() == [[1.0, 2.0]] * 2
+    assert not enriched.defaulted
+    assert setup.seen.defaults == []
+
+
+async def test_an_unknown_entity_gets_the_defaults_and_the_answer_says_so() -> None:
+    setup = Setup(AGE, CITY, CURVE)
+    enriched = await setup.enricher.enrich(request(b"known", b"nobody", b"ageless"), Deadline(LONG))
+    assert enriched.inputs["age"].tolist() == [31.0, 50.0, 50.0]
+    assert enriched.inputs["city"].tolist() == [b"Oslo", b"Bern", b"Oslo"]
+    assert enriched.inputs["curve"].tolist() == [[1.0, 2.0], [-1.0, -1.0], [1.0, 2.0]]
+    assert enriched.defaulted == {"age": [1, 2], "city": [1], "curve": [1]}
+    assert setup.seen.defaults == [("age", 2), ("city", 1), ("curve", 1)]
+
+
+async def test_a_stored_zero_is_a_value_and_a_missing_value_is_no_zero() -> None:
+    enriched = await Setup().enricher.enrich(request(b"zero", b"nobody"), Deadline(LONG))
+    assert enriched.inputs["age"].tolist() == [0.0, 50.0]
+    assert enriched.defaulted == {"age": [1]}
+
+
+async def test_what_the_store_gave_is_not_written_to() -> None:
+    setup = Setup()
+    first = await setup.enricher.enrich(request(b"known", b"nobody"), Deadline(LONG))
+    again = await setup.enricher.enrich(request(b"known", b"nobody"), Deadline(LONG))
+    assert first.defaulted == again.defaulted
+
+
+@pytest.mark.parametrize("key", [b"nobody", b"ageless"])
+async def test_what_the_store_does_not_have_is_refused_where_told_to(key: bytes) -> None:
+    setup = Setup(unknown=Fallback.REFUSE)
+    with pytest.raises(NotFound) as refusal:
+        await setup.enricher.enrich(request(b"known", key), Deadline(LONG))
+    assert str(refusal.value) == (
+        f"input 'key': the feature store has no age for '{key.decode()}' (1 in all); "
+        "correct the key or have its features materialized."
+    )
+    assert setup.seen.defaults == []
+
+
+async def test_a_feature_without_a_default_is_refused_in_either_case() -> None:
+    with pytest.raises(NotFound, match="no strict for 'nobody'"):
+        await Setup(AGE, STRICT).enricher.enrich(request(b"nobody"), Deadline(LONG))
+
+
+async def test_a_refusal_names_a_few_entities_once_and_counts_all() -> None:
+    setup = Setup(unknown=Fallback.REFUSE)
+    keys = [b"\x1b[31m", *(b"n%d" % (number % 40) for number in range(80))]
+    with pytest.raises(NotFound) as refusal:
+        await setup.enricher.enrich(request(*keys), Deadline(LONG))
+    text = str(refusal.value)
+    assert r"'\x1b[31m', 'n0', 'n1', 'n2', 'n3' (41 in all)" in text
+    assert text.isascii()
+
+
+async def test_the_store_is_given_its_own_timeout_and_never_more_than_the_call_has_left() -> None:
+    given: list[float] = []
+
+    class Watched(FakeStore):
+        async def read(self, entities, features, *, timeout):  # type: ignore[no-untyped-def]
+            given.append(timeout)
+            return await super().read(entities, features, timeout=timeout)
+
+    setup = Setup(timeout=0.05)
+    enricher = Enricher(Watched({b"known": ROW}), setup.features, setup.seen, timeout=0.05)
+    for left in (LONG, 0.02):
+        await enricher.enrich(request(b"known"), Deadline(left))
+    assert given == [0.05, pytest.approx(0.02, rel=0.5)]
+
+
+async def test_a_store_that_is_away_is_told_and_its_time_is_observed() -> None:
+    setup = Setup()
+    setup.store.away = True
+    with pytest.raises(FeatureStoreUnavailable):
+        await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+    assert len(setup.seen.reads) == 1
+    assert math.isfinite(setup.seen.reads[0])
+    assert setup.seen.defaults == []
+
+
+async def test_a_store_that_is_away_is_bridged_by_flagged_defaults_where_told_to() -> None:
+    setup = Setup(AGE, CITY, CURVE, unavailable=Fallback.DEFAULT)
+    setup.store.away = True
+    enriched = await setup.enricher.enrich(request(b"known", b"nobody"), Deadline(LONG))
+    assert enriched.inputs["age"].tolist() == [50.0, 50.0]
+    assert enriched.inputs["city"].tolist() == [b"Bern", b"Bern"]
+    assert enriched.inputs["curve"].tolist() == [[-1.0, -1.0]] * 2
+    assert enriched.defaulted == {"age": [0, 1], "city": [0, 1], "curve": [0, 1]}
+    assert setup.seen.defaults == [("age", 2), ("city", 2), ("curve", 2)]
+
+
+async def test_no_default_means_that_nothing_can_stand_in_for_the_store() -> None:
+    setup = Setup(AGE, STRICT, unavailable=Fallback.DEFAULT)
+    setup.store.away = True
+    with pytest.raises(FeatureStoreUnavailable):
+        await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+    assert setup.seen.defaults == []
+
+
+async def test_without_static_features_no_store_is_asked() -> None:
+    setup = Setup()
+    features = FeatureSet(Entity("key"), (), (VALUE,))
+    enricher = Enricher(setup.store, features, setup.seen, timeout=LONG)
+    inputs = {"value": np.ones(2, np.float32)}
+    assert (await enricher.enrich(inputs, Deadline(LONG))).inputs == inputs
+    assert (setup.store.reads, setup.seen.reads) == (0, [])
+
+
+KEPT = Feature("age", default=50.0, missing=Missing.LAST_KNOWN)
+
+
+async def test_the_value_known_last_stands_in_while_the_store_is_away_and_is_flagged() -> None:
+    setup = Setup(KEPT, CITY, unavailable=Fallback.DEFAULT)
+    await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+    setup.store.away = True
+    enriched = await setup.enricher.enrich(request(b"nobody", b"known", b"known"), Deadline(LONG))
+    assert enriched.inputs["age"].tolist() == [50.0, 31.0, 31.0]
+    assert enriched.last_known == {"age": [1, 2]}
+    assert enriched.defaulted == {"age": [0], "city": [0, 1, 2]}
+    assert setup.seen.last_known == [("age", 2)]
+    assert setup.seen.defaults == [("age", 1), ("city", 3)]
+
+
+async def test_the_value_known_last_stands_in_for_a_store_that_came_back_empty() -> None:
+    setup = Setup(Feature("age", missing=Missing.LAST_KNOWN))
+    await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+    setup.store.rows = {}
+    enriched = await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+    assert (enriched.inputs["age"].tolist(), enriched.last_known) == ([31.0], {"age": [0]})
+    with pytest.raises(NotFound, match="no age for 'nobody'"):
+        await setup.enricher.enrich(request(b"known", b"nobody"), Deadline(LONG))
+
+
+async def test_what_the_store_says_replaces_what_was_known() -> None:
+    setup = Setup(Feature("age", missing=Missing.LAST_KNOWN), unavailable=Fallback.DEFAULT)
+    for value in (31.0, 32.0):
+        setup.store.rows[b"known"]["age"] = value
+        await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+    setup.store.away = True
+    assert (await setup.enricher.enrich(request(b"known"), Deadline(LONG))).inputs["age"].tolist() == [32.0]
+
+
+@pytest.mark.parametrize("forbidden", [Feature("age", default=50.0, missing=Missing.FAIL), KEPT])
+async def test_nothing_stands_in_where_it_is_forbidden(forbidden: Feature) -> None:
+    setup = Setup(forbidden, unknown=Fallback.REFUSE)
+    await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+    setup.store.rows = {}
+    with pytest.raises(NotFound):
+        await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+    setup.store.away = True
+    with pytest.raises(FeatureStoreUnavailable):
+        await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+
+
+async def test_a_feature_that_must_not_be_missing_refuses_the_call_whatever_its_default() -> None:
+    setup = Setup(Feature("age", default=50.0, missing=Missing.FAIL), unavailable=Fallback.DEFAULT)
+    with pytest.raises(NotFound):
+        await setup.enricher.enrich(request(b"nobody"), Deadline(LONG))
+    setup.store.away = True
+    with pytest.raises(FeatureStoreUnavailable):
+        await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+
+
+async def test_the_ages_of_what_was_read_are_told_and_undated_values_have_none() -> None:
+    setup = Setup(AGE, CITY)
+    setup.store.times = {(b"known", "age"): int(NOW) - 60}
+    await setup.enricher.enrich(request(b"known", b"zero", b"nobody"), Deadline(LONG))
+    assert setup.seen.ages == [("age", [60.0])]
+
+
+async def test_a_store_that_was_filled_for_another_declaration_is_told_and_nothing_stands_in() -> None:
+    setup = Setup(AGE, unavailable=Fallback.DEFAULT)
+    setup.store.forms = {"age": "INT64[]"}
+    with pytest.raises(FeaturesOutdated) as refusal:
+        await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+    assert str(refusal.value) == (
+        "the feature store holds age as 'INT64[]', the model takes 'FP32[]'; fill it again with `make features`."
+    )
+
+
+async def test_the_model_is_asked_in_the_declared_order_whatever_the_order_of_the_request() -> None:
+    setup = Setup(AGE, CITY)
+    enriched = await setup.enricher.enrich(dict(reversed(request(b"known").items())), Deadline(LONG))
+    assert list(enriched.inputs) == ["age", "city", "value"]

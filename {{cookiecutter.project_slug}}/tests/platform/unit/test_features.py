@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from serving.domain.features import Derived, Entity, Feature, FeatureSet, Missing, Operation
+from serving.domain.tensors import Datatype
+
+AGE = Feature("age", "years", default=50.0)
+CITY = Feature("city", datatype=Datatype.BYTES, default="Bern")
+WEIGHT = Feature("weight", "kg", "Body weight")
+FEATURES = FeatureSet(Entity("patient", "Key"), (AGE, CITY), (WEIGHT,))
+
+
+@pytest.mark.parametrize("name", ["", "1st", "a-b", "a b", 'a"', "a;drop table", "é", "x" * 64])
+def test_names_that_could_not_be_columns_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="feature name"):
+        Feature(name)
+
+
+def test_names_must_differ_from_each_other_and_from_the_entity() -> None:
+    with pytest.raises(ValueError, match="declared twice: age, patient"):
+        FeatureSet(Entity("patient"), (AGE, Feature("patient")), (AGE,))
+
+
+def test_what_no_store_can_keep_is_no_static_feature() -> None:
+    words = Feature("words", datatype=Datatype.BYTES, shape=(2,))
+    with pytest.raises(ValueError, match="static feature words: no store keeps arrays of BYTES"):
+        FeatureSet(Entity("patient"), (words,), ())
+    assert FeatureSet(Entity("patient"), (), (words,)).model_inputs == (words,)
+
+
+def test_the_model_takes_static_features_first() -> None:
+    assert [feature.name for feature in FEATURES.model_inputs] == ["age", "city", "weight"]
+
+
+def test_callers_send_the_key_in_place_of_what_the_store_supplies() -> None:
+    assert [spec.name for spec in FEATURES.request_inputs((AGE, CITY))] == ["patient", "weight"]
+    assert [spec.name for spec in FEATURES.request_inputs((AGE,))] == ["patient", "city", "weight"]
+
+
+def test_callers_send_everything_and_no_key_where_there_is_no_store() -> None:
+    assert [spec.name for spec in FEATURES.request_inputs(())] == ["age", "city", "weight"]
+
+
+def test_a_feature_travels_under_its_name_unit_and_description() -> None:
+    spec = WEIGHT.spec
+    assert (spec.name, spec.datatype, spec.shape) == ("weight", Datatype.FP32, (-1,))
+    assert (spec.unit, spec.description) == ("kg", "Body weight")
+
+
+def test_an_array_has_its_shape_behind_the_rows() -> None:
+    assert Feature("image", shape=(28, 28)).spec.shape == (-1, 28, 28)
+
+
+def test_a_default_is_an_element_of_the_features_tensor() -> None:
+    assert (AGE.default_value, CITY.default_value, WEIGHT.default_value) == (50.0, b"Bern", None)
+
+
+def test_a_feature_that_must_not_be_missing_has_no_default_to_answer_with() -> None:
+    assert Feature("age", default=50.0, missing=Missing.FAIL).default_value is None
+
+
+@pytest.mark.parametrize("days", [0.0, -1.0, float("nan")])
+def test_a_bound_on_age_is_more_than_nothing(days: float) -> None:
+    with pytest.raises(ValueError, match="feature age: max_age_days is .*, must be more than 0"):
+        Feature("age", max_age_days=days)
+
+
+HEIGHT = Feature("height", "m")
+INDEX = Derived("index", Operation.DIVIDE, "weight", "square")
+SQUARE = Derived("square", Operation.MULTIPLY, "height", "height")
+
+
+def test_derived_features_are_computed_on_columns_one_from_the_other() -> None:
+    features = FeatureSet(Entity("patient"), (HEIGHT,), (WEIGHT,), (SQUARE, INDEX))
+    columns = {"height": np.array([2.0, 1.0], np.float32), "weight": np.array([80.0, 20.0], np.float32)}
+    derived = features.derive(columns)
+    assert {name: column.tolist() for name, column in derived.items()} == {"square": [4.0, 1.0], "index": [20.0, 20.0]}
+    assert features.model_inputs == (HEIGHT, WEIGHT)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (INDEX, SQUARE),
+        (Derived("sum", Operation.ADD, "height", "city"),),
+        (Derived("sum", Operation.ADD, "height", "curve"),),
+        (Derived("sum", Operation.ADD, "height", "precise"),),
+    ],
+)
+def test_what_can_not_be_derived_is_refused(other: tuple[Derived, ...]) -> None:
+    static = (HEIGHT, CITY, Feature("curve", shape=(2,)), Feature("precise", datatype=Datatype.FP64))
+    with pytest.raises(ValueError, match=f"derived feature {other[0].name}: .* must be declared before it"):
+        FeatureSet(Entity("patient"), static, (WEIGHT,), other)
+
+
+def test_the_model_sees_its_inputs_in_one_order_and_in_their_types() -> None:
+    assembled = FEATURES.assemble({"weight": [80.0], "city": np.array([b"Oslo"], object), "age": [50], "other": [1]})
+    assert list(assembled) == ["age", "city", "weight"]
+    assert [column.dtype for column in assembled.values()] == [np.float32, object, np.float32]

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from serving.domain.deadline import Deadline
+from serving.domain.errors import DeadlineExceeded, InvalidRequest, ModelFailed, NotFound, NotReady
+from serving.domain.tensors import Tensors
+from serving.online.inference import NoModel
+from tests.platform.support.artifacts import rich, tiny
+from tests.platform.support.fakes import FakeRuntime, FakeStore
+from tests.platform.support.services import Observed, fake_service
+
+LONG = 60.0
+STATIC = tiny(static=True)
+
+
+def request(*keys: bytes) -> Tensors:
+    return {"key": np.array(keys, object), "value": np.arange(len(keys), dtype=np.float32)}
+
+
+async def test_a_request_goes_straight_through_check_store_model_and_check() -> None:
+    observed = Observed()
+    service = fake_service(STATIC, store=FakeStore({b"a": {"base": 1.0}}), observed=observed)
+    answer = await service.infer(request(b"a", b"nobody"), [], Deadline(LONG))
+    assert answer.outputs["total"].tolist() == [1.0, 101.0]
+    assert answer.defaulted == {"base": [1]}
+    assert answer.model.reference == service.model.reference
+    assert (len(observed.reads), len(observed.predictions), observed.defaults) == (1, 1, [("base", 1)])
+
+
+async def test_only_the_outputs_asked_for_are_answered_in_their_order() -> None:
+    model = rich()
+    inputs = {f.name: np.zeros((1, *f.shape), f.datatype.dtype) for f in model.manifest.features.model_inputs}
+    inputs["bytes"].fill(b"")
+    inputs["words"].fill(b"")
+    answer = await fake_service(model).infer(inputs, ["matrix_out", "bool_out"], Deadline(LONG))
+    assert list(answer.outputs) == ["matrix_out", "bool_out"]
+
+
+@pytest.mark.parametrize("outputs", [[], ["nonsense"]])
+async def test_nothing_is_read_or_asked_for_a_request_that_breaks_the_signature(outputs: list[str]) -> None:
+    store, runtime = FakeStore(), FakeRuntime(lambda inputs: inputs)
+    service = fake_service(STATIC, store=store, runtime=runtime)
+    inputs = request(b"a") if outputs else {"key": np.array([b"a"], object)}
+    with pytest.raises(InvalidRequest):
+        await service.infer(inputs, outputs, Deadline(LONG))
+    assert (store.reads, runtime.calls) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        ({}, "output total is missing"),
+        ({"total": np.zeros(2, np.float32)}, r"output total is float32\[2\] for 1 rows"),
+        ({"total": np.zeros(1, np.float64)}, r"output total is float64\[1\]"),
+        ({"total": np.array([np.nan], np.float32)}, "output total holds NaN"),
+    ],
+)
+async def test_a_model_that_answers_outside_its_signature_has_failed(answer: Tensors, fault: str) -> None:
+    service = fake_service(STATIC, runtime=FakeRuntime(lambda _: answer))
+    with pytest.raises(ModelFailed, match=fault):
+        await service.infer(request(b"a"), [], Deadline(LONG))
+
+
+async def test_the_model_gets_the_time_that_the_store_left() -> None:
+    given: list[float] = []
+
+    class Watched(FakeRuntime):
+        async def predict(self, inputs: Tensors, *, timeout: float) -> Tensors:
+            given.append(timeout)
+            return await super().predict(inputs, timeout=timeout)
+
+    runtime = Watched(lambda inputs: {"total": inputs["value"]})
+    await fake_service(STATIC, runtime=runtime).infer(request(b"a"), [], Deadline(LONG))
+    assert 0 < given[0] < LONG
+
+
+async def test_a_model_is_not_asked_when_the_store_used_up_the_time() -> None:
+    class Late(FakeStore):
+        async def read(self, entities, features, *, timeout):  # type: ignore[no-untyped-def]
+            await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=timeout * 2)
+            return await super().read(entities, features, timeout=timeout)
+
+    runtime = FakeRuntime(lambda inputs: {"total": inputs["value"]})
+    service = fake_service(STATIC, store=Late({b"a": {"base": 1.0}}), runtime=runtime)
+    with pytest.raises(DeadlineExceeded, match=r"the deadline of 0\.010 s passed before the model was called"):
+        await service.infer(request(b"a"), [], Deadline(0.01))
+    assert runtime.calls == 0
+
+
+async def test_a_model_that_hangs_is_left_at_the_deadline() -> None:
+    runtime = FakeRuntime(lambda inputs: inputs)
+    runtime.gate = asyncio.Event()
+    with pytest.raises(DeadlineExceeded):
+        await fake_service(STATIC, runtime=runtime).infer(request(b"a"), [], Deadline(0.01))
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "words"),
+    [
+        ("other", "", "model 'other' is not served here; this server has tiny."),
+        ("tiny", "2", "model version '2' is not served here; this server has version 1."),
+    ],
+)
+def test_another_model_or_version_is_not_found(name: str, version: str, words: str) -> None:
+    with pytest.raises(NotFound) as refusal:
+        fake_service(STATIC).model.check_named(name, version)
+    assert str(refusal.value) == words
+
+
+@pytest.mark.parametrize("version", ["", "1"])
+def test_no_version_means_the_one_that_is_served(version: str) -> None:
+    fake_service(STATIC).model.check_named("tiny", version)
+
+
+async def test_where_no_model_is_every_call_is_told_why() -> None:
+    nothing = NoModel("no model is served: the reason.")
+    with pytest.raises(NotReady, match="the reason"):
+        await nothing.infer(request(b"a"), [], Deadline(LONG))
+    with pytest.raises(NotReady, match="the reason"):
+        _ = nothing.model

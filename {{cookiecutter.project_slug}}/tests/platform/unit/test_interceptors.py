@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+
+import grpc
+import pytest
+
+from serving.domain import errors
+from serving.online.grpc.interceptors import REQUEST_ID_KEY, CallScope
+from serving.online.grpc.servicer import SERVICE, Context, Method
+from serving.online.grpc.status import INTERNAL_TEXT
+from serving.online.telemetry import Metrics, request_id
+from tests.platform.support.grpc_context import Aborted, FakeContext
+
+METHOD = f"/{SERVICE}/ModelInfer"
+SECRET = "/srv/secret/model.onnx\nat line 7"
+
+
+class Details(grpc.HandlerCallDetails):
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.invocation_metadata = ()
+
+
+async def scoped(method: Method, metrics: Metrics | None = None, path: str = METHOD) -> Method:
+    """Return the method as the interceptor hands it to gRPC."""
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(method)
+
+    async def continuation(_: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        return handler
+
+    intercepted = await CallScope(metrics or Metrics.create()).intercept_service(continuation, Details(path))
+    assert intercepted is not None
+    unary: Method = intercepted.unary_unary  # type: ignore[assignment]
+    return unary
+
+
+def raising(error: BaseException) -> Method:
+    async def method(body: bytes, context: Context) -> bytes:
+        raise error
+
+    return method
+
+
+async def tell_id(body: bytes, context: Context) -> bytes:
+    return request_id.get().encode()
+
+
+async def aborted(error: BaseException, context: FakeContext | None = None, metrics: Metrics | None = None) -> Aborted:
+    """Return how a call ends whose method raises."""
+    call = await scoped(raising(error), metrics)
+    with pytest.raises(Aborted) as end:
+        await call(b"", (context or FakeContext()).as_context())
+    return end.value
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+async def test_the_callers_request_id_is_kept_and_sent_back() -> None:
+    context = FakeContext([("other", "x"), (REQUEST_ID_KEY, "order-7/step:2")])
+    assert await (await scoped(tell_id))(b"", context.as_context()) == b"order-7/step:2"
+    assert context.trailing == {REQUEST_ID_KEY: "order-7/step:2"}
+
+
+async def test_a_call_without_an_id_gets_one_of_its_own() -> None:
+    call = await scoped(tell_id)
+    contexts = [FakeContext(), FakeContext()]
+    ids = [await call(b"", context.as_context()) for context in contexts]
+    assert len(set(ids)) == 2
+    assert all(re.fullmatch(rb"[0-9a-f]{32}", made_up) for made_up in ids)
+    assert [context.trailing[REQUEST_ID_KEY].encode() for context in contexts] == ids
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["", "x" * 129, "a b", "a\r\nb", "a\nb", "\x1b[31mred", "nul\0", "tab\t", "\x7f", "é", "\N{PILE OF POO}", b"bytes"],
+)
+async def test_an_id_that_is_not_fit_for_a_log_is_replaced(hostile: str | bytes) -> None:
+    context = FakeContext([(REQUEST_ID_KEY, hostile)])
+    used = await (await scoped(tell_id))(b"", context.as_context())
+    assert re.fullmatch(rb"[0-9a-f]{32}", used)
+    assert context.trailing[REQUEST_ID_KEY].encode() == used
+
+
+async def test_the_id_ends_with_its_call() -> None:
+    context = FakeContext([(REQUEST_ID_KEY, "mine")])
+    await (await scoped(tell_id))(b"", context.as_context())
+    await aborted(errors.InvalidRequest("no."), context)
+    assert request_id.get() == ""
+
+
+async def test_calls_at_the_same_time_do_not_mix_up_their_ids() -> None:
+    async def slowly(body: bytes, context: Context) -> bytes:
+        await asyncio.sleep(0)
+        return await tell_id(body, context)
+
+    call = await scoped(slowly)
+    contexts = [FakeContext([(REQUEST_ID_KEY, f"id-{number}")]) for number in range(50)]
+    answers = await asyncio.gather(*(call(b"", context.as_context()) for context in contexts))
+    assert answers == [f"id-{number}".encode() for number in range(50)]
+
+
+async def test_an_error_becomes_its_status_and_the_id_goes_along() -> None:
+    context = FakeContext([(REQUEST_ID_KEY, "mine")])
+    end = await aborted(errors.InvalidRequest("input 'x' is missing."), context)
+    assert (end.code, end.text) == (grpc.StatusCode.INVALID_ARGUMENT, "input 'x' is missing.")
+    assert context.trailing == {REQUEST_ID_KEY: "mine"}
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError(SECRET), KeyError(SECRET), OSError(2, SECRET), errors.ModelFailed(SECRET)]
+)
+async def test_what_went_wrong_inside_is_told_to_the_log_and_not_to_the_caller(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        end = await aborted(error)
+    assert (end.code, end.text) == (grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+    logged = caplog.text
+    assert "secret" in logged
+
+
+async def test_the_cause_of_a_failed_model_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    failed = errors.ModelFailed("onnxruntime: no")
+    failed.__cause__ = ArithmeticError("the root of it")
+    with caplog.at_level(logging.INFO):
+        await aborted(failed)
+    assert "the root of it" in caplog.text
+
+
+async def test_calls_are_counted_by_method_and_code() -> None:
+    metrics = Metrics.create()
+    await (await scoped(tell_id, metrics))(b"", FakeContext().as_context())
+    await aborted(errors.NotFound("no."), metrics=metrics)
+    await aborted(RuntimeError("no"), metrics=metrics)
+    assert value(metrics, "grpc_server_started_total", grpc_method="ModelInfer") == 3
+    assert value(metrics, "grpc_server_handling_seconds_count", grpc_method="ModelInfer") == 3
+    for code in ("OK", "NOT_FOUND", "INTERNAL"):
+        assert value(metrics, "grpc_server_handled_total", grpc_method="ModelInfer", grpc_code=code) == 1
+
+
+async def test_a_cancelled_call_is_counted_and_stays_cancelled() -> None:
+    metrics = Metrics.create()
+    call = await scoped(raising(asyncio.CancelledError()), metrics)
+    with pytest.raises(asyncio.CancelledError):
+        await call(b"", FakeContext().as_context())
+    assert value(metrics, "grpc_server_handled_total", grpc_method="ModelInfer", grpc_code="CANCELLED") == 1
+
+
+async def test_other_services_pass_untouched() -> None:
+    async def check(body: bytes, context: Context) -> bytes:
+        return b""
+
+    metrics = Metrics.create()
+    assert await scoped(check, metrics, "/grpc.health.v1.Health/Check") is check
+    assert value(metrics, "grpc_server_started_total", grpc_method="Check") == 0
+
+
+async def test_a_method_that_does_not_exist_stays_unknown_to_grpc() -> None:
+    async def nothing(_: grpc.HandlerCallDetails) -> None:
+        return None
+
+    continuation: Callable[[grpc.HandlerCallDetails], Awaitable[None]] = nothing
+    assert await CallScope(Metrics.create()).intercept_service(continuation, Details(f"/{SERVICE}/Nonsense")) is None

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.adapters.runtime.onnx import OnnxRuntime
+from serving.domain.errors import ArtifactError, InvalidRequest
+from serving.domain.features import Feature, FeatureSet
+from serving.domain.tensors import Datatype, TensorSpec
+from tests.platform.support.artifacts import Model, external_data, rich, tiny
+
+
+def load(model: Model, folder: Path) -> OnnxRuntime:
+    return OnnxRuntime.load(model.opened(folder / "artifact"), threads=1)
+
+
+class Harmful:
+    """Leave a file behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (self.path,)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"not a model", tiny().onnx[:-1], b"\x08" * 1000])
+def test_bytes_that_are_no_model_are_refused(folder: Path, content: bytes) -> None:
+    with pytest.raises(ArtifactError, match=r"artifact sha256=\w+: onnxruntime .* refuses its model.onnx") as refusal:
+        load(replace(tiny(), onnx=content), folder)
+    assert str(refusal.value).isprintable()
+
+
+def test_a_pickle_under_the_name_of_a_model_is_refused_and_not_unpickled(folder: Path) -> None:
+    canary = folder / "unpickled"
+    content = pickle.dumps(Harmful(canary))
+    with pytest.raises(ArtifactError, match="refuses its model.onnx"):
+        load(replace(tiny(), onnx=content), folder)
+    assert not canary.exists()
+    pickle.loads(content)  # noqa: S301 - the canary works
+    assert canary.exists()
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_model_that_points_at_another_file_is_refused_even_if_it_is_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    monkeypatch.chdir(folder)
+    if beside:
+        (folder / "weights.bin").write_bytes(np.ones(1, np.float32).tobytes())
+    features = replace(tiny().manifest.features, real_time=(Feature("value"),))
+    model = replace(tiny(), onnx=external_data(), manifest=replace(tiny().manifest, features=features))
+    with pytest.raises(ArtifactError, match="export it as one file, without external data"):
+        load(model, folder)
+
+
+@pytest.mark.parametrize(
+    ("side", "inputs", "outputs"),
+    [
+        ("inputs", (Feature("base"),), None),
+        ("inputs", (Feature("base"), Feature("value"), Feature("more")), None),
+        ("inputs", (Feature("base"), Feature("other")), None),
+        ("inputs", (Feature("base"), Feature("value", datatype=Datatype.FP64)), None),
+        ("inputs", (Feature("base"), Feature("value", shape=(2,))), None),
+        ("outputs", None, (TensorSpec("sum", Datatype.FP32),)),
+        ("outputs", None, (TensorSpec("total", Datatype.INT32),)),
+    ],
+)
+def test_a_model_that_is_not_what_its_manifest_declares_is_refused(
+    folder: Path, side: str, inputs: tuple[Feature, ...] | None, outputs: tuple[TensorSpec, ...] | None
+) -> None:
+    model = tiny()
+    manifest = replace(
+        model.manifest,
+        features=FeatureSet(model.manifest.features.entity, (), inputs or model.manifest.features.real_time),
+        outputs=outputs or model.manifest.outputs,
+    )
+    ones = [1.0, 1.0]
+    golden = replace(
+        model.golden,
+        inputs={**model.golden.inputs, "more": ones, "other": ones},
+        outputs={**model.golden.outputs, "sum": ones},
+    )
+    with pytest.raises(ArtifactError, match=f"the {side} of model.onnx are .*, its manifest declares .*; train it"):
+        load(replace(model, manifest=manifest, golden=golden), folder)
+
+
+async def test_bytes_that_are_no_text_are_the_callers_fault(folder: Path) -> None:
+    model = rich([Datatype.BYTES])
+    runtime = load(model, folder)
+    inputs = {"bytes": np.array([b"\xff"], object), "words": np.array([[b"a", b"b"]], object)}
+    inputs["matrix"] = np.zeros((1, 2, 3), np.float32)
+    with pytest.raises(InvalidRequest, match="input 'bytes': an element is not UTF-8, and this model takes text"):
+        await runtime.predict(inputs, timeout=60.0)
+    await runtime.close()

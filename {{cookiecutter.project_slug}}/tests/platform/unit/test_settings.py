@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serving.domain.errors import SettingsError, UnresolvedReference
+from serving.domain.references import Reference, write_lock
+from serving.online.fallback import Fallback
+from serving.online.settings import load_settings
+
+HEX = "0123456789abcdef" * 4
+PINNED = f"local:my-model/3#sha256={HEX}"
+
+Environment = pytest.MonkeyPatch
+
+
+def refusal(environment: Environment, **variables: str) -> str:
+    """Return the sentence with which this environment is refused."""
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    return str(refused.value)
+
+
+def test_every_setting_has_a_default_that_suits_production() -> None:
+    settings = load_settings()
+    assert (settings.grpc_port, settings.metrics_port, settings.host) == (8001, 8002, "127.0.0.1")
+    assert not settings.reflection
+    assert settings.unknown_entity is Fallback.DEFAULT
+    assert settings.feature_timeout < settings.call_timeout
+
+
+def test_settings_come_from_the_environment(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("SERVING_GRPC_PORT", "9001")
+    monkeypatch.setenv("SERVING_UNKNOWN_ENTITY", "refuse")
+    monkeypatch.setenv("SERVING_REFLECTION", "true")
+    settings = load_settings()
+    assert (settings.grpc_port, settings.unknown_entity, settings.reflection) == (9001, Fallback.REFUSE, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SERVING_GRPC_PORT", "80a"),
+        ("SERVING_GRPC_PORT", "65536"),
+        ("SERVING_METRICS_PORT", "-1"),
+        ("SERVING_FEATURE_TIMEOUT", "0"),
+        ("SERVING_FEATURE_TIMEOUT", "soon"),
+        ("SERVING_FEATURE_TIMEOUT", "nan"),
+        ("SERVING_UNKNOWN_ENTITY", "ignore"),
+        ("SERVING_MAX_ROWS", "0"),
+        ("SERVING_MAX_ROWS", "1.5"),
+        ("SERVING_MAX_RUNNING", "0"),
+        ("SERVING_MAX_QUEUED", "-1"),
+        ("SERVING_CALL_TIMEOUT", "inf"),
+        ("SERVING_CALL_TIMEOUT", "-5"),
+        ("SERVING_DRAIN", "301"),
+        ("SERVING_GRACE", "-1"),
+        ("SERVING_MODEL_THREADS", "0"),
+        ("SERVING_REFLECTION", "maybe"),
+        ("SERVING_LOG_LEVEL", "LOUD"),
+        ("SERVING_LOG_LEVEL", "info\x1b[31m"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_sentence_with_variable_and_value(
+    monkeypatch: Environment, name: str, value: str
+) -> None:
+    sentence = refusal(monkeypatch, **{name: value})
+    assert sentence.startswith(f"{name}={value!a}: ")
+    assert sentence.endswith(".")
+    assert sentence.isprintable()
+
+
+def test_all_faults_are_told_at_once(monkeypatch: Environment) -> None:
+    sentence = refusal(monkeypatch, SERVING_GRPC_PORT="x", SERVING_MAX_ROWS="y", SERVING_TYPO="z")
+    assert all(word in sentence for word in ("SERVING_GRPC_PORT='x'", "SERVING_MAX_ROWS='y'", "SERVING_TYPO"))
+
+
+def test_a_variable_that_is_no_setting_is_refused(monkeypatch: Environment) -> None:
+    sentence = refusal(monkeypatch, SERVING_GRPC_PROT="8001")
+    assert sentence.startswith("SERVING_GRPC_PROT is no setting; remove it")
+
+
+@pytest.mark.parametrize("name", ["SERVING_MODEL_VERSION", "SERVING_MODEL_SHA256"])
+def test_a_name_that_users_know_without_prefix_has_none(monkeypatch: Environment, name: str) -> None:
+    assert f"{name} is no setting" in refusal(monkeypatch, **{name: "1"})
+
+
+def test_the_clients_own_variable_may_be_set_where_a_server_starts(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("SERVING_TARGET", "localhost:8001")
+    load_settings()
+
+
+@pytest.mark.parametrize(
+    "halves",
+    [
+        {"SERVING_TLS_CERTIFICATE": "c.pem"},
+        {"SERVING_TLS_KEY": "k.pem"},
+        {"SERVING_TLS_CLIENT_CA": "ca.pem"},
+        {"SERVING_TLS_CLIENT_CA": "ca.pem", "SERVING_TLS_CERTIFICATE": "c.pem"},
+    ],
+)
+def test_half_of_tls_is_refused(monkeypatch: Environment, halves: dict[str, str]) -> None:
+    assert refusal(monkeypatch, **halves).startswith("SERVING_TLS_CERTIFICATE and SERVING_TLS_KEY go together")
+
+
+def test_the_lock_says_what_is_served(monkeypatch: Environment, folder: Path) -> None:
+    write_lock(folder / "model.lock", Reference.parse(PINNED))
+    monkeypatch.setenv("SERVING_MODEL_LOCK", str(folder / "model.lock"))
+    assert str(load_settings().reference()) == PINNED
+
+
+def test_a_full_reference_in_the_environment_overrides_the_lock(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("MODEL_VERSION", PINNED)
+    monkeypatch.setenv("SERVING_MODEL_LOCK", "nowhere")
+    assert str(load_settings().reference()) == PINNED
+
+
+@pytest.mark.parametrize("digest", [HEX, f"sha256={HEX}"])
+def test_a_bare_version_with_its_digest_takes_the_rest_from_the_lock(
+    monkeypatch: Environment, folder: Path, digest: str
+) -> None:
+    write_lock(folder / "model.lock", Reference.parse(f"local:my-model/9#sha256={'0' * 64}"))
+    monkeypatch.setenv("SERVING_MODEL_LOCK", str(folder / "model.lock"))
+    monkeypatch.setenv("MODEL_VERSION", "3")
+    monkeypatch.setenv("MODEL_SHA256", digest)
+    assert str(load_settings().reference()) == PINNED
+
+
+@pytest.mark.parametrize("digest", ["", "abc", HEX[:-1], f"md5={HEX}"])
+def test_a_bare_version_without_its_digest_is_refused_with_the_line_to_write(
+    monkeypatch: Environment, digest: str
+) -> None:
+    monkeypatch.setenv("MODEL_VERSION", "3")
+    monkeypatch.setenv("MODEL_SHA256", digest)
+    with pytest.raises(UnresolvedReference, match=r"MODEL_VERSION='3' .*set MODEL_SHA256=<64 hex digits>"):
+        load_settings().reference()
+
+
+@pytest.mark.parametrize("text", ["local:my-model/3", "local:my-model@production", f"file:///x#sha256={HEX}"])
+def test_a_reference_in_the_environment_must_be_pinned_too(monkeypatch: Environment, text: str) -> None:
+    monkeypatch.setenv("MODEL_VERSION", text)
+    with pytest.raises(UnresolvedReference, match="scheme:model/version#sha256="):
+        load_settings().reference()
+
+
+@pytest.mark.parametrize("version", ["../3", "3\r\nforged", "a b"])
+def test_a_bare_version_that_no_version_can_be_is_refused(monkeypatch: Environment, folder: Path, version: str) -> None:
+    write_lock(folder / "model.lock", Reference.parse(PINNED))
+    monkeypatch.setenv("SERVING_MODEL_LOCK", str(folder / "model.lock"))
+    monkeypatch.setenv("MODEL_VERSION", version)
+    monkeypatch.setenv("MODEL_SHA256", HEX)
+    with pytest.raises(UnresolvedReference) as refused:
+        load_settings().reference()
+    assert str(refused.value).isprintable()

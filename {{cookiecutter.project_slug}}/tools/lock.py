@@ -1,0 +1,40 @@
+"""Lock this repo's requirements/*.in: `make lock`, with newer versions `make lock ARGS=--upgrade`.
+
+One resolution decides the version of everything that any of the files needs, so that any set of the locks installs
+together. A separate image, such as a registry's server, is resolved alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.resolve import follow, lock_together
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Lock all files; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.lock", description=__doc__)
+    parser.add_argument("--upgrade", action="store_true", help="take newer versions; without it pins stay")
+    options = parser.parse_args(arguments)
+    try:
+        locked = lock_together(sorted(ROOT.glob("requirements/*.in")), upgrade=options.upgrade)
+        for source in sorted(ROOT.glob("*/requirements/*.in")):
+            lock_together([source], upgrade=options.upgrade)
+    except subprocess.CalledProcessError as error:
+        print(f"{error.stderr}error: uv could not resolve the requirements, for the reason above.", file=sys.stderr)
+        return int(error.returncode)
+    # They made up for files that were resolved apart.
+    shutil.rmtree(ROOT / "requirements" / "overrides", ignore_errors=True)
+    follow(ROOT / ".pre-commit-config.yaml", locked)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

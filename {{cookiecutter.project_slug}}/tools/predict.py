@@ -1,0 +1,123 @@
+"""Ask a running server for predictions on rows whose answers are known: `make predict`.
+
+Ends with exit code 1 and one sentence if the server has another version than the pinned one, or answers otherwise than
+the model did when it was trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from serving.domain.artifacts import Artifact, open_artifact
+from serving.domain.errors import OperatorError
+from serving.domain.golden import agreeing
+from serving.domain.references import Reference
+from serving.domain.settings import shared_settings
+from serving.offline import project
+from serving.offline.bootstrap import fetch, open_registry
+from serving_client import Client, DeadlineExceeded, Prediction, ServingClientError, Unavailable
+from tools.engine import grpc_addresses
+
+_TIMEOUT_S = 10.0
+_PROBE_S = 2.0
+
+
+class AnswersDiffer(OperatorError):
+    """The server answers otherwise than the model did in training."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ask for the golden rows of the pinned version; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.predict", description=__doc__)
+    parser.add_argument("--target", help="host:port (default: this repo's containers if they run, else localhost:8001)")
+    parser.add_argument("--timeout", type=float, default=_TIMEOUT_S, help="seconds (default %(default)s)")
+    options = parser.parse_args(arguments)
+    settings = shared_settings()
+    reference = settings.reference()
+    registry = open_registry(reference.scheme, project.REGISTRY)
+    artifact = open_artifact(fetch(reference, registry, settings.artifacts), reference.digest)
+    ask(options.target or default_target(), reference, artifact, timeout=options.timeout)
+    return 0
+
+
+def default_target() -> str:
+    """Return where to ask if the command line does not say it: where `make up` serves, else where `make run` does."""
+    return os.environ.get("SERVING_TARGET") or next(iter(grpc_addresses()), "localhost:8001")
+
+
+def ask(target: str, reference: Reference, artifact: Artifact, *, timeout: float) -> None:
+    """Print the server's answer for each golden row beside the one of training.
+
+    :raises OperatorError: there is no answer, or it is not the one that this version gives
+    """
+    with Client(target, model=reference.model) as client:
+        try:
+            metadata = client.metadata(timeout=timeout)
+            check_version(target, reference, metadata.properties.get("reference", "an unknown version"))
+            known = {artifact.manifest.features.entity.name: list(artifact.golden.entities), **artifact.golden.inputs}
+            sent = {spec.name: known[spec.name] for spec in metadata.inputs}
+            prediction = client.predict(sent, timeout=timeout)
+        except ServingClientError as error:
+            raise OperatorError(f"{target}: {_explained(client, error, min(timeout, _PROBE_S))}.") from None
+    show(prediction, artifact)
+    check_answers(target, prediction, artifact, looked_up=sorted(artifact.golden.inputs.keys() - sent.keys()))
+
+
+def show(prediction: Prediction, artifact: Artifact) -> None:
+    """Print each answer beside the one that the training framework gave."""
+    for spec in artifact.manifest.outputs:
+        print(f"{'row':16} {spec.name:>14} {'as trained':>14}")
+        expected = artifact.golden_outputs()[spec.name]
+        for entity, answer, trained in zip(artifact.golden.entities, prediction[spec.name], expected, strict=True):
+            print(f"{entity:16} {answer!s:>14} {trained!s:>14}")
+    text = f"answered by {prediction.model} version {prediction.model_version}, {prediction.artifact_digest}"
+    print(text, flush=True)  # before what an error has to say
+
+
+def check_version(target: str, reference: Reference, served: str) -> None:
+    """Refuse a server with another artifact than the pinned one."""
+    if served.partition("#")[2] != reference.digest:
+        raise OperatorError(
+            f"{target}: serves {served}, and what is pinned here is {reference}; "
+            "`make deploy` brings it into containers, a new `make run` into a server of this machine."
+        )
+
+
+def check_answers(target: str, prediction: Prediction, artifact: Artifact, *, looked_up: Sequence[str]) -> None:
+    """Compare the answers with those of training; features that were looked up may have other values by now."""
+    golden = artifact.golden
+    alike = np.ones(len(golden.entities), np.bool_)
+    for spec in artifact.manifest.outputs:
+        alike &= agreeing(prediction[spec.name], artifact.golden_outputs()[spec.name], spec, golden)
+    if alike.all():
+        return
+    first = golden.entities[int(np.flatnonzero(~alike)[0])]
+    text = f"{target}: {np.sum(~alike)} of {len(alike)} answers differ from those of training, the first for {first}"
+    if stood_in := sorted({*prediction.defaulted, *prediction.last_known}):
+        text += f"; the feature store has no value of {', '.join(stood_in)}: fill it with `make features`"
+    elif looked_up:
+        text += f"; the feature store has other values of {', '.join(looked_up)} than the training data had"
+    raise AnswersDiffer(f"{text}.")
+
+
+def _explained(client: Client, error: ServingClientError, timeout: float) -> str:
+    """Return what went wrong, and what helps against it."""
+    text = str(error).rstrip(".")
+    if not isinstance(error, Unavailable | DeadlineExceeded):
+        return text
+    try:
+        health = client.health(timeout=timeout)
+    except ServingClientError:
+        return "no server answers there; `make run` starts one, `make up` one in containers"
+    if health == "SERVING":
+        return text
+    return f"the server is up, but says {health}: it has no model to answer with; its log says why"
+
+
+if __name__ == "__main__":
+    os.chdir(project.ROOT)
+    project.run(main)

@@ -1,0 +1,312 @@
+"""Every command of this repo: `make COMMAND` or, without make, `python tools/tasks.py COMMAND`.
+
+Needs the standard library only: a command makes the environment that it needs.
+"""
+# An old Python must get as far as the sentence below, so nothing newer than 3.6 stands in this file's syntax.
+# ruff: noqa: E402, UP036
+
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit(
+        "error: this needs Python 3.11 or newer, and {} is {}.{}; name another one, for example: "
+        "make PYTHON=python3.12 {}".format(sys.executable, *sys.version_info[:2], " ".join(sys.argv[1:]) or "help")
+    )
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from tools.compose_setup import prepare
+from tools.environment import Environment
+from tools.feature_store import BENCHMARKS, MATERIALIZE, NOTE
+from tools.process import INTERRUPTED, SetupError, run
+
+Arguments = Sequence[str]
+
+DEV = ROOT / "requirements" / "dev.txt"
+# `import` opens foreign pickles in a separate environment; uv lies outside of every environment.
+APART = (DEV, DEV.with_name("import.txt"), DEV.with_name("uv.txt"))
+CHECKS = {
+    "ruff check": ("-m", "ruff", "check", "."),
+    "ruff format --check": ("-m", "ruff", "format", "--check", "."),
+    "mypy": ("-m", "mypy"),
+    # It can't be run as a module, and its script names an interpreter, which a moved repo has no longer.
+    "lint-imports": ("-c", "from importlinter.cli import lint_imports_command as lint; lint(['--no-logo'])"),
+}
+# What any command can make again. Versions in registry/ and features in data/ are not among it.
+CACHES = (".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis")
+DISPOSABLE = (".venv", "artifacts", "build", "dist", *CACHES)
+
+ENVIRONMENT = Environment(ROOT / ".venv", importable=(ROOT / "src", ROOT / "client", ROOT))
+IMPORT_ENVIRONMENT = Environment(ROOT / "build" / "import" / ".venv")
+"""Opens pickles: see src/serving/offline/pickle_import.py."""
+
+
+class StepError(Exception):
+    """A step of a command ended with an exit code other than 0."""
+
+    def __init__(self, step: str, code: int) -> None:
+        super().__init__(f"error: {step} failed with exit code {code}.")
+        self.code = code
+
+
+def everything() -> list[Path]:
+    """Return all locks: what the model needs, and what checks and tests need."""
+    return [*without_dev(), DEV]
+
+
+def without_dev() -> list[Path]:
+    """Return the locks that training and serving need: one per slot, and a slot is a file."""
+    return [lock for lock in sorted(DEV.parent.glob("*.txt")) if lock not in APART]
+
+
+def module(name: str, *arguments: str, locks: Sequence[Path]) -> None:
+    """Run a module in the environment.
+
+    :raises StepError: it did not end with 0
+    """
+    code = run([str(ENVIRONMENT.ensure(locks)), "-m", name, *arguments], ROOT)
+    if code == INTERRUPTED:  # Ctrl-C is how a user ends a server or its logs: no failure
+        raise KeyboardInterrupt
+    if code:
+        raise StepError(" ".join(["python -m", name, *arguments]), code)
+
+
+def in_containers(command: str, *arguments: str) -> None:
+    """Run a command of tools/containers.py, with what Compose needs in place."""
+    prepare(ROOT)
+    module("tools.containers", command, *arguments, locks=without_dev())
+
+
+def show_help(_arguments: Arguments) -> None:
+    """Print one line for each command."""
+    print("usage: make COMMAND [ARGS=...]      (without make: python tools/tasks.py COMMAND ...)\n")
+    for name, command in COMMANDS.items():
+        print(f"  {name:<10} {command.purpose}")
+    print("\nalso: " + ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items()))
+
+
+def setup(_arguments: Arguments) -> None:
+    """Make the environment, and the files that Compose needs."""
+    ENVIRONMENT.ensure(everything())
+    prepare(ROOT)
+    print(f"ready: {ENVIRONMENT.python.relative_to(ROOT)}")
+
+
+def demo(arguments: Arguments) -> None:
+    """Go the whole way once: train, fill the feature store, serve, predict; nothing of this repo changes."""
+    module("tools.demo", *arguments, locks=without_dev())
+
+
+def train(arguments: Arguments) -> None:
+    """Train and register a version; then plain Compose commands can serve it."""
+    prepare(ROOT)
+    module("serving.offline.train", *arguments, locks=without_dev())
+
+
+def rebuild(arguments: Arguments) -> None:
+    """Make the pinned version anew from this checkout; then plain Compose commands can serve it."""
+    prepare(ROOT)
+    module("serving.offline.rebuild", *arguments, locks=without_dev())
+
+
+def features(arguments: Arguments) -> None:
+    """Fill the feature store, if this repo has one."""
+    if not MATERIALIZE:
+        print("this repo has no feature store: callers send every feature with the request")
+        return
+    for name in MATERIALIZE:
+        module(name, *arguments, locks=without_dev())
+
+
+def run_server(arguments: Arguments) -> None:
+    """Serve until stopped."""
+    module("tools.run", *arguments, locks=without_dev())
+
+
+def predict(arguments: Arguments) -> None:
+    """Ask the running server."""
+    module("tools.predict", *arguments, locks=without_dev())
+
+
+def test(arguments: Arguments) -> None:
+    """Run the tests of the model, the guardrails and a smoke of the service."""
+    module("pytest", *arguments, locks=everything())
+
+
+def test_all(arguments: Arguments) -> None:
+    """Run every test, those of the platform too."""
+    module("pytest", "tests", *arguments, locks=everything())
+
+
+def check(_arguments: Arguments) -> None:
+    """Run every static check, also after one has failed."""
+    python = str(ENVIRONMENT.ensure(everything()))
+    failed = []
+    for name, arguments in CHECKS.items():
+        print(f"-- {name}", flush=True)
+        code = run([python, *arguments], ROOT)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            failed.append(name)
+    if failed:
+        raise StepError(", ".join(failed), 1)
+
+
+def fmt(_arguments: Arguments) -> None:
+    """Rewrite the code in the form that `check` asks for."""
+    for words in (("format", "."), ("check", "--fix", "."), ("format", ".")):  # a fix may need formatting
+        module("ruff", *words, locks=everything())
+
+
+def lock(arguments: Arguments) -> None:
+    """Resolve requirements/*.in again."""
+    module("tools.lock", *arguments, locks=everything())
+
+
+def proto(arguments: Arguments) -> None:
+    """Generate the protocol's code again."""
+    module("tools.proto", *arguments, locks=everything())
+
+
+def bench(arguments: Arguments) -> None:
+    """Measure the server; where there is a feature store, also what it costs and saves."""
+    module("benchmarks.load", *arguments, locks=without_dev())
+    for name in BENCHMARKS:
+        module(name, locks=without_dev())
+    if NOTE:
+        print(NOTE)
+
+
+def up(arguments: Arguments) -> None:
+    """Run everything in containers."""
+    in_containers("up", *arguments)
+
+
+def build(arguments: Arguments) -> None:
+    """Build the images."""
+    in_containers("build", *arguments)
+
+
+def ps(arguments: Arguments) -> None:
+    """List the containers."""
+    in_containers("ps", *arguments)
+
+
+def logs(arguments: Arguments) -> None:
+    """Show what the containers log."""
+    in_containers("logs", *arguments)
+
+
+def deploy(arguments: Arguments) -> None:
+    """Change the version in the running containers."""
+    in_containers("deploy", *arguments)
+
+
+def versions(arguments: Arguments) -> None:
+    """List the model's versions, or run another command of src/serving/offline/model_version.py."""
+    if "import" in arguments:
+        IMPORT_ENVIRONMENT.ensure([DEV.with_name("import.txt")])
+    module("serving.offline.model_version", *(arguments or ("list",)), locks=without_dev())
+
+
+def promote(arguments: Arguments) -> None:
+    """Make a version the champion."""
+    module("serving.offline.model_version", "promote", *arguments, locks=without_dev())
+
+
+def rollback(arguments: Arguments) -> None:
+    """Go back to the champion before; if containers run, in them too."""
+    module("serving.offline.model_version", "rollback", *arguments, locks=without_dev())
+    in_containers("redeploy")
+
+
+def down(arguments: Arguments) -> None:
+    """Remove the containers."""
+    in_containers("down", *arguments)
+
+
+def support(arguments: Arguments) -> None:
+    """Say which of the images' foundations is, or soon will be, supported by nobody."""
+    code = run([sys.executable, "-m", "tools.support", *arguments], ROOT)
+    if code:
+        raise StepError("python -m tools.support", code)
+
+
+def clean(_arguments: Arguments) -> None:
+    """Remove what the other commands can make again."""
+    for name in DISPOSABLE:
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+    for cache in [path for path in ROOT.rglob("__pycache__") if path.is_dir()]:
+        shutil.rmtree(cache, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command does, in a line and in code."""
+
+    purpose: str
+    act: Callable[[Arguments], None]
+
+
+COMMANDS = {
+    "help": Command("this list", show_help),
+    "setup": Command("make .venv with everything that the other commands need", setup),
+    "demo": Command("serve the pinned version, or one trained for the demo, ask for predictions, stop", demo),
+    "train": Command("train the model, register it as a new version and pin that in model.lock", train),
+    "rebuild": Command("in a clone: make the version in model.lock anew, if this checkout gives the same one", rebuild),
+    "features": Command("fill the feature store from the data", features),
+    "run": Command("serve the pinned version on localhost:8001 until Ctrl-C", run_server),
+    "predict": Command("ask the running server for predictions", predict),
+    "up": Command("serve in containers: images, network, feature store (replicas: SCALE=2; debug: DEV=1)", up),
+    "build": Command("build the images of `up`", build),
+    "ps": Command("list the containers", ps),
+    "logs": Command("show the containers' logs, and follow them in a terminal (one service: ARGS=server)", logs),
+    "deploy": Command("change running containers to the version in model.lock, without losing a call", deploy),
+    "versions": Command('list the versions of the model (more: ARGS="show <reference>", ARGS=--help)', versions),
+    "promote": Command('make a version the one that is served: ARGS="local:my-model/3"', promote),
+    "rollback": Command("go back to the version served before, in model.lock and in running containers", rollback),
+    "down": Command("stop and remove the containers; volumes stay", down),
+    "test": Command('run the tests of the model and the guardrails, and a smoke test (some: ARGS="-k word")', test),
+    "test-all": Command("run every test, those of the platform too", test_all),
+    "check": Command("lint, formatting, types, layers", check),
+    "fmt": Command("rewrite the code in the form that check asks for", fmt),
+    "lock": Command("resolve requirements/*.in into *.txt again (newer versions: ARGS=--upgrade)", lock),
+    "proto": Command("generate the code of the gRPC protocol again", proto),
+    "bench": Command("measure latency and throughput of the server", bench),
+    "support": Command("what the images are built on that is past its end of support, or soon will be", support),
+    "clean": Command("remove .venv, caches and fetched artifacts; keeps registry/ and data/", clean),
+}
+ALIASES = {"install": "setup", "serve": "run", "lint": "check", "format": "fmt"}
+"""Names that people know from elsewhere."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Carry out one command; return the exit code."""
+    sys.exit("error: the template's hook did not run; finish the repo: python3 _variants/finish.py")  # until finished
+    name, *arguments = words or ["help"]
+    name = ALIASES.get(name, name)
+    if name not in COMMANDS:
+        print(f"error: {name!a} is no command; the commands are {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    try:
+        COMMANDS[name].act(arguments)
+    except StepError as failure:
+        print(failure, file=sys.stderr)
+        return failure.code
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
