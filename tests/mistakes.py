@@ -39,10 +39,12 @@ INFERENCE = "src/serving/online/inference.py"
 BOOTSTRAP = "src/serving/online/bootstrap.py"
 ARTIFACTS = "src/serving/domain/artifacts.py"
 SETTINGS = "src/serving/online/settings.py"
+SHARED_SETTINGS = "src/serving/domain/settings.py"
 PROTOCOL = "src/serving/online/grpc/proto/open_inference.proto"
 
 AT_THE_TOP = "from __future__ import annotations\n"
 IN_THE_CALL = "        signature = self.model.signature\n"
+SERVER_VENV = "COPY --from=build-server /opt/venv"
 SLOTS = "/opt/venv feature_store"
 LAST_COPY = "COPY client/serving_client/ client/serving_client/\n"
 NETWORK = "    networks: [clients]\n"
@@ -161,12 +163,12 @@ PREPROCESSING = [
         "train.txt",
     ),
     change(
-        "a registry's client copied", "Dockerfile", "COPY --from=build /opt/venv", "COPY --from=build-fetch /opt/venv",
+        "a registry's client copied", "Dockerfile", SERVER_VENV, SERVER_VENV.replace("server", "fetch"),
         "model_registry.txt",
     ),
     change("what imports pickles installed", "Dockerfile", SLOTS, f"{SLOTS} import", "import.txt"),
     change(
-        "the training venv copied", "Dockerfile", "COPY --from=build /opt/venv", "COPY --from=build-batch /opt/venv",
+        "the training venv copied", "Dockerfile", SERVER_VENV, SERVER_VENV.replace("server", "batch"),
         "train.txt",
     ),
     change(
@@ -286,7 +288,7 @@ UNTRACKED = [
     add("a stage in code", INFERENCE, IN_THE_CALL, '        name = "models:/model/Production"\n', "moves"),
     add("the latest version", INFERENCE, IN_THE_CALL, "        registry.get_latest_versions()\n", "latest"),
     change(
-        "a default in the settings", SETTINGS, 'model_version: str = Field(default=""',
+        "a default in the settings", SHARED_SETTINGS, 'model_version: str = Field(default=""',
         'model_version: str = Field(default="1"', "model_version",
     ),
     add("unpickled in the call", INFERENCE, IN_THE_CALL, UNPICKLES, "pickle"),

@@ -253,12 +253,12 @@ def test_a_repo_without_its_hook_says_so_and_one_command_finishes_it(
     done = cookiecutter(template, tmp_path / "out", "--accept-hooks", "no", *given)
     assert done.returncode == 0, done.stdout + done.stderr
     unfinished = Repo(tmp_path / "out" / "diabetes-progression")
-    (command,) = re.findall("`(python3 [^`]+)`", unfinished.text("README.md").splitlines()[0])
+    (finishing,) = re.findall("`(python3 [^`]+)`", unfinished.text("README.md").splitlines()[0])
     for command in COMMAND.findall(unfinished.text("tools/tasks.py")):
         refused = unfinished.command(command)
         assert refused.returncode == 1
-        assert refused.stderr == f"error: the template's hook did not run; finish the repo: {command}\n"
-    finished = run([sys.executable, *command.split()[1:]], cwd=unfinished.path)
+        assert refused.stderr == f"error: the template's hook did not run; finish the repo: {finishing}\n"
+    finished = run([sys.executable, *finishing.split()[1:]], cwd=unfinished.path)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "is ready. Next:" in finished.stderr
     assert contents(unfinished.path) == contents(generated(**choices).path)
@@ -306,7 +306,7 @@ def write(folder: Path, path: str, text: str) -> None:
 def test_a_choice_is_laid_over_what_it_extends(finishing: ModuleType, unfinished: Path) -> None:
     assert finishing.finish(unfinished) == ["start Redis"]
     names = [path.as_posix() for path in files_below(unfinished)]
-    assert names == [".answers.json", "README.md", "base.txt", "tools/tasks.py", "src/redis.txt", "src/shared.txt"]
+    assert names == [".answers.json", "README.md", "base.txt", "src/redis.txt", "src/shared.txt", "tools/tasks.py"]
     assert not (unfinished / "_variants").exists()
     assert (unfinished / "README.md").read_text(encoding="utf-8") == "# Name\n"
     assert (unfinished / "tools" / "tasks.py").read_text(encoding="utf-8") == "go()\n"

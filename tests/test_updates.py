@@ -405,6 +405,6 @@ def test_git_knows_every_generated_file(published: Template, tmp_path: Path) -> 
 def test_what_is_the_users_is_there_or_theirs_to_make_and_the_readme_says_it(generated: Callable[..., Repo]) -> None:
     repo = generated()
     skipped = tomllib.loads(repo.text("pyproject.toml"))["tool"]["cruft"]["skip"]
-    assert {entry for entry in skipped if not (repo.path / entry).exists()} == {"model.lineage.json", "tests/model"}
+    assert {entry for entry in skipped if not (repo.path / entry).exists()} == {"model.lineage.json"}
     row = re.findall(r"^\| yours \| (.*?) \|", repo.text("README.md"), re.MULTILINE)[0]
     assert [name.rstrip("/") for name in re.findall("`([^`]+)`", row)] == skipped

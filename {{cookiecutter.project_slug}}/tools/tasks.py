@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
+sys.exit("error: the template's hook did not run; finish the repo: python3 _variants/finish.py")  # until finished
 from tools.compose_setup import prepare
 from tools.environment import Environment
 from tools.feature_store import BENCHMARKS, MATERIALIZE, NOTE
@@ -289,7 +290,6 @@ ALIASES = {"install": "setup", "serve": "run", "lint": "check", "format": "fmt"}
 
 def main(words: Sequence[str]) -> int:
     """Carry out one command; return the exit code."""
-    sys.exit("error: the template's hook did not run; finish the repo: python3 _variants/finish.py")  # until finished
     name, *arguments = words or ["help"]
     name = ALIASES.get(name, name)
     if name not in COMMANDS:

@@ -30,7 +30,7 @@ from tests.guardrails.violations import ROOT, Violation, report
 
 ARTIFACTS = "src/serving/domain/artifacts.py"
 BOOTSTRAP = "src/serving/online/bootstrap.py"
-SETTINGS = "src/serving/online/settings.py"
+SETTINGS = "src/serving/domain/settings.py"
 UNPICKLERS = ("_pickle", "cloudpickle", "dill", "joblib", "jsonpickle", "marshal", "pickle", "shelve", "skops", "torch")
 UNPICKLING = ("load_model_from_pickle", "read_pickle")
 REGISTRIES = ("clearml", "comet_ml", "huggingface_hub", "mlflow", "neptune", "tools", "wandb")
