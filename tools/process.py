@@ -1,4 +1,4 @@
-"""Run commands: in the foreground, or silently with the end of their output where they fail.
+"""Run commands: in the foreground, or silently with the end of their output on failure.
 
 Needs the standard library only. This file is the same in the template and in every repo that it generates.
 """
@@ -14,16 +14,16 @@ from pathlib import Path
 
 INTERRUPTED = 130
 _TAIL_LINES = 8
-# They lead Python away from the environment, whatever is installed in it.
+# With these set, Python ignores the environment.
 _MISLEADING = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 
 class SetupError(Exception):
-    """A tool failed; the text is its last words and one sentence of ours."""
+    """A tool failed; the text is the end of its output and a hint."""
 
 
 def run(command: Sequence[str], folder: Path) -> int:
-    """Run a command in `folder` to its end and return its exit code; whoever stops this process, stops it too."""
+    """Run a command in `folder` and return its exit code; signals to this process end it too."""
     process = subprocess.Popen(command, cwd=folder, env=clean(os.environ))
     previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     interrupted = False
@@ -32,7 +32,7 @@ def run(command: Sequence[str], folder: Path) -> int:
             try:
                 code = process.wait()
                 break
-            except KeyboardInterrupt:  # the command has got it from the terminal as well, and may need time to end
+            except KeyboardInterrupt:  # the terminal sent it to the command too, which may need time to end
                 interrupted = True
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -42,7 +42,7 @@ def run(command: Sequence[str], folder: Path) -> int:
 
 
 def quietly(command: Sequence[str], failure: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Run silently, with the command's own progress on a terminal; on failure show the end of its output and a hint."""
+    """Run silently (in a terminal, with the command's progress); on failure show the end of its output and a hint."""
     watched = sys.stderr.isatty()
     done = subprocess.run(
         command,
@@ -60,5 +60,5 @@ def quietly(command: Sequence[str], failure: str, environment: Mapping[str, str]
 
 
 def clean(given: Mapping[str, str]) -> dict[str, str]:
-    """Return variables without those that lead Python away from an environment."""
+    """Return variables without those that make Python ignore an environment."""
     return {name: value for name, value in given.items() if name not in _MISLEADING}

@@ -1,6 +1,6 @@
-"""Resolve requirement files into locks: pinned, hashed, for every platform, without an address.
+"""Resolve requirement files into locks: pinned, hashed, for every platform, without a URL.
 
-The locks work behind any mirror of the package index. This file is the same in the template and in every repo that it
+The locks work with any mirror of the package index. This file is the same in the template and in every repo that it
 generates.
 """
 
@@ -19,11 +19,11 @@ _FORM = ("--universal", "--python-version", OLDEST_PYTHON, "--no-annotate", "--n
 
 
 def lock_together(sources: Sequence[Path], *, upgrade: bool, constraints: Sequence[str] = ()) -> list[str]:
-    """Resolve sources in one go, so that any set of their locks installs together; write a lock beside each.
+    """Resolve sources together, so that any set of their locks installs together; write a lock beside each.
 
-    Pins stay as they are unless `upgrade` is set. Return the pins.
+    Pins stay unless `upgrade` is set. Return the pins.
 
-    :raises subprocess.CalledProcessError: no set of versions fits, or the package index can't be reached
+    :raises subprocess.CalledProcessError: there is no solution, or the package index can't be reached
     """
     locks = [source.with_suffix(".txt") for source in sources]
     together = resolve(sources, prefer=[] if upgrade else pins(locks), constraints=constraints)
@@ -35,16 +35,16 @@ def lock_together(sources: Sequence[Path], *, upgrade: bool, constraints: Sequen
 
 
 def resolve(sources: Sequence[Path], *, prefer: Sequence[str] = (), constraints: Sequence[str] = ()) -> list[str]:
-    """Return pins that fit all sources: the preferred ones where they can be kept, always within the constraints."""
+    """Return pins that satisfy all sources and constraints; keep the preferred ones where possible."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "together.txt")
-        _write(target, prefer)  # what uv finds in its output file, it keeps
+        _write(target, prefer)  # uv keeps the pins that it finds in its output file
         _compile(sources, target, constraints)
         return pins([target])
 
 
 def hashed(sources: Sequence[Path], *, constraints: Sequence[str] = (), no_deps: bool = False) -> str:
-    """Return the text of a lock with hashes; without what the packages themselves need if `no_deps` is set."""
+    """Return the text of a lock with hashes; without transitive dependencies if `no_deps` is set."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "hashed.txt")
         _compile(sources, target, constraints, "--generate-hashes", *(["--no-deps"] if no_deps else []))
@@ -58,7 +58,7 @@ def pins(locks: Iterable[Path]) -> list[str]:
 
 
 def follow(hooks: Path, locked: Iterable[str]) -> None:
-    """Give each pre-commit hook the version that is locked: a hook and `make check` are to agree."""
+    """Set each pre-commit hook to the locked version, so that hooks and `make check` agree."""
     versions = dict(pin.partition(" ")[0].split("==") for pin in locked)
     text = hooks.read_text(encoding="utf-8")
     for name in set(re.findall(r"([\w.-]+)==", text)):
@@ -70,7 +70,7 @@ def _compile(sources: Sequence[Path], target: Path, constraints: Sequence[str], 
     limits = target.with_name("constraints.txt")
     _write(limits, constraints)
     command = [uv.find(), "pip", "compile", "--quiet", *_FORM, *options, "--constraints", str(limits)]
-    # A second index or a folder of files on this machine must not leak into what everyone gets.
+    # A second index or a local folder of packages must not leak into the shared locks.
     local = {"UV_INDEX", "UV_FIND_LINKS"}
     environment = {name: value for name, value in uv.settings().items() if name not in local}
     done = subprocess.run(

@@ -1,8 +1,8 @@
 """Every command of the template: `make COMMAND` or, without make, `python tools/tasks.py COMMAND`.
 
-Needs the standard library only: a command makes the environment that it needs.
+Needs only the standard library: each command makes the environment that it needs.
 """
-# An old Python must get as far as the sentence below, so nothing newer than 3.6 stands in this file's syntax.
+# An old Python must reach the message below, so this file uses no syntax newer than 3.6.
 # ruff: noqa: E402, UP036
 
 import sys
@@ -43,7 +43,7 @@ ENVIRONMENT = Environment(ROOT / ".venv")
 
 
 class StepError(Exception):
-    """A step of a command ended with an exit code other than 0."""
+    """A step of a command failed."""
 
     def __init__(self, step: str, code: int) -> None:
         super().__init__(f"error: {step} failed with exit code {code}.")
@@ -53,7 +53,7 @@ class StepError(Exception):
 def module(name: str, *arguments: str) -> None:
     """Run a module in the environment, with everything that checks and tests need.
 
-    :raises StepError: it did not end with 0
+    :raises StepError: its exit code is not 0
     """
     python = ENVIRONMENT.ensure([BAKE, DEV])
     step(f"python -m {' '.join([name, *arguments])}", [str(python), "-m", name, *arguments])
@@ -62,7 +62,7 @@ def module(name: str, *arguments: str) -> None:
 def step(name: str, command: Sequence[str]) -> None:
     """Run a command.
 
-    :raises StepError: it did not end with 0
+    :raises StepError: its exit code is not 0
     """
     code = run(command, ROOT)
     if code:
@@ -96,7 +96,7 @@ def setup(_arguments: Arguments) -> None:
 
 
 def check(_arguments: Arguments) -> None:
-    """Run every static check, also after one has failed."""
+    """Run every static check, even if one fails."""
     python = str(ENVIRONMENT.ensure([BAKE, DEV]))
     failed = []
     for words in CHECKS:
@@ -111,7 +111,7 @@ def check(_arguments: Arguments) -> None:
 
 
 def fmt(_arguments: Arguments) -> None:
-    """Rewrite the code in the form that `check` asks for."""
+    """Format the code as `check` requires."""
     for words in (("format", "."), ("check", "--fix", "."), ("format", ".")):  # a fix may need formatting
         module("ruff", *words)
 
@@ -150,7 +150,7 @@ def clean(_arguments: Arguments) -> None:
 
 @dataclass(frozen=True)
 class Command:
-    """What a command does, in a line and in code."""
+    """A command: its help line and its function."""
 
     purpose: str
     act: Callable[[Arguments], None]
@@ -171,7 +171,7 @@ COMMANDS = {
 
 
 def main(words: Sequence[str]) -> int:
-    """Carry out one command; return the exit code."""
+    """Run one command; return the exit code."""
     name, *arguments = words or ["help"]
     if name not in COMMANDS:
         print(f"error: {name!a} is no command; the commands are {', '.join(COMMANDS)}.", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""uv, which makes environments: found on this machine, or installed from its lock; and pip's configuration, for it.
+"""Find uv on this machine or install it from its lock, and translate pip's configuration for it.
 
 Needs the standard library only. This file is the same in the template and in every repo that it generates.
 """
@@ -21,7 +21,7 @@ from tools.process import SetupError, clean, quietly
 LOCK = Path(__file__).resolve().parent.parent / "requirements" / "uv.txt"
 _OLDEST = (0, 8)
 _PIP_TIMEOUT_S = 60
-# pip's options, and the variables under which uv knows them: it does not read pip's configuration.
+# uv does not read pip's configuration: pip's options, and uv's variables for them.
 _VARIABLES = {
     "index-url": ("UV_DEFAULT_INDEX",),
     "extra-index-url": ("UV_INDEX",),
@@ -35,7 +35,7 @@ _VARIABLES = {
 
 
 def find() -> str:
-    """Return the uv on PATH if it is new enough; else the locked one, which is installed once for this user.
+    """Return the uv on PATH if it is new enough; else install the locked one, once per user.
 
     :raises SetupError: pip can't install it
     """
@@ -53,15 +53,15 @@ def find() -> str:
 
 
 def settings() -> dict[str, str]:
-    """Return pip's index, credentials, certificates and proxy as uv's variables; those that are set already win."""
+    """Return pip's index, credentials, certificates and proxy as uv's variables; variables already set win."""
     pip = inside(_tools(), "scripts") / ("python.exe" if os.name == "nt" else "python")
     command = [str(pip) if pip.exists() else base_python(), "-m", "pip", "config", "list"]
-    # A base interpreter without pip has no configuration for it either.
+    # An interpreter without pip has no pip configuration either.
     told = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, env=clean(os.environ)
     )
     variables = {
-        # pip takes the best version of all indexes, uv by default that of the first. The hashes decide what is right.
+        # pip takes the best version of all indexes, uv by default that of the first; the hashes verify it either way.
         "UV_INDEX_STRATEGY": "unsafe-best-match",
         "UV_PYTHON_DOWNLOADS": "never",
     }
@@ -74,17 +74,17 @@ def settings() -> dict[str, str]:
 
 
 def inside(environment: Path, kind: str) -> Path:
-    """Return where an environment keeps its `scripts` or its packages (`purelib`)."""
+    """Return the folder of an environment's `scripts` or packages (`purelib`)."""
     return Path(sysconfig.get_path(kind, "venv", {"base": str(environment), "platbase": str(environment)}))
 
 
 def base_python() -> str:
-    """Return the interpreter that environments are made of; this one may lie in the one that is to be replaced."""
+    """Return the base interpreter for new environments; this one may be in an environment to be replaced."""
     return str(getattr(sys, "_base_executable", sys.executable))
 
 
 def _install(target: Path) -> None:
-    """Install uv into a virtual environment that pip fills; another process may do so at the same time."""
+    """Install uv with pip into a virtual environment; another process may do so at the same time."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -109,7 +109,7 @@ def _install(target: Path) -> None:
 
 
 def _tools() -> Path:
-    """Return where the locked uv is installed, shared by all repos of this user that lock the same."""
+    """Return the folder of the locked uv, shared by all repos of this user with the same lock."""
     parent = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
     digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
     return Path(parent or Path.home() / ".cache", "ml-serving-template", f"uv-{digest}")

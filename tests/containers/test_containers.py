@@ -116,6 +116,42 @@ def test_no_tool_that_builds_or_installs_is_in_the_server_image(stack: Stack) ->
         assert "No module named" in stack.inside(container, "python", "-c", f"import {module}")
 
 
+# The folders of our code in an image, and whose libraries it can import.
+LOOK = """
+import importlib.util, os
+code = [os.path.relpath(path, "/app") for path, _, files in os.walk("/app") if any(f.endswith(".py") for f in files)]
+libraries = [name for name in ("mlflow", "neptune", "redis", "sklearn") if importlib.util.find_spec(name)]
+print(*sorted(code), *libraries)
+"""
+DOMAIN, RUNTIME = "src/serving/domain", "src/serving/adapters/runtime"
+SHARED = {"src/serving", "src/serving/adapters", DOMAIN, RUNTIME}
+
+
+@pytest.mark.parametrize(
+    ("service", "code", "libraries"),
+    [
+        (
+            "server",
+            {
+                "client/serving_client",
+                "client/serving_client/_proto",
+                "src/serving/adapters/feature_store",
+                "src/serving/online",
+                "src/serving/online/grpc",
+                "src/serving/online/grpc/proto",
+            },
+            {"redis"},
+        ),
+        ("fetch", {"src/serving/adapters/model_registry", "src/serving/offline"}, {"neptune"}),
+    ],
+)
+def test_an_image_holds_the_code_and_the_libraries_that_it_uses_and_no_others(
+    stack: Stack, service: str, code: set[str], libraries: set[str]
+) -> None:
+    held = docker("run", "--rm", "--entrypoint", "python", stack.image(service), "-c", LOOK)
+    assert set(held.split()) == SHARED | code | libraries
+
+
 def test_the_server_image_adds_at_most_200_mb_to_its_base(stack: Stack) -> None:
     base = re.findall(r"^ARG BASE_IMAGE=(\S+)$", stack.repo.text("Dockerfile"), re.MULTILINE)[0]
     sizes = [int(docker("image", "inspect", "--format", "{{.Size}}", name)) for name in (stack.image("server"), base)]

@@ -1,1 +1,1 @@
-"""The commands' command lines; the composition root that opens a model registry is here, the server's is not."""
+"""Development tools of this repo; nothing of them is in the server's image."""

@@ -1,7 +1,7 @@
-"""Make what Docker Compose needs beside the files in git: `.env`, `secrets/` and `registry/`.
+"""Create the untracked files that Docker Compose needs: `.env`, `secrets/` and `registry/`.
 
-`make setup`, `train`, `rebuild`, `up` and its like begin with `prepare`, so that plain `docker compose` commands work
-afterwards. Needs the standard library only, and no Docker.
+`make setup`, `train`, `rebuild` and `up` call `prepare` first, so that plain `docker compose` commands work
+afterwards. Needs only the standard library, and no Docker.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SECRET_BYTES = 32
 
 
 def prepare(root: Path) -> None:
-    """Make what is missing, and say what was made.
+    """Create the missing files and print their names.
 
     :raises SetupError: a file can't be written
     """
@@ -38,7 +38,7 @@ def prepare(root: Path) -> None:
 
 
 def settings(root: Path) -> dict[str, str]:
-    """Return what .env and the environment set; the environment wins, as in Compose."""
+    """Return the variables of .env and the environment; the environment wins, as in Compose."""
     return _written(root) | os.environ
 
 
@@ -58,7 +58,7 @@ def remember(root: Path, values: Mapping[str, str]) -> None:
 
 
 def declared_secrets(root: Path) -> Iterator[tuple[str, str]]:
-    """Give each file that a Compose slot needs in secrets/, and who issues it if the repo can't make it up."""
+    """Yield each file that a Compose slot needs in secrets/, and its provider, if the user supplies it."""
     for listing in sorted((root / "compose").glob("*.secrets")):
         for line in listing.read_text(encoding="utf-8").splitlines():
             name, _, issuer = line.partition(":")
@@ -72,13 +72,13 @@ def _create_secrets(root: Path) -> None:
         if secret.exists():
             continue
         folder.mkdir(mode=0o700, exist_ok=True)
-        # The container's user is neither owner nor group, so everybody may read the file; the folder keeps others out.
+        # Readable in the container, private on the host: its user is neither owner nor group, and the folder is 0700.
         _write_whole(secret, "" if issuer else secrets.token_urlsafe(_SECRET_BYTES), mode=0o444)
         print(f"created secrets/{name}" + (f", empty: write there what {issuer} gives you" if issuer else ""))
 
 
 def _name_project(root: Path) -> None:
-    """Write a project name to .env that no other clone on this machine has; one that the user chose stays."""
+    """Write a unique project name to .env; a name that the user chose stays."""
     slug = _service_name(root)
     ours = f"{slug}-{hashlib.sha256(str(root).encode()).hexdigest()[:6]}"
     named = _written(root).get(PROJECT, "")
@@ -94,7 +94,7 @@ def _name_project(root: Path) -> None:
 
 
 def _service_name(root: Path) -> str:
-    """Return the service's name in the letters that Compose allows."""
+    """Return the service's name in the characters that Compose allows."""
     path = root / "config" / "service.toml"
     try:
         name = str(tomllib.loads(path.read_text(encoding="utf-8"))["service"]["name"])
@@ -115,7 +115,7 @@ def _lines(root: Path) -> list[str]:
 
 
 def _write_whole(path: Path, text: str, mode: int) -> None:
-    """Write a file under another name and rename it, so that no half of it is ever seen."""
+    """Write a file atomically: under another name, then rename it."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     draft.write_text(text, encoding="utf-8", newline="\n")

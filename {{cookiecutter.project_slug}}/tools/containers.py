@@ -1,10 +1,10 @@
-"""Run this service in containers: `make up`, `make deploy`, `make down`, and a look at them.
+"""Run this service in containers: `make up`, `make deploy`, `make down`, `make ps`, `make logs`.
 
-`up` builds the images, starts everything and waits until it is healthy; SCALE=2 gives two replicas of the server, DEV=1
-adds reflection and debug logs. `deploy` changes to the version in model.lock
-without losing a call: new replicas first, then the old ones go; `redeploy` does so if there are containers at all. Both
-serve side by side for OVERLAP=30 seconds: stock gRPC clients resolve DNS again at most every 30 s. `down` removes the
-containers and leaves the volumes. What was started is written to .env, so that plain `docker compose` commands agree.
+`up` builds the images, starts all services and waits until they are healthy; SCALE=2 starts two replicas of the server,
+DEV=1 adds reflection and debug logs. `deploy` changes to the version in model.lock without losing a call: new replicas
+start first, then the old ones stop. `redeploy` does so if containers run. Both generations serve for OVERLAP=30
+seconds: stock gRPC clients re-resolve DNS at most every 30 s. `down` removes the containers and keeps the volumes.
+SCALE and ports are written to .env, so that plain `docker compose` commands agree.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from serving.offline.git_info import commit
 from tools import engine
 from tools.compose_setup import remember, settings
 
-_OVERLAP_S = 30  # gRPC's own limit between two look-ups of a name
+_OVERLAP_S = 30  # stock gRPC clients re-resolve DNS at most this often
 _MAX_OVERLAP_S = 600
-_MAX_SCALE = 32  # a deployment needs a port for the old and the new replicas at once
+_MAX_SCALE = 32  # a deployment needs ports for old and new replicas at once
 _BUILD_TIMEOUT_S = 1800.0
 _UP_TIMEOUT_S = 180
 _STOP_TIMEOUT_S = 60.0
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Stack:
-    """The containers of this repo; `words` are handed on to Compose."""
+    """The containers of this repo; `words` are passed to Compose."""
 
     def __init__(self, scale: int, *, dev: bool, overlap_s: int, words: Sequence[str] = ()) -> None:
         self._scale = scale
@@ -86,7 +86,7 @@ class Stack:
         self._say_where()
 
     def deploy(self) -> None:
-        """Start as many new replicas as there are old ones, wait until they are healthy, then stop the old."""
+        """Start one new replica per old one, wait until they are healthy, then stop the old ones."""
         self._pin()
         old = [replica.container for replica in engine.replicas()]
         if not old:
@@ -105,7 +105,7 @@ class Stack:
         self._say_where()
 
     def redeploy(self) -> None:
-        """Deploy if something runs that could be replaced."""
+        """Deploy, if containers run."""
         if not engine.installed():
             print("docker is not installed, so no containers run: nothing to deploy")
             return
@@ -119,7 +119,7 @@ class Stack:
         self.deploy()
 
     def build(self) -> None:
-        """Build the images, in sight where somebody watches."""
+        """Build the images; show the progress in a terminal."""
         print("building the images ...", flush=True)
         started = time.monotonic()
         if engine.watched():
@@ -134,7 +134,7 @@ class Stack:
         self._show("ps", *self._words, timeout=_STOP_TIMEOUT_S)
 
     def logs(self) -> None:
-        """Show the last lines, and follow them in a terminal until Ctrl-C."""
+        """Show the last log lines; in a terminal, follow them until Ctrl-C."""
         self._every_profile()
         follow = ["--follow"] if sys.stdout.isatty() else []
         self._show("logs", *follow, "--tail", _LOG_LINES, *self._words, timeout=None if follow else _STOP_TIMEOUT_S)
@@ -145,7 +145,7 @@ class Stack:
         self._compose("down", timeout=_STOP_TIMEOUT_S * 4)
 
     def _pin(self) -> None:
-        """Hand the pinned reference to Compose."""
+        """Pass the pinned reference to Compose."""
         self._environment["MODEL_VERSION"] = str(shared_settings().reference())
 
     def _note(self, values: Mapping[str, str]) -> None:
@@ -157,7 +157,7 @@ class Stack:
         self._environment["COMPOSE_PROFILES"] = "*"
 
     def _fetch(self) -> None:
-        """Bring the pinned version to the volume before anything is started or stopped; here a refusal can be read."""
+        """Fetch the pinned version into the volume before anything starts or stops, so that a refusal is visible."""
         print(f"fetching {self._environment['MODEL_VERSION']} ...")
         try:
             self._compose("run", "--rm", "--no-deps", "--no-TTY", "fetch", timeout=_FETCH_TIMEOUT_S)

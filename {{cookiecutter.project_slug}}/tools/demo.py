@@ -1,8 +1,7 @@
-"""Show the whole way once: `make demo`. A server on a free port is asked for rows whose answers are known.
+"""Demonstrate the whole path: `make demo` serves a model on a free port and predicts the golden rows.
 
-It serves the version that model.lock pins, if this machine can get it. Otherwise the demo trains its own version.
-What it makes lies in build/demo: model.lock, model.lineage.json, registry/ and the feature store of this repo stay as
-they are. SERVING_ settings are ignored.
+It serves the pinned version if this machine can get it; otherwise it trains one. All files go to build/demo:
+model.lock, model.lineage.json, registry/ and the feature store do not change. SERVING_ settings are ignored.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Shown:
-    """Say what is served: a verified artifact in a folder that is addressed by digest."""
+    """The served version: a verified artifact in a digest-addressed folder."""
 
     reference: Reference
     artifacts: Path
@@ -45,7 +44,7 @@ class Shown:
 
 
 def main() -> int:
-    """Return the exit code of the whole round."""
+    """Run the demo; return the exit code."""
     shutil.rmtree(_PLACE, ignore_errors=True)
     for name in [name for name in os.environ if name.startswith(("SERVING_", "MODEL_"))]:
         del os.environ[name]
@@ -58,7 +57,7 @@ def main() -> int:
 
 
 def pinned() -> Shown | None:
-    """Return the version that model.lock pins; say why, if it is not the one to show."""
+    """Return the pinned version; if it can't be served, print why and return None."""
     try:
         reference = find_lock(project.LOCK)
         if reference is None:
@@ -76,7 +75,7 @@ def pinned() -> Shown | None:
 
 def own() -> Shown:
     """Train a version into build/demo."""
-    training = importlib.import_module("serving.offline.train")  # takes seconds, and only where it is needed
+    training = importlib.import_module("serving.offline.train")  # imported late: it takes seconds
     registry = open_registry(LOCAL, _PLACE / "registry")
     reference = training.register(registry, training.export(*training.fit()))
     print(f"registered {reference} in {_PLACE}/registry")
@@ -92,7 +91,7 @@ def fill_store() -> str:
     scheme, _, path = default.partition(":")
     if not path:
         return default
-    shutil.copytree("config", _PLACE / "config")  # a store may be described there, by paths that start there
+    shutil.copytree("config", _PLACE / "config")  # a store's configuration may have relative paths
     url = f"{scheme}:{_PLACE / path}"
     os.environ["SERVING_FEATURE_STORE"] = url
     importlib.import_module("serving.offline.materialize").main([])
@@ -100,9 +99,9 @@ def fill_store() -> str:
 
 
 def answers(shown: Shown, environment: Mapping[str, str]) -> None:
-    """Serve a version, ask it, stop it.
+    """Serve a version, predict its golden rows, stop it.
 
-    :raises OperatorError: it does not start, or a version that was trained just now answers otherwise than in training
+    :raises OperatorError: it does not start, or a version trained just now gives other outputs than in training
     """
     print(f"starting the server of {shown.reference} on a free port ...", flush=True)
     server = subprocess.Popen([sys.executable, "-m", "serving"], env=environment, stderr=subprocess.PIPE, text=True)
@@ -121,7 +120,7 @@ def answers(shown: Shown, environment: Mapping[str, str]) -> None:
 
 
 def _port(log: IO[str]) -> int:
-    """Wait for the line in which the server says where it listens; its end of output ends the wait."""
+    """Return the port from the server's log; the end of the log ends the wait."""
     lines = []
     for line in log:
         lines.append(line)

@@ -1,4 +1,4 @@
-"""Talk to Docker: every answer is bounded by a timeout, and a failure ends with the engine's own last words."""
+"""Run Docker commands with a timeout; a failure ends with the engine's last lines."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tools.compose_setup import PROJECT, settings
 SERVER = "server"
 
 _GRPC, _METRICS = "8001/tcp", "8002/tcp"
-# The ranges leave out the single ports: a caller that means 8001 or 8002 never meets another replica's port.
+# The ranges exclude the single ports: 8001 and 8002 never reach one replica of several.
 _ONE_PORT = {"GRPC_PORTS": "8001", "METRICS_PORTS": "8002"}
 _MANY_PORTS = {"GRPC_PORTS": "8101-8164", "METRICS_PORTS": "8201-8264"}
 _LOOK_TIMEOUT_S = 10.0
 _TAIL_LINES = 8
-_PORT_TAKEN = ("port is already allocated", "address already in use")  # by a container, by another process
+_PORT_TAKEN = ("port is already allocated", "address already in use")  # taken by a container, by another process
 _PROGRESS = (" Container ", " Network ", " Volume ")
 
 
 @dataclass(frozen=True)
 class Replica:
-    """A running server: its container, and where this machine reaches it; empty where nothing is published."""
+    """A running server: its container and its published addresses, if any."""
 
     container: str
     grpc: str
@@ -35,7 +35,7 @@ class Replica:
 
 
 def grpc_addresses(timeout: float = _LOOK_TIMEOUT_S) -> list[str]:
-    """Return where this repo's running servers take gRPC calls; nothing where no Docker answers."""
+    """Return the gRPC addresses of this repo's running servers; none if Docker does not answer."""
     try:
         return [replica.grpc for replica in replicas(timeout) if replica.grpc]
     except OperatorError:
@@ -64,7 +64,7 @@ def replicas(timeout: float = _LOOK_TIMEOUT_S) -> list[Replica]:
 
 
 def ports(chosen: Mapping[str, str], *, many: bool) -> dict[str, str]:
-    """Return the ports that the user did not choose: one of each kind, or ranges where several replicas need them.
+    """Return the ports that the user did not choose: single ports, or ranges for several replicas.
 
     :raises OperatorError: the user chose one port, and several replicas can't share it
     """
@@ -82,12 +82,12 @@ def ports(chosen: Mapping[str, str], *, many: bool) -> dict[str, str]:
 
 
 def project_name() -> str:
-    """Return the name that Compose gives to this clone's containers; nothing before there is one."""
+    """Return the Compose project name of this clone; empty before there is one."""
     return settings(project.ROOT).get(PROJECT, "")
 
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None, timeout: float) -> str:
-    """Return what a command printed.
+    """Run a command and return its output.
 
     :raises OperatorError: it is not installed, failed, or did not end in time
     """
@@ -95,7 +95,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None, timeout: 
 
 
 def show(command: Sequence[str], environment: Mapping[str, str] | None, timeout: float | None) -> None:
-    """Run a command in this terminal; without a timeout it is the user who ends it.
+    """Run a command in this terminal; without a timeout, until the user ends it.
 
     :raises OperatorError: as `run`
     """
@@ -103,12 +103,12 @@ def show(command: Sequence[str], environment: Mapping[str, str] | None, timeout:
 
 
 def installed() -> bool:
-    """Tell whether there is a docker command."""
+    """Return whether there is a docker command."""
     return shutil.which("docker") is not None
 
 
 def watched() -> bool:
-    """Tell whether somebody looks at what is printed."""
+    """Return whether the output is a terminal."""
     return sys.stderr.isatty()
 
 

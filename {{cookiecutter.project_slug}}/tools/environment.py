@@ -1,4 +1,4 @@
-"""A virtual environment, which uv makes and fills from hashed locks.
+"""A virtual environment, made by uv from hashed locks.
 
 Needs the standard library only. This file is the same in the template and in every repo that it generates. In a
 Dockerfile it is a program: `python -m tools.environment FOLDER SLOT...` installs requirements/SLOT.txt.
@@ -31,11 +31,11 @@ class Environment:
         return uv.inside(self.folder, "scripts") / ("python.exe" if os.name == "nt" else "python")
 
     def ensure(self, locks: Sequence[Path]) -> Path:
-        """Install what these locks name, unless it is there already; return the interpreter.
+        """Install these locks, if they are not installed yet; return the interpreter.
 
-        Locks that were installed before stay installed. Pins in `overrides/` beside a lock replace those of all locks.
+        Locks installed before stay installed. Pins in `overrides/` beside a lock replace those of all locks.
 
-        :raises SetupError: it can't be made, or a package can't be installed
+        :raises SetupError: the environment can't be made, or a package can't be installed
         """
         installed = self._installed()
         if _digests(self._named(locks)).items() <= installed.items():
@@ -54,13 +54,13 @@ class Environment:
         return uv.inside(self.folder, "purelib") / "locks.json"
 
     def _installed(self) -> dict[str, str]:
-        """Return the digest of each installed file, or nothing where the environment is not whole."""
+        """Return the digest of each installed lock; empty if the environment is incomplete."""
         if not self.python.exists() or not self._stamps.exists():
             return {}
         return dict(json.loads(self._stamps.read_text(encoding="utf-8")))
 
     def _named(self, locks: Sequence[Path]) -> dict[str, Path]:
-        """Return locks and their overrides by their paths from this environment, so that a repo can be moved."""
+        """Return locks and overrides by paths relative to this environment, so that a repo can be moved."""
         overrides = sorted({path for lock in locks for path in lock.parent.glob("overrides/*.txt")})
         return {os.path.relpath(path, self.folder.parent): path for path in [*locks, *overrides]}
 
@@ -80,14 +80,14 @@ class Environment:
         ]
         quietly(command, f"no virtual environment can be made in {self.folder}", uv.settings())
         packages = uv.inside(self.folder, "purelib")
-        # Relative, so that a moved repo never imports from where it was.
+        # Relative, so that a moved repo never imports from its old folder.
         lines = [f"{os.path.relpath(folder, packages)}\n" for folder in self.importable]
         (packages / "repo.pth").write_text("".join(lines), encoding="utf-8")
 
     def _install(self, files: Mapping[str, Path]) -> None:
         names = ", ".join(f"{path.parent.name}/{path.name}" for path in files.values())
         print(f"installing {names} ...", flush=True)
-        # The locks are complete, so there is nothing to resolve.
+        # The locks are complete: nothing to resolve.
         options = ["--python", str(self.python), "--exact", "--no-deps", "--require-hashes"]
         for path in files.values():
             options += ["--overrides" if path.parent.name == "overrides" else "--requirements", str(path)]
@@ -110,7 +110,7 @@ def _digest(lock: Path) -> str:
 
 
 def main(folder: str, *slots: str) -> None:
-    """Install the locks of these slots, as far as the repo has them."""
+    """Install the locks of these slots; skip slots without a lock."""
     locks = [uv.LOCK.parent / f"{slot}.txt" for slot in slots]
     try:
         Environment(Path(folder)).ensure([lock for lock in locks if lock.exists()])

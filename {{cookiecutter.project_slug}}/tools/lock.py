@@ -1,7 +1,7 @@
 """Lock this repo's requirements/*.in: `make lock`, with newer versions `make lock ARGS=--upgrade`.
 
-One resolution decides the version of everything that any of the files needs, so that any set of the locks installs
-together. A separate image, such as a registry's server, is resolved alone.
+One resolution pins all files, so that any set of locks installs together. A separate image, such as a registry's
+server, is resolved alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except subprocess.CalledProcessError as error:
         print(f"{error.stderr}error: uv could not resolve the requirements, for the reason above.", file=sys.stderr)
         return int(error.returncode)
-    # They made up for files that were resolved apart.
+    # Overrides are for files that were resolved separately.
     shutil.rmtree(ROOT / "requirements" / "overrides", ignore_errors=True)
     follow(ROOT / ".pre-commit-config.yaml", locked)
     return 0

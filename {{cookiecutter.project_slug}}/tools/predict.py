@@ -1,7 +1,7 @@
-"""Ask a running server for predictions on rows whose answers are known: `make predict`.
+"""Predict the golden rows with a running server: `make predict`.
 
-Ends with exit code 1 and one sentence if the server has another version than the pinned one, or answers otherwise than
-the model did when it was trained.
+Exits with 1 and one sentence if the server serves another version than the pinned one, or if its outputs differ from
+those in training.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _PROBE_S = 2.0
 
 
 class AnswersDiffer(OperatorError):
-    """The server answers otherwise than the model did in training."""
+    """The server's outputs differ from those in training."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Ask for the golden rows of the pinned version; return the exit code."""
+    """Predict the golden rows of the pinned version; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.predict", description=__doc__)
     parser.add_argument("--target", help="host:port (default: this repo's containers if they run, else localhost:8001)")
     parser.add_argument("--timeout", type=float, default=_TIMEOUT_S, help="seconds (default %(default)s)")
@@ -45,14 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def default_target() -> str:
-    """Return where to ask if the command line does not say it: where `make up` serves, else where `make run` does."""
+    """Return the default target: the containers of `make up`, else the server of `make run`."""
     return os.environ.get("SERVING_TARGET") or next(iter(grpc_addresses()), "localhost:8001")
 
 
 def ask(target: str, reference: Reference, artifact: Artifact, *, timeout: float) -> None:
-    """Print the server's answer for each golden row beside the one of training.
+    """Print the server's output for each golden row beside the one in training.
 
-    :raises OperatorError: there is no answer, or it is not the one that this version gives
+    :raises OperatorError: the call fails, or the output is not that of this version
     """
     with Client(target, model=reference.model) as client:
         try:
@@ -68,14 +68,14 @@ def ask(target: str, reference: Reference, artifact: Artifact, *, timeout: float
 
 
 def show(prediction: Prediction, artifact: Artifact) -> None:
-    """Print each answer beside the one that the training framework gave."""
+    """Print each output beside the one of the training framework."""
     for spec in artifact.manifest.outputs:
         print(f"{'row':16} {spec.name:>14} {'as trained':>14}")
         expected = artifact.golden_outputs()[spec.name]
         for entity, answer, trained in zip(artifact.golden.entities, prediction[spec.name], expected, strict=True):
             print(f"{entity:16} {answer!s:>14} {trained!s:>14}")
     text = f"answered by {prediction.model} version {prediction.model_version}, {prediction.artifact_digest}"
-    print(text, flush=True)  # before what an error has to say
+    print(text, flush=True)  # before an error message
 
 
 def check_version(target: str, reference: Reference, served: str) -> None:
@@ -88,7 +88,7 @@ def check_version(target: str, reference: Reference, served: str) -> None:
 
 
 def check_answers(target: str, prediction: Prediction, artifact: Artifact, *, looked_up: Sequence[str]) -> None:
-    """Compare the answers with those of training; features that were looked up may have other values by now."""
+    """Compare the outputs with those in training; looked-up features may have changed since."""
     golden = artifact.golden
     alike = np.ones(len(golden.entities), np.bool_)
     for spec in artifact.manifest.outputs:
@@ -105,7 +105,7 @@ def check_answers(target: str, prediction: Prediction, artifact: Artifact, *, lo
 
 
 def _explained(client: Client, error: ServingClientError, timeout: float) -> str:
-    """Return what went wrong, and what helps against it."""
+    """Return what failed and the way out."""
     text = str(error).rstrip(".")
     if not isinstance(error, Unavailable | DeadlineExceeded):
         return text

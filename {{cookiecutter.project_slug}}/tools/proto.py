@@ -1,7 +1,7 @@
-"""Write the committed stubs from the .proto files: `make proto`; `--check` says whether they are up to date.
+"""Generate the committed stubs from the .proto files: `make proto`; `--check` fails if they are outdated.
 
-Each stub keeps its messages in a descriptor pool of its own. In the default pool, two modules that define the package
-`inference` can't be imported into one process, so no caller could use two such services, or tritonclient beside one.
+Each stub has a private descriptor pool. In the default pool, two modules that define the package `inference` can't be
+imported into one process, so a caller could not use two such services, or tritonclient beside one.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def stubs() -> Iterator[tuple[Path, bytes]]:
-    """Generate every stub; give its path and its content."""
+    """Generate every stub; yield path and content."""
     with tempfile.TemporaryDirectory() as folder:
         generated = Path(folder)
         command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{SOURCES}"]
         command += [f"--python_out={generated}", f"--mypy_out=quiet:{generated}"]
         command += sorted(path.name for path in SOURCES.glob("*.proto"))
-        # protoc looks for protoc-gen-mypy on PATH; it lies beside this interpreter.
+        # protoc looks for protoc-gen-mypy on PATH; it is beside this interpreter.
         environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
         run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
         if run.returncode:

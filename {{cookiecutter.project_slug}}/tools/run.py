@@ -14,7 +14,7 @@ from serving.online.settings import Settings, load_settings
 
 
 def main() -> NoReturn:
-    """Replace this process by the server, so that signals reach it."""
+    """Replace this process with the server, so that signals reach it."""
     settings = load_settings()
     reference = wanted(settings)
     fetch(reference, open_registry(reference.scheme, project.REGISTRY), settings.artifacts)
@@ -24,9 +24,9 @@ def main() -> NoReturn:
 
 
 def wanted(settings: Settings) -> Reference:
-    """Return the pinned reference to serve; the registry says what an unpinned one means now.
+    """Return the pinned reference to serve; the registry resolves an unpinned one.
 
-    :raises UnresolvedReference: it is not pinned and that is not allowed; the text has the line to write
+    :raises UnresolvedReference: it is unpinned, and that is not allowed; the text has the line to write
     """
     text = settings.model_version
     if ":" not in text or Reference.parse(text).pinned:

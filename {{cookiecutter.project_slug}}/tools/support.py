@@ -1,7 +1,7 @@
-"""Say what this repo's images are built on that is past its end of support, or soon will be: `make support`.
+"""List what is past its end of support, or soon will be: `make support`.
 
-Ends with 1 if something is past, or if nobody has looked it up, else with 0. The dates stand in config/support/. Needs
-the standard library only.
+Exits with 1 if a base image, Python or service is past it or has no date, else with 0. The dates are in
+config/support/. Needs only the standard library.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 _WITHIN_DAYS = 180
-# An image in a Dockerfile or a Compose file, by its pinned name: `NAME:1.2-suite`, or as a variable's default.
+# A pinned image in a Dockerfile or Compose file: `NAME:1.2-suite`, also as a variable's default.
 _IMAGE = re.compile(r"^(?:ARG BASE_IMAGE=|FROM | *image: (?:\$\{\w+:-)?)([a-z][a-z0-9./-]*:\d[\w.-]*)", re.MULTILINE)
 
 
@@ -29,7 +29,7 @@ class TableError(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """Something that others support: until when, or when to look again; `image` is empty for what is in no image."""
+    """A component with its end of support or the date to check again; `image` is empty if it is in no image."""
 
     name: str
     note: str
@@ -39,14 +39,14 @@ class Part:
 
     @property
     def due(self) -> date:
-        """The day after which somebody has to act; a known end may be accepted until a later one."""
+        """The day after which someone must act; a known end may be accepted until a later day."""
         due = self.look_again or self.ends
         if due is None:
             raise TableError(f"config/support: {self.name} has neither `ends` nor `look_again`; give it a date.")
         return due
 
     def line(self, today: date) -> str:
-        """Describe it for people."""
+        """Return a readable line."""
         days = (self.due - today).days
         when = f"{-days} day(s) ago" if days < 0 else f"in {days} day(s)"
         known = f"support ends {self.ends}" if self.ends else "no end is published"
@@ -100,12 +100,12 @@ def parts(root: Path) -> list[Part]:
 
 
 def in_use(table: Iterable[Part], pinned: Sequence[str]) -> list[Part]:
-    """Return the rows that concern this repo: those of its images, and those of no image."""
+    """Return the rows of this repo's images, and those of no image."""
     return [part for part in table if not part.image or any(fnmatchcase(image, part.image) for image in pinned)]
 
 
 def unlisted(table: Iterable[Part], pinned: Sequence[str]) -> list[str]:
-    """Return the images of which a row is missing: the program's own, or that of the Debian release it stands on."""
+    """Return the images without a row for the program or for its Debian release."""
     patterns = [part.image for part in table if part.image]
     missing = []
     for image in pinned:

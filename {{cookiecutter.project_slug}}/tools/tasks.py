@@ -1,8 +1,8 @@
 """Every command of this repo: `make COMMAND` or, without make, `python tools/tasks.py COMMAND`.
 
-Needs the standard library only: a command makes the environment that it needs.
+Needs only the standard library: each command makes the environment that it needs.
 """
-# An old Python must get as far as the sentence below, so nothing newer than 3.6 stands in this file's syntax.
+# An old Python must reach the message below, so this file uses no syntax newer than 3.6.
 # ruff: noqa: E402, UP036
 
 import sys
@@ -30,16 +30,16 @@ from tools.process import INTERRUPTED, SetupError, run
 Arguments = Sequence[str]
 
 DEV = ROOT / "requirements" / "dev.txt"
-# `import` opens foreign pickles in a separate environment; uv lies outside of every environment.
+# Pickles are opened in a separate environment, and uv is installed outside of every environment.
 APART = (DEV, DEV.with_name("import.txt"), DEV.with_name("uv.txt"))
 CHECKS = {
     "ruff check": ("-m", "ruff", "check", "."),
     "ruff format --check": ("-m", "ruff", "format", "--check", "."),
     "mypy": ("-m", "mypy"),
-    # It can't be run as a module, and its script names an interpreter, which a moved repo has no longer.
+    # It can't be run as a module, and its script has the absolute path of an interpreter, which breaks in a moved repo.
     "lint-imports": ("-c", "from importlinter.cli import lint_imports_command as lint; lint(['--no-logo'])"),
 }
-# What any command can make again. Versions in registry/ and features in data/ are not among it.
+# What a command can make again; not the versions in registry/ and the features in data/.
 CACHES = (".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis")
 DISPOSABLE = (".venv", "artifacts", "build", "dist", *CACHES)
 
@@ -49,7 +49,7 @@ IMPORT_ENVIRONMENT = Environment(ROOT / "build" / "import" / ".venv")
 
 
 class StepError(Exception):
-    """A step of a command ended with an exit code other than 0."""
+    """A step of a command failed."""
 
     def __init__(self, step: str, code: int) -> None:
         super().__init__(f"error: {step} failed with exit code {code}.")
@@ -57,29 +57,29 @@ class StepError(Exception):
 
 
 def everything() -> list[Path]:
-    """Return all locks: what the model needs, and what checks and tests need."""
+    """Return all locks: those of the model, of the checks and of the tests."""
     return [*without_dev(), DEV]
 
 
 def without_dev() -> list[Path]:
-    """Return the locks that training and serving need: one per slot, and a slot is a file."""
+    """Return the locks for training and serving: one per slot."""
     return [lock for lock in sorted(DEV.parent.glob("*.txt")) if lock not in APART]
 
 
 def module(name: str, *arguments: str, locks: Sequence[Path]) -> None:
     """Run a module in the environment.
 
-    :raises StepError: it did not end with 0
+    :raises StepError: its exit code is not 0
     """
     code = run([str(ENVIRONMENT.ensure(locks)), "-m", name, *arguments], ROOT)
-    if code == INTERRUPTED:  # Ctrl-C is how a user ends a server or its logs: no failure
+    if code == INTERRUPTED:  # Ctrl-C ends a server or its logs: no failure
         raise KeyboardInterrupt
     if code:
         raise StepError(" ".join(["python -m", name, *arguments]), code)
 
 
 def in_containers(command: str, *arguments: str) -> None:
-    """Run a command of tools/containers.py, with what Compose needs in place."""
+    """Run a command of tools/containers.py; first create the files that Compose needs."""
     prepare(ROOT)
     module("tools.containers", command, *arguments, locks=without_dev())
 
@@ -93,14 +93,14 @@ def show_help(_arguments: Arguments) -> None:
 
 
 def setup(_arguments: Arguments) -> None:
-    """Make the environment, and the files that Compose needs."""
+    """Make the environment and the files that Compose needs."""
     ENVIRONMENT.ensure(everything())
     prepare(ROOT)
     print(f"ready: {ENVIRONMENT.python.relative_to(ROOT)}")
 
 
 def demo(arguments: Arguments) -> None:
-    """Go the whole way once: train, fill the feature store, serve, predict; nothing of this repo changes."""
+    """Train, fill the feature store, serve and predict once; change nothing in this repo."""
     module("tools.demo", *arguments, locks=without_dev())
 
 
@@ -111,7 +111,7 @@ def train(arguments: Arguments) -> None:
 
 
 def rebuild(arguments: Arguments) -> None:
-    """Make the pinned version anew from this checkout; then plain Compose commands can serve it."""
+    """Rebuild the pinned version from this checkout; then plain Compose commands can serve it."""
     prepare(ROOT)
     module("serving.offline.rebuild", *arguments, locks=without_dev())
 
@@ -136,17 +136,17 @@ def predict(arguments: Arguments) -> None:
 
 
 def test(arguments: Arguments) -> None:
-    """Run the tests of the model, the guardrails and a smoke of the service."""
+    """Run the tests of the model, the guardrails and a smoke test."""
     module("pytest", *arguments, locks=everything())
 
 
 def test_all(arguments: Arguments) -> None:
-    """Run every test, those of the platform too."""
+    """Run every test, including those of the platform."""
     module("pytest", "tests", *arguments, locks=everything())
 
 
 def check(_arguments: Arguments) -> None:
-    """Run every static check, also after one has failed."""
+    """Run every static check, even if one fails."""
     python = str(ENVIRONMENT.ensure(everything()))
     failed = []
     for name, arguments in CHECKS.items():
@@ -161,7 +161,7 @@ def check(_arguments: Arguments) -> None:
 
 
 def fmt(_arguments: Arguments) -> None:
-    """Rewrite the code in the form that `check` asks for."""
+    """Format the code as `check` requires."""
     for words in (("format", "."), ("check", "--fix", "."), ("format", ".")):  # a fix may need formatting
         module("ruff", *words, locks=everything())
 
@@ -172,12 +172,12 @@ def lock(arguments: Arguments) -> None:
 
 
 def proto(arguments: Arguments) -> None:
-    """Generate the protocol's code again."""
+    """Generate the gRPC stubs again."""
     module("tools.proto", *arguments, locks=everything())
 
 
 def bench(arguments: Arguments) -> None:
-    """Measure the server; where there is a feature store, also what it costs and saves."""
+    """Measure the server, and the feature store if there is one."""
     module("benchmarks.load", *arguments, locks=without_dev())
     for name in BENCHMARKS:
         module(name, locks=without_dev())
@@ -206,7 +206,7 @@ def logs(arguments: Arguments) -> None:
 
 
 def deploy(arguments: Arguments) -> None:
-    """Change the version in the running containers."""
+    """Change the version in running containers."""
     in_containers("deploy", *arguments)
 
 
@@ -223,7 +223,7 @@ def promote(arguments: Arguments) -> None:
 
 
 def rollback(arguments: Arguments) -> None:
-    """Go back to the champion before; if containers run, in them too."""
+    """Go back to the previous champion, also in running containers."""
     module("serving.offline.model_version", "rollback", *arguments, locks=without_dev())
     in_containers("redeploy")
 
@@ -234,7 +234,7 @@ def down(arguments: Arguments) -> None:
 
 
 def support(arguments: Arguments) -> None:
-    """Say which of the images' foundations is, or soon will be, supported by nobody."""
+    """List what is past its end of support, or soon will be."""
     code = run([sys.executable, "-m", "tools.support", *arguments], ROOT)
     if code:
         raise StepError("python -m tools.support", code)
@@ -250,7 +250,7 @@ def clean(_arguments: Arguments) -> None:
 
 @dataclass(frozen=True)
 class Command:
-    """What a command does, in a line and in code."""
+    """A command: its help line and its function."""
 
     purpose: str
     act: Callable[[Arguments], None]
@@ -285,11 +285,11 @@ COMMANDS = {
     "clean": Command("remove .venv, caches and fetched artifacts; keeps registry/ and data/", clean),
 }
 ALIASES = {"install": "setup", "serve": "run", "lint": "check", "format": "fmt"}
-"""Names that people know from elsewhere."""
+"""Names that users know from other tools."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Carry out one command; return the exit code."""
+    """Run one command; return the exit code."""
     name, *arguments = words or ["help"]
     name = ALIASES.get(name, name)
     if name not in COMMANDS:

@@ -27,5 +27,5 @@ class Deadline:
         return max(self._end - time.monotonic(), 0.001)
 
     def passed(self) -> bool:
-        """Tell whether no time is left."""
+        """Return whether the deadline has passed."""
         return time.monotonic() >= self._end

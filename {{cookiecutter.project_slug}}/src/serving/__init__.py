@@ -1,4 +1,4 @@
-"""The serving plumbing: one model, behind the Open Inference Protocol."""
+"""Serve one model over the Open Inference Protocol."""
 
 TEMPLATE_VERSION = "0.1.0"
-"""The release of ml-serving-template that this plumbing came from."""
+"""The release of ml-serving-template that generated this code."""

@@ -14,7 +14,7 @@ from serving.online.telemetry import configure_logging
 
 
 def main() -> int:
-    """Serve until told to stop; return the exit code."""
+    """Serve until stopped; return the exit code."""
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
@@ -30,5 +30,5 @@ def main() -> int:
 if __name__ == "__main__":
     code = main()
     logging.shutdown()
-    # Not sys.exit: it would wait for a model call that never returns, after its grace is over.
+    # Not sys.exit: it waits for threads, even for a model call that never returns.
     os._exit(code)

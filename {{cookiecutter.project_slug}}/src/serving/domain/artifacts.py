@@ -34,10 +34,10 @@ from serving.domain.tensors import Datatype, Tensor, Tensors, TensorSpec
 MANIFEST = "manifest.json"
 GOLDEN = "golden.json"
 MODEL_FILES = {"onnx": "model.onnx"}
-"""The formats that can be served, each with the one file it consists of. Pickle is not among them, and won't be."""
+"""The formats that can be served, each with its single file. Pickle will never be one of them."""
 
 SCHEMA_VERSION = 2
-"""Of the manifest. Version 1 held the lineage as well, so that equal models had different digests."""
+"""Version of the manifest format. Version 1 included the lineage, so equal models had different digests."""
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_BYTES = 2 << 30
@@ -47,7 +47,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class FileEntry:
-    """Say what one file of an artifact must be."""
+    """Declare one file of an artifact."""
 
     sha256: str
     size: int
@@ -67,7 +67,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class GoldenRows:
-    """Hold model inputs with the answers the training framework itself gave for them.
+    """Hold model inputs with the outputs of the training framework for them.
 
     `entities` are the keys the rows had in the training data; BYTES are text here, as UTF-8. Two answers agree within
     rtol * |expected| + atol.
@@ -82,7 +82,7 @@ class GoldenRows:
 
 @dataclass(frozen=True)
 class Artifact:
-    """Hold a verified artifact: its manifest, the bytes that the manifest vouches for, and its lineage."""
+    """Hold a verified artifact: manifest, verified bytes and lineage."""
 
     digest: str
     manifest: Manifest
@@ -91,14 +91,14 @@ class Artifact:
     lineage: Lineage
 
     def golden_inputs(self) -> Tensors:
-        """Return the golden rows as the tensors that the model takes."""
+        """Return the golden rows as model inputs."""
         return {
             feature.name: _tensor(self.golden.inputs[feature.name], feature.spec)
             for feature in self.manifest.features.model_inputs
         }
 
     def golden_outputs(self) -> Tensors:
-        """Return the answers that the model must give for `golden_inputs`."""
+        """Return the expected outputs for `golden_inputs`."""
         return {spec.name: _tensor(self.golden.outputs[spec.name], spec) for spec in self.manifest.outputs}
 
 
@@ -117,7 +117,7 @@ def write_artifact(folder: Path, manifest: Manifest, model: bytes, golden: Golde
 def open_artifact(folder: Path, digest: str) -> Artifact:
     """Read and verify the artifact in a folder.
 
-    :raises ArtifactError: a file is missing, too many, a link, or not the bytes that the digest vouches for
+    :raises ArtifactError: a file is missing, unexpected, a link, or does not match its digest
     """
     raw_manifest = read_bounded(folder / MANIFEST, _MAX_MANIFEST_BYTES)
     actual = f"sha256={_sha256(raw_manifest)}"
@@ -155,12 +155,12 @@ def open_artifact(folder: Path, digest: str) -> Artifact:
 
 
 def artifact_folder(root: Path, digest: str) -> Path:
-    """Return where an artifact lies below a root that addresses artifacts by digest."""
+    """Return the folder of an artifact below a digest-addressed root."""
     return root / digest.removeprefix("sha256=")
 
 
 def copy_artifact(source: Path, target: Path, digest: str) -> None:
-    """Copy an artifact into an existing empty folder and verify the copy; what does not belong to it stays behind."""
+    """Copy an artifact into an empty folder and verify the copy; other files are not copied."""
     for name in (*MODEL_FILES.values(), GOLDEN, MANIFEST):
         if (source / name).exists():
             write_synced(target / name, read_bounded(source / name, _MAX_FILE_BYTES))
@@ -170,10 +170,10 @@ def copy_artifact(source: Path, target: Path, digest: str) -> None:
 
 
 def install_artifact(root: Path, digest: str, fill: Callable[[Path], None]) -> Path:
-    """Let `fill` bring an artifact into a folder, verify it and move it below a digest-addressed root.
+    """Let `fill` download an artifact, verify it and move it below a digest-addressed root.
 
-    One that is there and verifies is left alone; one that does not verify is replaced. The folder is renamed into place
-    at the end, so that no reader ever sees half of it; whatever goes wrong, what was there stays.
+    An existing artifact that verifies is kept; one that does not is replaced. The folder is renamed into place at the
+    end, so readers never see a partial one. On failure the existing folder stays.
     """
     target = artifact_folder(root, digest)
     if is_intact(target, digest):
@@ -193,14 +193,14 @@ def install_artifact(root: Path, digest: str, fill: Callable[[Path], None]) -> P
         except OSError:
             if not target.exists():
                 raise
-            open_artifact(target, digest)  # another one was faster
+            open_artifact(target, digest)  # another process was faster
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return target
 
 
 def is_intact(folder: Path, digest: str) -> bool:
-    """Tell whether a folder holds the whole artifact that the digest vouches for."""
+    """Return whether a folder holds the complete artifact with this digest."""
     try:
         open_artifact(folder, digest)
     except ArtifactError:
@@ -226,7 +226,7 @@ def _parse(kind: type[_T], content: bytes, path: Path) -> _T:
 
 
 _adapter: Callable[[Any], TypeAdapter[Any]] = functools.cache(TypeAdapter)
-"""Making one takes milliseconds, reading with it microseconds."""
+"""Cached: building an adapter takes milliseconds, using it microseconds."""
 
 
 def _tensor(values: list[Any], spec: TensorSpec) -> Tensor:

@@ -1,4 +1,4 @@
-"""The time a caller gives, shared by every step of a call."""
+"""The deadline of a call, shared by all of its steps."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class Deadline:
         return self._end - self._clock()
 
     def passed(self) -> bool:
-        """Tell whether no time is left."""
+        """Return whether the deadline has passed."""
         return self.left() <= 0

@@ -1,30 +1,30 @@
 """The exception tree of the service; no transport is known here.
 
     ServingError
-    ├── InvalidRequest        the caller can mend it
-    ├── NotFound              no such model, version or entity
-    ├── Overloaded            refused at the door, safe to try elsewhere
-    ├── DeadlineExceeded      the time the caller gave is over
-    ├── NotReady              no verified model is loaded, or the server drains
-    ├── FeatureStoreUnavailable      static features can't be read now
-    ├── FeaturesOutdated      what is stored no longer fits its declaration
-    ├── ModelFailed           the model itself raised or answered out of its signature
-    └── OperatorError            the service can't start with what it was given
-        ├── ArtifactError     an artifact is missing, changed or not what it says
+    ├── InvalidRequest           the request breaks the signature
+    ├── NotFound                 no such model, version or entity
+    ├── Overloaded               refused by admission control; safe to retry elsewhere
+    ├── DeadlineExceeded         the caller's deadline has passed
+    ├── NotReady                 no verified model is loaded, or the server is draining
+    ├── FeatureStoreUnavailable  static features can't be read now
+    ├── FeaturesOutdated         a stored value does not match its declaration
+    ├── ModelFailed              the model raised, or its output breaks the signature
+    └── OperatorError            the operator must act: wrong settings, artifact or reference
+        ├── ArtifactError        an artifact is missing, changed or invalid
         ├── UnresolvedReference  a model reference can't be read or resolved
-        ├── RegistryError    the model registry can't do what is asked
-        │   ├── RegistryUnavailable     it gives no usable answer in time
-        │   └── StalePromotion   somebody else promoted meanwhile
-        └── SettingsError     an environment variable or configuration file is wrong
+        ├── RegistryError        the model registry refuses the operation
+        │   ├── RegistryUnavailable  no usable answer within the deadline
+        │   └── StalePromotion       another promotion came first
+        └── SettingsError        an environment variable or configuration file is wrong
 
-`entrypoints/status.py` holds the one table from these classes to gRPC status codes.
+`online/grpc/status.py` maps these classes to gRPC status codes.
 """
 
 from __future__ import annotations
 
 
 class ServingError(Exception):
-    """Base of all that the service raises on purpose; its text is one sentence, safe to show to a caller."""
+    """Base of all deliberate errors; the text is one sentence, safe to show to a caller."""
 
 
 class InvalidRequest(ServingError):
@@ -36,7 +36,7 @@ class NotFound(ServingError):
 
 
 class Overloaded(ServingError):
-    """The request was refused before any work was done on it."""
+    """The request was refused before any work was done."""
 
 
 class DeadlineExceeded(ServingError):
@@ -68,7 +68,7 @@ class ModelFailed(ServingError):
 
 
 class OperatorError(ServingError):
-    """The service can't start, or a script can't go on, with what it was given."""
+    """The service or a command can't go on until the operator acts."""
 
 
 class ArtifactError(OperatorError):
@@ -76,11 +76,11 @@ class ArtifactError(OperatorError):
 
 
 class UnresolvedReference(OperatorError):
-    """A model reference can't be read, or names nothing that exists."""
+    """A model reference is malformed or names nothing that exists."""
 
 
 class RegistryError(OperatorError):
-    """The model registry can't do what it was asked for."""
+    """The model registry refuses the operation."""
 
 
 class RegistryUnavailable(RegistryError):
@@ -88,15 +88,15 @@ class RegistryUnavailable(RegistryError):
 
 
 class StalePromotion(RegistryError):
-    """The stage is not where the caller thought: another promotion came first."""
+    """The stage is held by another version than expected: another promotion came first."""
 
 
 class SettingsError(OperatorError):
-    """An environment variable or configuration file holds what it must not."""
+    """An environment variable or configuration file is wrong."""
 
 
 def quoted(text: object, limit: int = 64) -> str:
-    """Return foreign text as escaped ASCII in quotes, cut at `limit` characters: safe in logs and answers."""
+    """Return untrusted text as quoted, escaped ASCII, cut at `limit` characters: safe in logs and answers."""
     whole = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else str(text)
     escaped = ascii(whole[:limit])
     if len(whole) <= limit and len(escaped) <= limit + 2:

@@ -1,4 +1,4 @@
-"""The declaration of a model's features: which are looked up by entity key, which come with the request.
+"""The declaration of a model's features: looked up by entity key, or sent with the request.
 
 Static reference features change rarely (a birth date, a home address, last month's purchases). They are computed in
 batch, kept in the feature store and read by key, so that no request pays for them twice. Real-time features are known
@@ -21,20 +21,20 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
 
 class Missing(enum.StrEnum):
-    """Say what a static feature is answered with while the store has no value, or gives no answer."""
+    """Choose the fallback of a static feature when its value is unknown or the store is unavailable."""
 
     DEFAULT = "default"
-    """The declared default, flagged in the answer; without one the call is refused."""
+    """Use the declared default and flag it; without a default, refuse the call."""
 
     LAST_KNOWN = "last_known"
-    """The value that this server read last for the entity, flagged in the answer; where it never did, the default."""
+    """Use the value this server read last for the entity and flag it; if there is none, the default."""
 
     FAIL = "fail"
-    """The call is refused."""
+    """Refuse the call."""
 
 
 class Operation(enum.StrEnum):
-    """Name what derives a column from two others, as ONNX does: the graph holds the same operation."""
+    """Name an element-wise operation on two columns, as ONNX does: the exported graph has the same operator."""
 
     ADD = "Add"
     SUBTRACT = "Sub"
@@ -54,8 +54,8 @@ _OPERATIONS: Mapping[Operation, Callable[[Tensor, Tensor], Tensor]] = {
 class Feature:
     """Declare one feature: a column with one value, or one array of fixed `shape`, per row.
 
-    The last three are for static features: `default` answers where the store has no value, as `missing` says, and a
-    value older than `max_age_days` is counted as stale.
+    The last three are for static features: `default` and `missing` declare the fallback for a missing value; a value
+    older than `max_age_days` is counted as stale.
     """
 
     name: str
@@ -74,14 +74,14 @@ class Feature:
 
     @property
     def default_value(self) -> float | bytes | None:
-        """The default as an element of the feature's tensor; none where nothing may stand in for a value."""
+        """The default as a tensor element; None if a missing value must fail the call."""
         if self.missing is Missing.FAIL:
             return None
         return self.default.encode() if isinstance(self.default, str) else self.default
 
     @property
     def form(self) -> str:
-        """The type and shape of one value; a store keeps it, to tell when a declaration has changed."""
+        """The type and shape of one value; stores keep it to detect a changed declaration."""
         return f"{self.datatype}{list(self.shape)}"
 
     @property
@@ -92,7 +92,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Derived:
-    """Declare a feature that the model computes from two others, each one number per row of the same type."""
+    """Declare a feature that the model computes from two numeric columns of the same type."""
 
     name: str
     operation: Operation
@@ -107,7 +107,7 @@ class Derived:
 
 @dataclass(frozen=True)
 class Entity:
-    """Name what the static features belong to; its key travels in the request as BYTES."""
+    """Name the entity of the static features; the request carries its key as BYTES."""
 
     name: str
     description: str = ""
@@ -120,7 +120,7 @@ class Entity:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Declare all features of a model; its input is the static ones, then the real-time ones."""
+    """Declare all features of a model; model inputs are the static ones, then the real-time ones."""
 
     entity: Entity
     static: tuple[Feature, ...]
@@ -149,13 +149,13 @@ class FeatureSet:
 
     @property
     def model_inputs(self) -> tuple[Feature, ...]:
-        """All features that the model is asked with, in the order in which it is trained on them."""
+        """All model inputs, in training order."""
         return self.static + self.real_time
 
     def assemble(self, columns: Tensors) -> Tensors:
-        """Return what the model is asked with: each input in its declared type, in the declared order.
+        """Return the model's inputs, each in its declared type, in the declared order.
 
-        Training and serving both call this; nothing else decides what the model sees.
+        Training and serving both call this, so both see the same inputs.
         """
         return {
             feature.name: np.ascontiguousarray(columns[feature.name], feature.datatype.dtype)
@@ -163,14 +163,14 @@ class FeatureSet:
         }
 
     def derive(self, inputs: Tensors) -> Tensors:
-        """Return the derived columns; for training, since the exported model computes its own."""
+        """Return the derived columns, for training; the exported model computes them itself."""
         known = dict(inputs)
         for derived in self.derived:
             known[derived.name] = _OPERATIONS[derived.operation](known[derived.left], known[derived.right])
         return {derived.name: known[derived.name] for derived in self.derived}
 
     def request_inputs(self, supplied: Sequence[Feature]) -> tuple[TensorSpec, ...]:
-        """Return what a caller sends when the store supplies these features: the entity key for them, and the rest."""
+        """Return the request's inputs if the store supplies these features: the entity key and all other features."""
         key = (self.entity.spec,) if supplied else ()
         return key + tuple(feature.spec for feature in self.model_inputs if feature not in supplied)
 

@@ -1,4 +1,4 @@
-"""Files that are read within bounds and written to the disk for good."""
+"""Bounded reads, and writes that reach the disk before they return."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serving.domain.errors import ArtifactError
 
-# Follow no link, and wait for no writer: opening a named pipe would otherwise never end.
+# Follow no link and do not block: opening a named pipe would otherwise wait for ever.
 _READ_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
 
 

@@ -1,4 +1,4 @@
-"""Golden rows: known questions with known answers, asked before the service says it is ready."""
+"""Golden rows: inputs with known outputs, replayed before the service reports ready."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serving.domain.tensors import Tensor, TensorSpec
 
 
 async def replay(artifact: Artifact, runtime: ModelRuntime, *, timeout: float) -> None:
-    """Ask the model its golden rows.
+    """Run the model on its golden rows and compare.
 
     :raises ArtifactError: an answer is missing, or differs by more than the tolerance that the artifact states
     """
@@ -33,7 +33,7 @@ async def replay(artifact: Artifact, runtime: ModelRuntime, *, timeout: float) -
 
 
 def agreeing(actual: Tensor, expected: Tensor, spec: TensorSpec, golden: GoldenRows) -> npt.NDArray[np.bool_]:
-    """Tell for each row of two tensors of one shape whether they agree within the tolerance of the golden rows."""
+    """Return, for each row of two tensors of the same shape, whether they agree within the golden rows' tolerance."""
     same = (
         np.isclose(actual, expected, rtol=golden.rtol, atol=golden.atol, equal_nan=True)
         if spec.datatype.is_float

@@ -1,4 +1,4 @@
-"""Lineage: how a version was made. It lies beside an artifact, in a file that no digest vouches for.
+"""Lineage: how a version was made. It is stored beside the artifact and not covered by its digest.
 
 It explains a version and decides nothing: where it is missing or can't be read, the lineage is unknown and the model is
 served all the same. So equal models have equal digests, whoever trained them, when and at which commit.
@@ -24,7 +24,7 @@ _MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Lineage:
-    """Say how a version was made.
+    """Describe how a version was made.
 
     `trained_at` is ISO 8601 in UTC. `libraries` has a version by package, that of Python among them; `machine` has the
     system and the CPU, since both can change the last digits of a number.
@@ -41,7 +41,7 @@ class Lineage:
 
 
 def read_lineage(folder: Path) -> Lineage:
-    """Read the lineage beside an artifact; unknown if it is missing, too large or no lineage."""
+    """Read the lineage beside an artifact; all unknown if the file is missing, too large or malformed."""
     try:
         return _adapter().validate_json(read_bounded(folder / LINEAGE, _MAX_BYTES))
     except (ArtifactError, ValidationError, ValueError):

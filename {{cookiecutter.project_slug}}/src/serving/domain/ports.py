@@ -1,4 +1,4 @@
-"""The ports: what the service needs from the outside, each of at most four methods.
+"""The ports: interfaces to the outside, each with at most four methods.
 
 Every adapter of a port passes the same contract suite in `tests/platform/contract/`, and so do the fakes in
 `tests/platform/support/`.
@@ -21,7 +21,7 @@ from serving.domain.tensors import Tensor, Tensors
 
 @dataclass(frozen=True)
 class Column:
-    """Hold one feature for the entities that were asked for.
+    """Hold one feature for the requested entities.
 
     `values` has one row per entity; where `present` is false its content means nothing. `times` says since when each
     value holds, in seconds since 1970; 0 means that nobody knows.
@@ -33,7 +33,7 @@ class Column:
 
     @classmethod
     def of_cells(cls, feature: Feature, cells: Sequence[Any], times: Sequence[int]) -> Column:
-        """Make a column of one value per row, None for what is missing."""
+        """Build a column from one value per row; None means missing."""
         present = np.array([cell is not None for cell in cells], dtype=np.bool_)
         values = np.zeros((len(cells), *feature.shape), feature.datatype.dtype)
         if present.all():  # the common case, and many times faster than row by row
@@ -67,7 +67,7 @@ class FeatureStore(Protocol):
     """Read static features by entity key."""
 
     def supplies(self, features: FeatureSet) -> tuple[Feature, ...]:
-        """Return the features that this store answers for; callers send the others."""
+        """Return the features that this store provides; callers send the others."""
 
     async def read(
         self, entities: Sequence[bytes], features: Sequence[Feature], *, timeout: float
@@ -79,7 +79,7 @@ class FeatureStore(Protocol):
         """
 
     async def close(self) -> None:
-        """Give back what the store holds; safe to call twice."""
+        """Release connections; safe to call twice."""
 
 
 class FeatureWriter(Protocol):
@@ -96,7 +96,7 @@ class ModelRuntime(Protocol):
     """Run one loaded model."""
 
     async def warm_up(self, inputs: Tensors, max_rows: int) -> None:
-        """Run the model until its timing is known; `inputs` are rows that it accepts."""
+        """Run the model until its timing is known; `inputs` are valid rows."""
 
     async def predict(self, inputs: Tensors, *, timeout: float) -> Tensors:
         """Run the model on one batch.
@@ -107,7 +107,7 @@ class ModelRuntime(Protocol):
         """
 
     async def close(self) -> None:
-        """Give back what the model holds; safe to call twice."""
+        """Release the model; safe to call twice."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class RegisteredVersion:
 
 @dataclass(frozen=True)
 class Promotion:
-    """Record that a stage went to a version; `number` counts all promotions of a model from 1.
+    """Record that a version got a stage; `number` counts all promotions of a model from 1.
 
     `kind` is `promote` or `rollback`, `at` is ISO 8601 in UTC, `by` says who did it. `replaced` is the digest that was
     served before, and what a rollback goes back to; empty if there was none.
@@ -142,26 +142,26 @@ class Promotion:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """Hold what a registry knows of a model: complete versions, oldest first, and promotions by number."""
+    """Hold a model's complete versions, oldest first, and its promotions by number."""
 
     versions: tuple[RegisteredVersion, ...] = ()
     promotions: tuple[Promotion, ...] = ()
 
 
 class RegistryBackend(Protocol):
-    """Keep what `serving.offline.registry` knows; opened by scripts, never by the server.
+    """Store the records of `serving.offline.registry`; opened by offline commands, never by the server.
 
     Every method raises RegistryUnavailable where the registry gives no usable answer within `timeout` seconds.
     """
 
     def read(self, model: str, *, timeout: float) -> ModelRecord:
-        """Return all that is known of a model; of an unknown one an empty record."""
+        """Return a model's record; an empty one for an unknown model."""
 
     def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
-        """Store a verified artifact as the next version; half of one is never listed."""
+        """Store a verified artifact as the next version; an incomplete one is never listed."""
 
     def download(self, version: Reference, folder: Path, *, timeout: float) -> None:
-        """Fill an empty folder with the files of a version; whoever calls verifies them."""
+        """Download the files of a version to an empty folder; the caller verifies them."""
 
     def append(self, model: str, promotion: Promotion, *, timeout: float) -> None:
         """Record a promotion.

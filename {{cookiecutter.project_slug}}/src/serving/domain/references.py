@@ -23,7 +23,7 @@ LOCK_KEY = "MODEL_VERSION="
 
 @dataclass(frozen=True)
 class Reference:
-    """Name a model version; pinned when it carries the digest of the artifact."""
+    """Name a model version; it is pinned if it has the digest of the artifact."""
 
     scheme: str
     model: str
@@ -44,7 +44,7 @@ class Reference:
 
     @property
     def pinned(self) -> bool:
-        """Tell whether the reference can only ever mean one artifact."""
+        """Whether the reference names exactly one artifact, for good."""
         return bool(self.version and self.digest)
 
     def pin(self, version: str, digest: str) -> Reference:
@@ -57,7 +57,7 @@ class Reference:
 
 
 def parse_pinned(text: str, source: str) -> Reference:
-    """Read a reference that must be pinned; `source` says in messages where it was written."""
+    """Read a reference that must be pinned; messages name its `source`."""
     reference = Reference.parse(text)
     if not reference.pinned:
         raise UnresolvedReference(
@@ -99,12 +99,12 @@ def find_lock(path: Path) -> Reference | None:
 
 
 def write_lock(path: Path, reference: Reference) -> None:
-    """Write a pinned reference as the one to serve."""
+    """Pin a reference as the version to serve."""
     staged = path.with_name(f".{path.name}.new")
     staged.write_text(f"{LOCK_KEY}{reference}\n", encoding="utf-8")
     staged.replace(path)
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether the text is `sha256=` and 64 hex digits."""
+    """Return whether the text is `sha256=` and 64 hex digits."""
     return _DIGEST.fullmatch(text) is not None

@@ -45,8 +45,15 @@ class SharedSettings(BaseSettings):
     """The digest (64 hex digits) that belongs to a bare MODEL_VERSION."""
     artifacts: Path = Path("artifacts")
     """The folder of verified artifacts, addressed by digest."""
-    feature_store: str = Field(default_factory=default_store_url)
-    """The URL of the feature store; its scheme selects the adapter."""
+    feature_store: str = ""
+    """The URL of the feature store; its scheme selects the adapter. The default is in config/feature_store.toml."""
+
+    def store_url(self) -> str:
+        """Return the URL of the feature store.
+
+        :raises SettingsError: neither the environment nor config/feature_store.toml gives one
+        """
+        return self.feature_store or default_store_url()
 
     def reference(self) -> Reference:
         """Return the pinned reference to serve.

@@ -1,4 +1,4 @@
-"""Tensors and signatures: what a model takes and gives, free of any transport or framework."""
+"""Tensors and signatures, independent of transport and framework."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Datatype(enum.StrEnum):
 
     @property
     def is_float(self) -> bool:
-        """Tell whether NaN and infinities exist in this type."""
+        """Whether this type has NaN and infinities."""
         return self in (Datatype.FP16, Datatype.FP32, Datatype.FP64)
 
 
@@ -89,7 +89,7 @@ class TensorSpec:
         return math.prod(self.shape[1:])
 
     def check_declared(self, datatype: str, shape: Sequence[int], max_rows: int) -> None:
-        """Refuse a datatype or shape that does not fit, before any element is looked at."""
+        """Refuse an undeclared datatype or shape, before any element is read."""
         if datatype != self.datatype:
             fault = f"datatype is {quoted(datatype)}, must be {self.datatype}"
         elif len(shape) != len(self.shape):
@@ -104,7 +104,7 @@ class TensorSpec:
 
     @property
     def shape_text(self) -> str:
-        """The shape as people read it, for example `[rows, 28, 28]`."""
+        """The shape in readable form, for example `[rows, 28, 28]`."""
         return "[" + ", ".join(["rows", *map(str, self.shape[1:])]) + "]"
 
     def check_values(self, tensor: Tensor) -> None:
@@ -124,7 +124,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """Declare all that a call takes and gives, and how many rows it may have."""
+    """Declare the inputs, outputs and maximum rows of a call."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -166,7 +166,7 @@ class Signature:
         return rows or 0
 
     def check_outputs(self, tensors: Tensors, rows: int) -> str | None:
-        """Return what is wrong with a model's answer, or nothing."""
+        """Return the fault of a model's output, or None."""
         for spec in self.outputs:
             tensor = tensors.get(spec.name)
             if tensor is None:

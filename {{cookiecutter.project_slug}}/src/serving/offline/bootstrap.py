@@ -1,4 +1,4 @@
-"""Open a model registry: the composition root of all that registers, promotes and fetches."""
+"""The composition root of the offline commands: opens a model registry."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_registry(
 
 
 def fetch(reference: Reference, registry: ModelRegistry, artifacts: Path) -> Path:
-    """Bring a pinned version below a digest-addressed folder; return where it lies.
+    """Fetch a pinned version into a digest-addressed folder; return its path.
 
     :raises UnresolvedReference: the registry does not have it; what model.lock pins can perhaps be rebuilt
     """
@@ -40,7 +40,7 @@ def fetch(reference: Reference, registry: ModelRegistry, artifacts: Path) -> Pat
 
 
 def explain_missing(reference: Reference, registry: ModelRegistry) -> None:
-    """Raise with the way out if model.lock pins this version and the registry of this machine does not have it.
+    """Explain the way out if model.lock pins this version and the local registry does not have it.
 
     :raises UnresolvedReference: it is missing, or its number belongs to another artifact
     """
@@ -61,5 +61,5 @@ def explain_missing(reference: Reference, registry: ModelRegistry) -> None:
 
 
 def default_scheme() -> str:
-    """Return where new versions go: MODEL_REGISTRY, or the registry that needs no server."""
+    """Return the registry for new versions: MODEL_REGISTRY, or the local one."""
     return os.environ.get("MODEL_REGISTRY") or LOCAL

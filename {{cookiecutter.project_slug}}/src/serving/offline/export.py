@@ -1,4 +1,4 @@
-"""Compare an exported model with the one it came from, on every row there is, and register it if they agree."""
+"""Compare an exported model with its original on every row, and register it if they agree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Export:
-    """Hold what an artifact is made of; `golden(n)` gives n of the `rows`, with the original's answers."""
+    """Hold the parts of an artifact; `golden(n)` returns n of the `rows` with the original model's outputs."""
 
     manifest: Manifest
     model: bytes
@@ -34,7 +34,7 @@ def register(registry: ModelRegistry, export: Export) -> Reference:
     """Register a model.
 
     :raises ModelFailed: the exported model raised
-    :raises ArtifactError: it answers otherwise than the original
+    :raises ArtifactError: its outputs differ from the original's
     """
     with tempfile.TemporaryDirectory() as staging:
         folder = Path(staging, "artifact")
@@ -42,7 +42,7 @@ def register(registry: ModelRegistry, export: Export) -> Reference:
 
 
 def write_export(export: Export, folder: Path) -> str:
-    """Write a model's artifact into a new folder; return its digest. Raise as `register` does."""
+    """Write a model's artifact to a new folder and return its digest; raises like `register`."""
     print("comparing the exported model with the original ...")
     with tempfile.TemporaryDirectory() as staging:
         every = Path(staging, "every-row")

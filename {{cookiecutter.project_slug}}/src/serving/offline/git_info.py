@@ -1,4 +1,4 @@
-"""What git knows of this repo."""
+"""The commit of this repo."""
 
 from __future__ import annotations
 

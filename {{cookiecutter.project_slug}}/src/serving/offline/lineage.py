@@ -1,4 +1,4 @@
-"""The lineage of what is made on this machine, and in what two lineages differ."""
+"""Collect the lineage of a new model, and compare two lineages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lineage_here(
     metrics: Mapping[str, float],
     libraries: Mapping[str, str],
 ) -> Lineage:
-    """Return the lineage of a model that is made now, on this machine, from this checkout."""
+    """Return the lineage of a model that is trained now, on this machine, from this checkout."""
     return Lineage(
         description=description,
         git_commit=commit(project.ROOT),
@@ -36,7 +36,7 @@ def lineage_here(
 
 
 def differences(pinned: Lineage, here: Lineage) -> list[str]:
-    """Say in what two lineages differ that can change a model: each difference in a few words."""
+    """List the differences of two lineages that can change a model."""
     found = []
     if pinned.data_digest != here.data_digest:
         found.append(f"the training data differs ({pinned.data_digest[:_SHOWN]}, here {here.data_digest[:_SHOWN]})")
@@ -55,7 +55,7 @@ def differences(pinned: Lineage, here: Lineage) -> list[str]:
 
 
 def _cpu() -> str:
-    """Return the CPU's name; where the system tells none, its architecture."""
+    """Return the CPU's name, or its architecture if the name is unknown."""
     try:
         lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

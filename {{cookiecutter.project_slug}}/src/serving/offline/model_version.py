@@ -1,4 +1,4 @@
-"""Model versions: register, import, look at, promote, roll back, fetch, verify and copy them.
+"""Model versions: register, import, list, show, promote, roll back, fetch, verify and copy.
 
 A reference is `scheme:model/version#sha256=<hex>`; without `#sha256=...` a command looks the digest up, and
 `scheme:model@champion` is the version that has the stage. `champion` is what is served: promoting it, and rolling it
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def current_user() -> str:
-    """Return who promotes, as this machine knows them."""
+    """Return the name of the current user."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # a user id without a name, as in a container
@@ -73,7 +73,7 @@ def _register(options: _Options) -> int:
 
 def _import(options: _Options) -> int:
     service = project.service()
-    with contextlib.redirect_stdout(sys.stderr):  # what is told on the way is no part of the answer
+    with contextlib.redirect_stdout(sys.stderr):  # progress messages are not part of the output
         registry = _open(options, default_scheme())
         name = options.model or service["name"]
         reference = import_model(options.pickle, options.rows, name, options.description, registry)
@@ -108,7 +108,7 @@ def _list(options: _Options) -> int:
 
 
 def _show(options: _Options) -> int:
-    """Print lineage, signature and promotions of a version; its artifact is fetched and verified for that."""
+    """Print lineage, signature and promotions of a version; fetches and verifies its artifact."""
     registry = _open(options, options.reference.scheme)
     found = registry.resolve(options.reference)
     artifact = open_artifact(registry.fetch(found, options.artifacts), found.digest)
@@ -140,7 +140,7 @@ def _promote(options: _Options) -> int:
         expect = served_version(options.reference)
     registry = _open(options, options.reference.scheme)
     found = registry.resolve(options.reference)
-    registry.fetch(found, options.artifacts)  # what can't be fetched and verified is not promoted
+    registry.fetch(found, options.artifacts)  # promote only what can be fetched and verified
     champion = options.stage == CHAMPION
     served = served_digest() if champion else None
     promotion = registry.promote(found, options.stage, expect=expect, by=current_user(), replaced=served)
@@ -179,7 +179,7 @@ def _pin(options: _Options, registry: ModelRegistry, reference: Reference) -> bo
 
 
 def _aside(options: _Options) -> TextIO:
-    """Return where to say what is no part of the answer."""
+    """Return the stream for messages that are not part of the output."""
     return sys.stderr if options.json else sys.stdout
 
 
@@ -191,7 +191,7 @@ def _fetch(options: _Options) -> int:
 
 
 def _verify(options: _Options) -> int:
-    """Compare what lies in the artifacts folder, and what the registry says, with the digest."""
+    """Compare the artifacts folder and the registry with the digest."""
     registry = _open(options, options.reference.scheme)
     found = registry.resolve(options.reference)
     place = registry.fetch(found, options.artifacts)

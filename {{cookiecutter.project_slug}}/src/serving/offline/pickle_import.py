@@ -1,8 +1,8 @@
-"""Take in a model that exists already, pickled: `make versions ARGS="import <pickle> --rows <csv>"`.
+"""Import a pickled model: `make versions ARGS="import <pickle> --rows <csv>"`.
 
-A pickle is a program of its author's. It is opened once, in a process of its own that has none of this one's secrets
-and an environment of its own (`requirements/import.txt`), and never again: what is registered is the model as ONNX, if
-it gives the original's answers on every row. Import only what you would run.
+A pickle can run any code. It is opened once, in a separate process without this one's secrets and with a separate
+environment (`requirements/import.txt`). The model is registered as ONNX, if its outputs match the original's on every
+row. Import only what you would run.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _output(name: str, values: np.ndarray[Any, Any]) -> TensorSpec:
 
 
 def _golden(told: Mapping[str, Any], count: int, wanted: int) -> GoldenRows:
-    """Take rows evenly spread over those given."""
+    """Pick evenly spread rows."""
     rows = np.linspace(0, count - 1, wanted, dtype=int)
     return GoldenRows(
         tuple(str(row) for row in rows),

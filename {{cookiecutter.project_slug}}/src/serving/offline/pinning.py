@@ -1,4 +1,4 @@
-"""What git keeps of the version to serve: its reference in model.lock, how it was made in model.lineage.json."""
+"""The committed record of the served version: reference in model.lock, lineage in model.lineage.json."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _LINEAGE = "model.lineage.json"
 
 @dataclass(frozen=True)
 class _Pinned:
-    """Hold a lineage, and the digest of the artifact that it is of."""
+    """Hold a lineage and the digest of its artifact."""
 
     digest: str
     lineage: Lineage
 
 
 def pin(registry: ModelRegistry, reference: Reference, artifacts: Path) -> bool:
-    """Write the version to be served from now on, and its lineage; tell whether model.lock has changed.
+    """Pin the version to serve and its lineage; return whether model.lock has changed.
 
-    Neither file is rewritten if it says so already, so that training the same again leaves git's status clean.
+    Unchanged files are not rewritten, so training the same model again leaves the work tree clean.
     """
     lineage = open_artifact(registry.fetch(reference, artifacts), reference.digest).lineage
     if pinned_lineage(reference) is None:
@@ -45,7 +45,7 @@ def pin(registry: ModelRegistry, reference: Reference, artifacts: Path) -> bool:
 
 
 def pinned_lineage(reference: Reference) -> Lineage | None:
-    """Return the lineage that git has of a version; None if it has none, or that of another one."""
+    """Return the committed lineage of a version; None if the committed one is of another version."""
     try:
         pinned = _adapter().validate_json(_file().read_bytes())
     except (OSError, ValidationError, ValueError):
@@ -54,7 +54,7 @@ def pinned_lineage(reference: Reference) -> Lineage | None:
 
 
 def served_version(reference: Reference) -> str:
-    """Return the version of this model that model.lock has, or `none`."""
+    """Return the pinned version of this model, or `none`."""
     served = find_lock(project.LOCK)
     if served is None:
         return NONE
@@ -63,7 +63,7 @@ def served_version(reference: Reference) -> str:
 
 
 def served_digest() -> str:
-    """Return the digest that model.lock has; empty if it pins nothing yet."""
+    """Return the pinned digest; empty if nothing is pinned yet."""
     served = find_lock(project.LOCK)
     return served.digest if served else ""
 

@@ -1,4 +1,4 @@
-"""A model registry whose transfers can be watched: a bar on standard error, where that is a terminal."""
+"""Show the progress of registry transfers on standard error, if it is a terminal."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _EVERY_S = 0.1
 
 
 class Watched:
-    """Pass everything on to a backend, and show what is stored and fetched meanwhile."""
+    """Delegate to a backend, and show the progress of uploads and downloads."""
 
     def __init__(self, backend: RegistryBackend) -> None:
         self._backend = backend
 
     def read(self, model: str, *, timeout: float) -> ModelRecord:
-        """Pass it on."""
+        """Delegate."""
         return self._backend.read(model, timeout=timeout)
 
     def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
-        """Show for how long; how much has left, no registry's client says."""
+        """Show elapsed time: registry clients report no upload progress."""
         with _bar(f"storing {model}", None):
             return self._backend.add(model, artifact, digest, origin, timeout=timeout)
 
     def download(self, version: Reference, folder: Path, *, timeout: float) -> None:
-        """Show how much has arrived."""
+        """Show the downloaded bytes."""
         with _bar(f"fetching {version.model}/{version.version}", folder):
             self._backend.download(version, folder, timeout=timeout)
 
     def append(self, model: str, promotion: Promotion, *, timeout: float) -> None:
-        """Pass it on."""
+        """Delegate."""
         self._backend.append(model, promotion, timeout=timeout)
 
 
@@ -44,7 +44,7 @@ def _bar(what: str, folder: Path | None) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    from tqdm import tqdm  # not in the container that fetches, where nobody watches
+    from tqdm import tqdm  # not installed in the fetch container, which has no terminal
 
     ended = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What the scripts share: where things are in this repo, and how a fault ends one of them."""
+"""Paths of this repo, and the entry point that turns errors into one sentence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def service() -> dict[str, str]:
 
 
 def run(main: Callable[[], int]) -> None:
-    """End the process with a script's exit code; what the project raises on purpose becomes one sentence."""
+    """Run a command and exit with its code; deliberate errors become one sentence on standard error."""
     try:
         sys.exit(main())
     except ServingError as error:

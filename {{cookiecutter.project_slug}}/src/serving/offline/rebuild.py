@@ -1,8 +1,7 @@
-"""Make the pinned version anew where no registry of this machine has it, as in a clone: `make rebuild`.
+"""Rebuild the pinned version where no local registry has it, as in a clone: `make rebuild`.
 
-Trains from this checkout and registers the result under the number in model.lock, if its digest is the one in
-model.lock. If not, says what differs from when it was pinned, and changes nothing. No file that git knows changes in
-either case.
+Trains from this checkout. If the digest is the one in model.lock, the result is registered under the pinned number.
+If not, the command lists what differs and changes nothing. Tracked files never change.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from serving.offline.registry import CHAMPION, NONE, ModelRegistry
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Rebuild the pinned version, or say why that can't be done."""
+    """Rebuild the pinned version, or explain why that can't be done."""
     argparse.ArgumentParser(prog="python -m serving.offline.rebuild", description=__doc__).parse_args(arguments)
     pinned = read_lock(project.LOCK)
     if pinned.scheme != LOCAL:
@@ -43,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def is_there(pinned: Reference, registry: ModelRegistry) -> bool:
-    """Tell whether the registry has the version.
+    """Return whether the registry has the version.
 
-    :raises OperatorError: its number belongs to another artifact, or to half of one
+    :raises OperatorError: its number belongs to another or an incomplete artifact
     """
     if pinned.version in {version.reference.version for version in registry.versions(pinned.model)}:
         explain_missing(pinned, registry)

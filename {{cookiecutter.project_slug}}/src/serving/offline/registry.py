@@ -1,7 +1,7 @@
-"""What every model registry does: digests, pinning, promotion history, rollback, copies.
+"""The rules of every model registry: digests, pinning, promotion history, rollback, copies.
 
-A backend keeps files and records, and knows nothing of these rules. The history is ours, since neither Neptune nor
-MLflow keeps one: a promotion is an entry with a number of its own, and a number can be taken once.
+A backend stores files and records and knows none of these rules. Neither Neptune nor MLflow keeps a promotion history,
+so this module does: each promotion has a unique number, which can be taken once.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from serving.domain.references import Reference
 
 CHAMPION = "champion"
 STAGES = (CHAMPION, "challenger")
-"""The one that is served, and the one that may be next."""
+"""`champion` is served; `challenger` may be next."""
 NONE = "none"
-"""Said in place of a version: the stage is nobody's."""
+"""In place of a version: no version holds this stage."""
 
 TIMEOUT_S = 20.0
 TRANSFER_TIMEOUT_S = 120.0
 
 
 class ModelRegistry:
-    """Keep versions of models in a backend; `timeout` bounds one answer, `transfer_timeout` one artifact's way."""
+    """Keep model versions in a backend; `timeout` bounds a request, `transfer_timeout` an upload or download."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class ModelRegistry:
         self._now = now
 
     def register(self, model: str, artifact: Path, digest: str, *, origin: str = "") -> Reference:
-        """Store an artifact as the next version; one whose digest is already there keeps its number.
+        """Store an artifact as the next version; a digest that is already registered keeps its version.
 
-        :raises ArtifactError: the folder is not what the digest vouches for
+        :raises ArtifactError: the folder does not match the digest
         """
         open_artifact(artifact, digest)
         for known in self._read(model).versions:
@@ -63,24 +63,24 @@ class ModelRegistry:
         return self._read(model).versions
 
     def holder(self, model: str, stage: str) -> str:
-        """Return the version that has a stage now, or `none`."""
+        """Return the version that holds a stage, or `none`."""
         had = promotion_stack(self._read(model).promotions, _known(stage))
         return had[-1].version if had else NONE
 
     def resolve(self, reference: Reference) -> Reference:
         """Return the pinned form of a reference.
 
-        :raises UnresolvedReference: it names nothing, or its digest is not that version's
+        :raises UnresolvedReference: there is no such version, or it has another digest
         """
         return self._resolve(reference, self._read(reference.model))
 
     def fetch(self, reference: Reference, artifacts: Path) -> Path:
-        """Bring a pinned version below a digest-addressed folder, verified; a verified hit needs no registry.
+        """Fetch and verify a pinned version into a digest-addressed folder; a verified copy needs no registry.
 
-        What lies there and does not verify is replaced.
+        A copy that does not verify is replaced.
 
         :raises UnresolvedReference: the registry has no such version, or it has another digest
-        :raises ArtifactError: what arrived is not what the digest vouches for
+        :raises ArtifactError: the download does not match the digest
         """
         if reference.digest and is_intact(folder := artifact_folder(artifacts, reference.digest), reference.digest):
             return folder
@@ -90,7 +90,7 @@ class ModelRegistry:
     def promote(
         self, reference: Reference, stage: str, *, expect: str, by: str, replaced: str | None = None
     ) -> Promotion:
-        """Give a stage to a version; `expect` is the version that must have it now, or `none`.
+        """Move a stage to a version; `expect` is its present holder, or `none`.
 
         `replaced` is the digest that was served before, if that is not the version that has the stage: registries are
         shared by branches and clones, and each has its own model.lock.
@@ -115,14 +115,14 @@ class ModelRegistry:
         return self._append(record, found, stage, by, "promote", replaced)
 
     def previous(self, model: str, stage: str) -> Reference:
-        """Return the version that a rollback goes back to: the one that was served before.
+        """Return the target of a rollback: the version served before.
 
         :raises RegistryError: there is none before it, or it is not in this registry
         """
         return self._previous(self._read(model), model, stage)
 
     def rollback(self, model: str, stage: str, *, by: str) -> Promotion:
-        """Give a stage back to the version that was served before; doing so again goes one further back.
+        """Move a stage back to the version served before; a second rollback goes one further back.
 
         :raises RegistryError: there is none before it, or it is not in this registry
         """
@@ -185,14 +185,14 @@ class ModelRegistry:
 
 
 def copy(source: ModelRegistry, reference: Reference, target: ModelRegistry, artifacts: Path) -> Reference:
-    """Register a version of one registry in another one, under the same digest; `artifacts` keeps what was fetched."""
+    """Copy a version to another registry under the same digest; `artifacts` caches the download."""
     found = source.resolve(reference)
     folder = source.fetch(found, artifacts)
     return target.register(found.model, folder, found.digest, origin=str(found))
 
 
 def promotion_stack(promotions: Sequence[Promotion], stage: str) -> list[Promotion]:
-    """Return the promotions that lead to who has a stage now; a rollback drops those after the one that it goes to."""
+    """Return the promotions that lead to the present holder of a stage; a rollback drops the later ones."""
     stack: list[Promotion] = []
     for promotion in promotions:
         if promotion.stage != stage:
@@ -208,7 +208,7 @@ def promotion_stack(promotions: Sequence[Promotion], stage: str) -> list[Promoti
 
 
 def _replaced(record: ModelRecord, found: Reference, stage: str) -> str:
-    """Return what a version replaced when it last got a stage."""
+    """Return the digest that a version replaced when it last got a stage."""
     got = [entry.replaced for entry in record.promotions if (entry.stage, entry.digest) == (stage, found.digest)]
     return got[-1] if got else ""
 

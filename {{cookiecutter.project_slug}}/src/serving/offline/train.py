@@ -1,9 +1,8 @@
 """Train, export, compare, register, pin: `make train`.
 
-Registers a version only if the exported model answers as the training framework does, on every row of the data. It goes
-to the local registry, or to the one that MODEL_REGISTRY names. Then the version becomes champion and is written to
-model.lock, so that it is the one served, and its lineage to model.lineage.json; with `--no-promote` it is only
-registered. What was trained before, from the same data and code, keeps its version.
+Registers a version only if the exported model agrees with the training framework on every row. The registry is the
+local one, or the one in MODEL_REGISTRY. The version becomes champion and is pinned in model.lock, its lineage in
+model.lineage.json; with `--no-promote` it is only registered. The same data and code keep their version.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all steps; each says what it does."""
+    """Run all steps and report each."""
     parser = argparse.ArgumentParser(prog="python -m serving.offline.train", description=__doc__)
     parser.add_argument("--no-promote", action="store_true", help="register the version and leave model.lock alone")
     options = parser.parse_args(arguments)
@@ -44,15 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reference = register(registry, export(*fit()))
     print(f"registered {reference}")
     if not options.no_promote:
-        registry.fetch(reference, project.ARTIFACTS)  # what can't be fetched and verified is not promoted
-        # Whoever became champion while this was training is not overwritten.
+        registry.fetch(reference, project.ARTIFACTS)  # promote only what can be fetched and verified
+        # `expect`: a version that became champion meanwhile is not overwritten.
         registry.promote(reference, CHAMPION, expect=before, by=current_user(), replaced=served_digest())
         pin(registry, reference, project.ARTIFACTS)
     return 0
 
 
 def fit() -> tuple[Dataset, Trained]:
-    """Load the data and train on it; say how well that went."""
+    """Load the data, train on it and print the metrics."""
     data = load()
     print(f"training on {len(data)} rows ...", flush=True)
     trained = train(data)
@@ -61,7 +60,7 @@ def fit() -> tuple[Dataset, Trained]:
 
 
 def export(data: Dataset, trained: Trained) -> Export:
-    """Convert a trained model, and say how it was made; whoever writes or registers it compares the two."""
+    """Convert a trained model and collect its lineage; `export.py` compares both models."""
     service = project.service()
     libraries = {name: version(name) for name in _LIBRARIES}
     lineage = lineage_here(service["description"], _data_digest(data), trained.parameters, trained.metrics, libraries)
@@ -71,7 +70,7 @@ def export(data: Dataset, trained: Trained) -> Export:
 
 
 def _golden(data: Dataset, trained: Trained, count: int) -> GoldenRows:
-    """Take rows evenly spread over the data, with the trained estimator's own answers."""
+    """Pick evenly spread rows, with the trained estimator's outputs."""
     rows = np.linspace(0, len(data) - 1, count, dtype=int)
     columns: Columns = {feature.name: data.columns[feature.name][rows] for feature in FEATURES.model_inputs}
     answers = predict(trained.estimator, columns)

@@ -1,4 +1,4 @@
-"""Open a pickled estimator, ask it, and convert it to ONNX: the program of a throw-away process.
+"""Open a pickled estimator, run it and convert it to ONNX, in a throw-away process.
 
     python unpickle.py PICKLE ROWS FOLDER
 
@@ -25,7 +25,7 @@ _OPSET, _ML_OPSET = 21, 3
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Do it; a fault ends the process with one sentence on standard error."""
+    """Convert the estimator; a fault ends the process with one sentence on standard error."""
     source, rows, folder = map(Path, arguments)
     names, matrix = read_rows(rows)
     estimator = load(source)
@@ -59,7 +59,7 @@ def read_rows(path: Path) -> tuple[list[str], Any]:
 
 
 def load(path: Path) -> Any:
-    """Unpickle: from here on the file's author is in command."""
+    """Unpickle: this runs the author's code."""
     try:
         return pickle.loads(path.read_bytes())  # noqa: S301 - what this process is for
     except Exception as error:  # noqa: BLE001 - a pickle raises what its author likes
@@ -70,7 +70,7 @@ def load(path: Path) -> Any:
 
 
 def check(estimator: Any, names: list[str]) -> None:
-    """Refuse what is no estimator, or one for other columns."""
+    """Refuse an object that is no estimator, or an estimator for other columns."""
     if not hasattr(estimator, "predict") or not hasattr(estimator, "get_params"):
         sys.exit(f"holds a {type(estimator).__qualname__}, which is no estimator of scikit-learn's kind.")
     wanted = getattr(estimator, "n_features_in_", len(names))
@@ -80,7 +80,7 @@ def check(estimator: Any, names: list[str]) -> None:
 
 
 def ask(estimator: Any, matrix: Any) -> dict[str, Any]:
-    """Return the original's own answers, by output name."""
+    """Return the original's outputs by name."""
     numpy = import_module("numpy")
     answer = estimator.predict(matrix)
     if not hasattr(estimator, "classes_"):
@@ -110,7 +110,7 @@ def convert(estimator: Any, names: list[str], outputs: list[str]) -> bytes:
     inner = list(graph.node)
     widen = [helper.make_node("Unsqueeze", [name, "inner_last"], [f"inner_wide_{name}"]) for name in names]
     join = helper.make_node("Concat", [node.output[0] for node in widen], [graph.input[0].name], axis=1)
-    # The converter names its outputs as it likes, and gives a regressor's as [rows, 1].
+    # The converter chooses the output names, and returns a regressor's output as [rows, 1].
     given = [output.name for output in graph.output]
     last = [
         helper.make_node("Reshape", [given[0], "inner_flat"], outputs[:1]),
@@ -132,7 +132,7 @@ def convert(estimator: Any, names: list[str], outputs: list[str]) -> bytes:
 
 
 def _teach_xgboost(skl2onnx: Any) -> None:
-    """Let skl2onnx convert XGBoost's estimators too."""
+    """Register XGBoost's estimators with skl2onnx."""
     xgboost = import_module("xgboost")
     converter = import_module("onnxmltools.convert.xgboost.operator_converters.XGBoost").convert_xgboost
     shapes = import_module("skl2onnx.common.shape_calculator")

@@ -1,6 +1,6 @@
-"""The server's composition root: the one place where settings become adapters and a service.
+"""The server's composition root: turns settings into adapters and a service.
 
-It opens an artifact by its digest and never a registry: no registry client and no token is in this process.
+It opens an artifact by digest and never a registry: no registry client or token is in this process.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from serving.online.telemetry import Metrics
 log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
-_NOBODY = b"warm-up"  # not empty: a store without empty keys would answer such a one without connecting
+_NOBODY = b"warm-up"  # not empty: some stores skip connecting for an empty key
 
 
 async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> Service:
     """Return the service that the settings describe; `resources` closes what it opened, in reverse.
 
-    Without a verified artifact the service answers every call with the reason why there is none.
+    Without a verified artifact, the service answers every call with the reason.
 
     :raises SettingsError: the settings can't be met at all
     """
-    store = _open_store(settings.feature_store)
+    store = _open_store(settings.store_url())
     resources.push_async_callback(store.close)
     try:
         reference = settings.reference()
@@ -53,7 +53,7 @@ async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack)
     try:
         return await _load(reference, settings, metrics, store, resources)
     except (ArtifactError, ModelFailed, DeadlineExceeded) as error:
-        # The log names files and what was raised; callers are told the reference and no more.
+        # The log has the details; callers see the reference only.
         log.error("no model is served: %s: %s", reference, error)
         return NoModel(f"no model is served: {reference} can't be loaded; the server's log says why.")
 
@@ -82,7 +82,7 @@ async def _load(
         unknown_entity=settings.unknown_entity,
         store_unavailable=settings.store_unavailable,
     )
-    if supplied:  # opens connections before the first caller pays
+    if supplied:  # connect before the first call
         try:
             await store.read([_NOBODY], supplied, timeout=_START_TIMEOUT_S)
         except (FeatureStoreUnavailable, FeaturesOutdated) as error:

@@ -37,13 +37,13 @@ class Observer(Protocol):
     """Receive enrichment metrics; `telemetry.Metrics` counts them."""
 
     def store_read(self, seconds: float) -> None:
-        """Take the duration of a read, failed ones too."""
+        """Observe the duration of a read in seconds, failed reads too."""
 
     def stood_in(self, feature: Feature, what: Missing, rows: int) -> None:
-        """Take the number of rows in which something stood in for a feature's value."""
+        """Count the rows that used a fallback for a feature."""
 
     def served(self, feature: Feature, ages: npt.NDArray[np.float64]) -> None:
-        """Take the ages, in seconds, of the values that were read."""
+        """Observe the ages of the values, in seconds."""
 
 
 class Enricher:

@@ -1,4 +1,4 @@
-"""The use case: check, enrich, predict, check. One straight line, whatever the transport, store or runtime."""
+"""The use case: check, enrich, predict, check; the same for every transport, store and runtime."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serving.online.enrichment import Enricher
 
 @dataclass(frozen=True)
 class ServedModel:
-    """Say which model answers, what its callers send and get, and how it was made."""
+    """Describe the served model: reference, signature and lineage."""
 
     reference: Reference
     manifest: Manifest
@@ -29,7 +29,7 @@ class ServedModel:
     def check_named(self, name: str, version: str) -> None:
         """Refuse a request for another model or version.
 
-        :raises NotFound: this is not the one
+        :raises NotFound: another one is served
         """
         if name != self.reference.model:
             raise NotFound(f"model {quoted(name)} is not served here; this server has {self.reference.model}.")
@@ -41,7 +41,7 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class Inference:
-    """Hold an answer: the outputs asked for, the model that gave them, and the rows in which something stood in."""
+    """Hold an answer: the requested outputs, the model, and the rows that used a fallback."""
 
     outputs: Tensors
     model: ServedModel
@@ -50,7 +50,7 @@ class Inference:
 
 
 class Service(Protocol):
-    """Answer for one model, or say why there is none."""
+    """Serve one model, or explain why there is none."""
 
     @property
     def model(self) -> ServedModel:
@@ -65,7 +65,7 @@ class Service(Protocol):
 
 @dataclass(frozen=True)
 class InferenceService:
-    """Serve a loaded model; `observe_predict` gets the seconds of each model call."""
+    """Serve a loaded model; `observe_predict` receives the duration of each model call in seconds."""
 
     model: ServedModel
     enricher: Enricher
@@ -91,15 +91,15 @@ class InferenceService:
 
 @dataclass(frozen=True)
 class NoModel:
-    """Stand where a model should be, and say why it is not there."""
+    """Null service: every call raises NotReady with the reason."""
 
     reason: str
 
     @property
     def model(self) -> ServedModel:
-        """Raise, always."""
+        """Raise NotReady."""
         raise NotReady(self.reason)
 
     async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
-        """Raise, always."""
+        """Raise NotReady."""
         raise NotReady(self.reason)

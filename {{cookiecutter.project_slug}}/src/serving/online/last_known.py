@@ -1,4 +1,4 @@
-"""The values that were read last, for features that declare `last_known`: bounded, in this process only."""
+"""A bounded cache of the last known values, in this process, for features that declare `last_known`."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ MAX_VALUES = 100_000
 
 
 class LastKnown:
-    """Keep at most `limit` values, and forget first what was not read for longest."""
+    """Keep at most `limit` values; evict the least recently read first."""
 
     def __init__(self, limit: int = MAX_VALUES) -> None:
         self._limit = limit
         self._values: OrderedDict[tuple[str, bytes], Any] = OrderedDict()
 
     def keep(self, feature: Feature, entities: Sequence[bytes], column: Column) -> None:
-        """Note what the store gave."""
+        """Remember the present values of a column."""
         values = column.values if feature.shape else column.values.tolist()
         for entity, value, present in zip(entities, values, column.present.tolist(), strict=True):
             if present:
                 key = (feature.name, entity)
-                # A copy: a view would hold the memory of the whole batch.
+                # A copy: a view would keep the whole batch in memory.
                 self._values[key] = value.copy() if feature.shape else value
                 self._values.move_to_end(key)
         while len(self._values) > self._limit:
             self._values.popitem(last=False)
 
     def fill(self, feature: Feature, entities: Sequence[bytes], rows: Sequence[int], values: Tensor) -> list[int]:
-        """Put what is known into these rows; return the rows that it was known for."""
+        """Fill these rows with cached values; return the rows that had one."""
         known = [row for row in rows if (feature.name, entities[row]) in self._values]
         for row in known:
             values[row] = self._values[feature.name, entities[row]]

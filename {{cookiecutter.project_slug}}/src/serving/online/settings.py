@@ -1,4 +1,4 @@
-"""The server's settings: environment variables prefixed SERVING_, and the names that users already know."""
+"""The server's settings: environment variables prefixed SERVING_, and well-known names."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pydantic import Field, model_validator
 from serving.domain.settings import PREFIX, SharedSettings, read_settings
 from serving.online.fallback import Fallback
 
-_CLIENT_VARIABLE = "SERVING_TARGET"  # says whom the client asks; it may be set where a server starts
+_CLIENT_VARIABLE = "SERVING_TARGET"  # the client's; it may be set where a server starts
 
 
 class Settings(SharedSettings):
-    """Hold every setting of the server; all have defaults that are right for production."""
+    """Hold every setting of the server; all defaults suit production."""
 
     allow_unpinned: bool = False
-    """For development: `make run` looks an unpinned MODEL_VERSION up and serves what it finds; a server never does."""
+    """For development: `make run` resolves an unpinned MODEL_VERSION; a server never does."""
     feature_timeout: float = Field(default=0.05, gt=0, le=60)
     """Seconds that one read of the feature store may take."""
     store_unavailable: Fallback = Fallback.REFUSE
@@ -33,21 +33,21 @@ class Settings(SharedSettings):
     max_rows: int = Field(default=1024, ge=1, le=1 << 20)
     """The largest batch of one call."""
     max_running: int = Field(default=16, ge=1, le=4096)
-    """How many calls are worked on at once."""
+    """The number of calls in progress at once."""
     max_queued: int = Field(default=256, ge=0, le=65536)
-    """How many calls may wait for their turn; the next one is refused with RESOURCE_EXHAUSTED."""
+    """The number of calls that may wait; the next one is refused with RESOURCE_EXHAUSTED."""
     call_timeout: float = Field(default=5.0, gt=0, le=3600)
-    """Seconds that a call may take at most, whatever deadline its caller set or forgot to set."""
+    """The longest time of a call in seconds, whatever deadline the caller sets."""
     drain: float = Field(default=1.0, ge=0, le=300)
-    """Seconds between NOT_SERVING and refusing new calls, so that callers look elsewhere first."""
+    """Seconds between NOT_SERVING and refusing new calls: time for load balancers to notice."""
     grace: float = Field(default=10.0, ge=0, le=3600)
-    """Seconds that calls in flight get to end after that."""
+    """Seconds for calls in flight to finish after that."""
     tls_certificate: Path | None = None
     """The server's certificate chain (PEM); with `tls_key`, turns TLS on."""
     tls_key: Path | None = None
     """The private key of the certificate (PEM)."""
     tls_client_ca: Path | None = None
-    """The authority whose client certificates are required (PEM); turns TLS into mutual TLS."""
+    """The CA that must have signed client certificates (PEM); turns on mutual TLS."""
     model_threads: int = Field(default=1, ge=1, le=256)
     """Threads that one model call may use."""
     reflection: bool = False

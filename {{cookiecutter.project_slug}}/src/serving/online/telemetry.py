@@ -1,4 +1,4 @@
-"""Metrics for Prometheus and logs as JSON lines, each with the id of the request it belongs to."""
+"""Prometheus metrics, and logs as JSON lines with the request id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serving.domain.features import Feature, Missing
 from serving.domain.references import Reference
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
-"""The id of the request that is being worked on; empty outside of one."""
+"""The id of the current request; empty outside of a request."""
 
 _DAY_S = 86_400
 _DAYS = (1 / 24, 0.25, 1.0, 2.0, 7.0, 30.0, 90.0, 365.0, 3650.0)
@@ -48,7 +48,7 @@ class Metrics:
 
     @classmethod
     def create(cls) -> Metrics:
-        """Make the metrics in a registry of their own."""
+        """Create the metrics in a separate registry."""
         registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -85,22 +85,22 @@ class Metrics:
         )
 
     def store_read(self, seconds: float) -> None:
-        """Take the duration of a read of the feature store."""
+        """Observe the duration of a feature store read."""
         self.store_seconds.observe(seconds)
 
     def stood_in(self, feature: Feature, what: Missing, rows: int) -> None:
-        """Count the rows in which something stood in for a feature's value."""
+        """Count the rows that used a fallback for a feature."""
         (self.last_known if what is Missing.LAST_KNOWN else self.defaults).labels(feature.name).inc(rows)
 
     def served(self, feature: Feature, ages: npt.NDArray[np.float64]) -> None:
-        """Take the ages, in seconds, of the values that one call was given; count those over the declared bound."""
+        """Observe the ages, in seconds, of a call's values; count those over the declared bound."""
         days = ages / _DAY_S
         self.feature_age.labels(feature.name).observe(float(days.max()))
         if feature.max_age_days is not None:
             self.stale.labels(feature.name).inc(int(np.count_nonzero(days > feature.max_age_days)))
 
     def announce(self, reference: Reference) -> None:
-        """Say which model is served."""
+        """Export the served model as a metric."""
         self.model_info.labels(reference.model, reference.version, reference.digest).set(1)
 
     def serve(self, host: str, port: int) -> int:

@@ -1,4 +1,4 @@
-"""What static features cost a request: sent by the caller, read from the store, or computed from raw records.
+"""Measure the cost of static features: sent by the caller, read from the store, or computed per request.
 
     python -m benchmarks.features
 
@@ -39,7 +39,7 @@ from serving.online.telemetry import Metrics
 
 ROWS = (1, 64)
 COPIES = (1, 50)
-"""How often each record of the raw data is repeated, for patients with a short and a long past."""
+"""Copies of each raw record, for entities with a short and a long history."""
 _TIMEOUT_S = 5.0
 
 
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
     options = parser.parse_args(arguments)
-    url = load_settings().feature_store
+    url = load_settings().store_url()
     past = history()
     materialize(past, open_writer(url), until=int(past.times.max()))
     asyncio.run(table(url, options.seconds, options.rounds))

@@ -1,11 +1,11 @@
-"""What callers see while the feature store fails under load: a Redis of this benchmark's own, broken on purpose.
+"""Measure what callers see while the feature store fails under load.
 
     python -m benchmarks.faults
 
-Needs a trained version and a container engine. Callers ask in a closed loop, with a pause after each answer, while the
-store is frozen, killed, restarted empty and slow, and comes back each time. An answer is wrong if it is not what the
-model says to the stored values, with the declared defaults in just the rows that the answer flags. The limits are this
-repo's promise on an idle machine; on a busy one look at the counts first.
+Needs a trained version and a container engine: it starts a Redis and breaks it. Callers run a closed loop, with a pause
+after each answer, while the store is frozen, killed, restarted empty and slowed, and recovers each time. An answer is
+wrong if it differs from the model's output for the stored values with defaults in exactly the flagged rows. The limits
+hold on an idle machine; on a busy one look at the counts first.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Call:
-    """Say when a call was sent and answered, and what came back."""
+    """One call: times and result."""
 
     start: float
     end: float
@@ -52,7 +52,7 @@ class Call:
 
 
 class Callers:
-    """Ask for the golden rows, and compare each answer with what the model says to its flags."""
+    """Predict the golden rows, and compare each answer with the expected one for its flags."""
 
     def __init__(self, client: AsyncClient, artifact: Artifact) -> None:
         self._client, self._artifact = client, artifact
@@ -65,7 +65,7 @@ class Callers:
         self.calls: list[Call] = []
 
     async def ask(self, pause: float) -> None:
-        """Ask until cancelled."""
+        """Call until cancelled."""
         while True:
             start = time.perf_counter()
             try:
@@ -89,10 +89,10 @@ class Callers:
 
 
 async def measure(artifact: Artifact, callers: int, pause: float, seconds: float) -> None:
-    """Go through all faults once, and print a line for each and for the time after it."""
+    """Cause each fault once, and print a line for it and for the recovery."""
     async with AsyncExitStack() as stack:
         store, url = await stack.enter_async_context(running())
-        # In a thread: the server's first read passes through this very loop.
+        # In a thread: the server's first read passes through this loop.
         serving = process("-m", "serving", SERVING_FEATURE_STORE=url, SERVING_STORE_UNAVAILABLE="default")
         server = await asyncio.to_thread(serving.__enter__)
         stack.push_async_callback(asyncio.to_thread, serving.__exit__, None, None, None)

@@ -1,4 +1,4 @@
-"""A Redis of a benchmark's own, in a container, that fails when told: it needs a container engine."""
+"""A Redis in a container, for benchmarks, that can be made to fail."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Store:
         self._delay_s = 0.0
 
     async def fail(self, fault: str) -> None:
-        """Bring one of FAULTS about."""
+        """Cause one of FAULTS."""
         match fault:
             case "frozen":
                 await docker("pause", self._container)
-            case "killed":  # saved before, so that it comes back with all it had
+            case "killed":  # saved before, so that it restarts with its data
                 await docker("exec", self._container, "redis-cli", "save")
                 await docker("kill", self._container)
             case "empty":
@@ -87,14 +87,14 @@ class Store:
                 target.write(chunk)
                 await target.drain()
         except OSError:
-            pass  # the one side is told of the other's end below
+            pass  # the other side is closed below
         finally:
             target.close()
 
 
 @asynccontextmanager
 async def running() -> AsyncIterator[tuple[Store, str]]:
-    """Run a full Redis, and give it together with the URL at which its faults are seen."""
+    """Run a filled Redis; yield it and the URL through which its faults are visible."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = ["redis-server", "--protected-mode", "no", "--save", ""]

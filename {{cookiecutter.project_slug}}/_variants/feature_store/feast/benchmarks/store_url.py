@@ -1,4 +1,4 @@
-"""The URL at which this repo's store reaches a Redis."""
+"""The store URL for a Redis, for benchmarks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FEATURE_REPO = project.ROOT / "config" / "feature_repo"
 
 
 def store_url(folder: Path, port: int) -> str:
-    """Lay a feature repo for the Redis at a port of this machine into the folder; return its URL."""
+    """Write a feature repo for the Redis at a local port to the folder; return its URL."""
     configuration = yaml.safe_load((_FEATURE_REPO / "feature_store.redis.yaml").read_text(encoding="utf-8"))
     configuration["registry"]["path"] = "registry.db"
     configuration["online_store"] |= {"connection_string": f"127.0.0.1:{port}", "username": "", "password_file": ""}

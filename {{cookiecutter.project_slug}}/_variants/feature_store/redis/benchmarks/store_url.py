@@ -1,4 +1,4 @@
-"""The URL at which this repo's store reaches a Redis."""
+"""The store URL for a Redis, for benchmarks."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@
       record.json       written last: a version without it does not exist
     <root>/<model>/promotions/<number>.json
 
-The folder may lie on a share. Making a version's folder, and linking a promotion into place, are exclusive steps: two
-writers never get one number. The number that the repo's model.lock pins is reserved for the artifact that it pins: in a
-clone this folder does not have it yet.
+The folder may be on a network share. Creating a version's folder and linking a promotion are exclusive operations, so
+two writers never get the same number. The number in model.lock is reserved for the artifact it pins, which a clone
+does not have yet.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class LocalRegistry:
         self._lock = lock
 
     def read(self, model: str, *, timeout: float) -> ModelRecord:
-        """Return all complete versions and all promotions; what a crash left half-written is not among them."""
+        """Return all complete versions and all promotions; leftovers of a crash are skipped."""
         versions = [self._record(model, number) for number in self._numbers(model) if self._is_complete(model, number)]
         return ModelRecord(tuple(versions), tuple(self._promotions(model)))
 
     def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
-        """Store an artifact as the next version, or under the number that the lock gives it."""
+        """Store an artifact as the next version, or under the number that model.lock pins for it."""
         folder = self._claim(model, digest)
         target = folder / _ARTIFACT
         target.mkdir()
@@ -81,7 +81,7 @@ class LocalRegistry:
                 ) from None
 
     def _claim(self, model: str, digest: str) -> Path:
-        """Make the folder of a version number; the one who makes it owns it."""
+        """Create the folder of the next version number; creating it claims the number."""
         parent = self._root / model
         parent.mkdir(parents=True, exist_ok=True)
         reserved, owner = self._reserved(model)
@@ -97,7 +97,7 @@ class LocalRegistry:
         raise ArtifactError(f"{parent}: no free version number after {_MAX_ATTEMPTS} attempts; try again.")
 
     def _reserved(self, model: str) -> tuple[int, str]:
-        """Return the number that the lock pins, and the digest that it belongs to; 0 where it pins none here."""
+        """Return the pinned version number and its digest; 0 if model.lock pins none of this model."""
         pinned = find_lock(self._lock) if self._lock else None
         if pinned and (pinned.scheme, pinned.model) == (SCHEME, model) and pinned.version.isdecimal():
             return int(pinned.version), pinned.digest

@@ -1,4 +1,4 @@
-"""What registries keep as text, read back."""
+"""Records that registries store as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runtimes that this repo can serve a model with, by the format of its artifact."""
+"""The runtimes of this repo, by artifact format."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from serving.domain.ports import ModelRuntime
 
 
 def load_runtime(artifact: Artifact, *, threads: int) -> ModelRuntime:
-    """Load the model of a verified artifact; `threads` is how many it may use for one call."""
+    """Load the model of a verified artifact; `threads` bounds the threads of one call."""
     return {"onnx": OnnxRuntime.load}[artifact.manifest.format](artifact, threads=threads)

@@ -1,8 +1,7 @@
-"""Where a model call runs: on the event loop when it is short, else in one worker thread.
+"""Dispatch a model call: short ones run on the event loop, long ones in one worker thread.
 
-A call on the loop holds up every other call and the health checks with it; a thread costs about 0.1 ms a call. So the
-model is timed at warm-up, and batches that take longer than LOOP_BUDGET_S go to the thread. There is one thread only:
-a second would fight the first for the same cores.
+A call on the loop blocks all other calls and health checks; a thread adds about 0.1 ms. The model is timed at warm-up,
+and batches slower than LOOP_BUDGET_S go to the thread. A second thread would compete for the same cores.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _REPEATS = 3
 
 
 class Dispatcher:
-    """Decide by batch size where `call` runs."""
+    """Run `call` on the event loop or in a thread, by batch size."""
 
     def __init__(self, call: Callable[[Tensors], Tensors], *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._call = call
@@ -35,7 +34,7 @@ class Dispatcher:
         rows = 1
         while rows <= max_rows:
             batch = {name: np.resize(tensor, (rows, *tensor.shape[1:])) for name, tensor in inputs.items()}
-            self._call(batch)  # the first call of a shape allocates: not timed
+            self._call(batch)  # not timed: the first call of a shape allocates
             if min(self._timed(batch) for _ in range(_REPEATS)) > LOOP_BUDGET_S:
                 return
             self.loop_rows = rows
@@ -53,7 +52,7 @@ class Dispatcher:
             raise DeadlineExceeded(f"the model did not answer within {timeout:.3f} s.") from None
 
     def close(self) -> None:
-        """Drop what has not started; a call that runs can't be stopped and is left to end."""
+        """Cancel waiting calls; a running call can't be stopped and finishes by itself."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _timed(self, batch: Tensors) -> float:

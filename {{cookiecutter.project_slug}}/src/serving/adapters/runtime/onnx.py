@@ -7,8 +7,8 @@ from typing import cast
 
 import numpy as np
 
-# Since 1.29 the published wheels send usage data to their maker and write a device id below the home folder, unless
-# this is set before the import. A server that handles other people's data sends nothing it was not asked to send.
+# Since 1.29 the published wheels send usage data to the vendor and write a device id to the home folder, unless this is
+# set before the import. A server that handles personal data must not do that.
 # https://github.com/microsoft/onnxruntime/pull/27379
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -31,7 +31,7 @@ _ONNX_TYPES = {
 
 
 class OnnxRuntime:
-    """Hold one inference session; short calls run on the event loop, long ones in a thread of their own."""
+    """Hold one inference session; short calls run on the event loop, long ones in a worker thread."""
 
     def __init__(self, session: onnxruntime.InferenceSession, outputs: list[str]) -> None:
         self._session = session
@@ -42,15 +42,15 @@ class OnnxRuntime:
     def load(cls, artifact: Artifact, *, threads: int) -> OnnxRuntime:
         """Load the verified bytes of an artifact.
 
-        Loading from bytes leaves onnxruntime without a folder to resolve external data against, so a model that
-        points at other files is refused whatever it points at.
+        From bytes, onnxruntime has no folder to resolve external data against, so it refuses a model that points at
+        other files.
 
         :raises ArtifactError: onnxruntime refuses the model, or it does not take and give what its manifest says
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what matters is raised; the rest would be lines that are no JSON
+        options.log_severity_level = 4  # errors are raised; its other log lines are not JSON
         try:
             session = onnxruntime.InferenceSession(artifact.model, options, providers=["CPUExecutionProvider"])
         except _OnnxErrors as error:
@@ -68,7 +68,7 @@ class OnnxRuntime:
         return cls(session, [spec.name for spec in manifest.outputs])
 
     async def warm_up(self, inputs: Tensors, max_rows: int) -> None:
-        """Time the model on batches of growing size, which also fills its caches."""
+        """Time the model on batches of growing size; this also fills its caches."""
         self._placement.measure(inputs, max_rows)
 
     async def predict(self, inputs: Tensors, *, timeout: float) -> Tensors:
@@ -76,7 +76,7 @@ class OnnxRuntime:
         return await self._placement.run(inputs, timeout=timeout)
 
     async def close(self) -> None:
-        """Wait for nothing, take no more work."""
+        """Accept no more work; do not wait for running calls."""
         self._placement.close()
 
     def _run(self, inputs: Tensors) -> Tensors:
@@ -94,11 +94,11 @@ _OnnxErrors: tuple[type[Exception], ...] = (
     TypeError,
     *(kind for kind in vars(onnxruntime_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)),
 )
-"""What onnxruntime raises: Python's own, and classes of its own that have no base but Exception."""
+"""What onnxruntime raises: built-in exceptions and its own classes, which derive from Exception only."""
 
 
 def _as_text(name: str, tensor: Tensor) -> Tensor:
-    """Return BYTES as the text that ONNX has in their place."""
+    """Return BYTES as text: ONNX has strings instead."""
     try:
         return cast("Tensor", _TO_TEXT(tensor))
     except UnicodeDecodeError:

@@ -53,7 +53,7 @@ _CONTENTS: Mapping[Datatype, str] = {
 
 @dataclass(frozen=True)
 class Decoded:
-    """Hold a request in the domain's terms; `raw` says how its tensors travelled, and the answer's will."""
+    """Hold a decoded request; `raw` selects raw contents, in the request and in the answer."""
 
     inputs: Tensors
     outputs: tuple[str, ...]
@@ -61,9 +61,9 @@ class Decoded:
 
 
 def parse(kind: type[_Message], body: bytes) -> _Message:
-    """Read a message off the wire.
+    """Parse a message.
 
-    :raises InvalidRequest: the bytes are none
+    :raises InvalidRequest: the bytes are malformed
     """
     try:
         return kind.FromString(body)
@@ -72,7 +72,7 @@ def parse(kind: type[_Message], body: bytes) -> _Message:
 
 
 def check_name(name: str, version: str) -> None:
-    """Refuse names that no model can have, before they reach a log or a path."""
+    """Refuse invalid names before they reach a log or a path."""
     if not _NAME.fullmatch(name):
         raise InvalidRequest(f"model_name {quoted(name)} must be {_NAME_RULE}.")
     if version and not _NAME.fullmatch(version):
@@ -80,7 +80,7 @@ def check_name(name: str, version: str) -> None:
 
 
 def max_request_bytes(signature: Signature) -> int:
-    """Return the size of the largest request that the signature allows, in whichever form its tensors travel."""
+    """Return the size of the largest request that the signature allows, raw or typed."""
     elements = sum(signature.max_rows * spec.row_elements * _element_bytes(spec) for spec in signature.inputs)
     return min(elements + _OVERHEAD_BYTES, _MAX_MESSAGE_BYTES)
 
@@ -92,7 +92,7 @@ def _element_bytes(spec: TensorSpec) -> int:
 
 
 def decode(request: pb.ModelInferRequest, signature: Signature) -> Decoded:
-    """Turn a request into tensors that fit the signature in name, datatype, shape and byte count."""
+    """Decode a request into tensors whose name, datatype, shape and size match the signature."""
     raws = request.raw_input_contents
     _check_counts(request, signature)
     inputs: dict[str, Tensor] = {}
@@ -151,7 +151,7 @@ def _from_raw(spec: TensorSpec, shape: tuple[int, ...], raw: bytes) -> Tensor:
 
 
 def _split(spec: TensorSpec, raw: bytes, count: int) -> list[bytes]:
-    """Take apart BYTES elements, each behind its length."""
+    """Split length-prefixed BYTES elements."""
     items: list[bytes] = []
     offset = 0
     while offset < len(raw) and len(items) < count:
@@ -198,7 +198,7 @@ def _objects(items: Sequence[bytes], shape: tuple[int, ...]) -> Tensor:
 
 
 def encode(inference: Inference, *, raw: bool, request_id: str) -> pb.ModelInferResponse:
-    """Turn an answer into a message that says which model version gave it, and where something stood in."""
+    """Encode an answer with its model version, digest and fallback flags."""
     model = inference.model
     response = pb.ModelInferResponse(
         model_name=model.reference.model, model_version=model.reference.version, id=request_id
@@ -227,7 +227,7 @@ def _to_raw(tensor: Tensor) -> bytes:
 
 
 def metadata(model: ServedModel) -> pb.ModelMetadataResponse:
-    """Describe the model to a client that has never seen it."""
+    """Return the model's metadata."""
     manifest = model.manifest
     response = pb.ModelMetadataResponse(
         name=model.reference.model, versions=[model.reference.version], platform=_PLATFORMS[manifest.format]

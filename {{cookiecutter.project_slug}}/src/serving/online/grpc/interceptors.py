@@ -1,4 +1,4 @@
-"""Around every call of the protocol: its request id, its metrics, and its errors turned into status codes."""
+"""Interceptors around every call: request id, metrics, and errors as status codes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class CallScope(grpc.aio.ServerInterceptor):
-    """Give each call its scope; calls of other services (health, reflection) pass untouched."""
+    """Give each call its scope; calls to other services (health, reflection) pass unchanged."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -76,7 +76,7 @@ class CallScope(grpc.aio.ServerInterceptor):
 
 
 def _request_id(context: Context) -> str:
-    """Return the caller's id for the request, or a new one where it sent none that is fit for a log."""
+    """Return the caller's request id, or a new one if it sent none that is safe to log."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value

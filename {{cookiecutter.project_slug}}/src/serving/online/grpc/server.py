@@ -29,30 +29,30 @@ from serving.online.telemetry import Metrics
 log = logging.getLogger(__name__)
 
 _SMALL_MESSAGE_BYTES = 64 * 1024
-_NEVER_S = 3600.0  # after our own end of the grace, so that gRPC does not begin to cut calls off while we do
+_NEVER_S = 3600.0  # longer than our grace period, so gRPC never cancels first
 
 
 def options(max_message_bytes: int, call_timeout: float) -> list[tuple[str, int]]:
-    """Return the channel arguments of the server, each against a failure that was seen without it."""
+    """Return the server's channel arguments; each prevents a failure that we measured."""
     return [
-        # The default lets a second server take the same port silently, and the kernel splits the calls.
+        # By default a second server can bind the same port, and the kernel splits the calls between both.
         ("grpc.so_reuseport", 0),
-        # From the signature: a legal 4 MiB of empty inputs costs 176 MiB to parse.
+        # Derived from the signature: 4 MiB of empty inputs are legal and take 176 MiB to parse.
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
         # 20,000 half-open requests on one connection took 447 MiB; with this, 42.
         ("grpc.max_concurrent_streams", 256),
-        # Clients find new replicas only when they connect anew; the age makes them, the grace lets calls end.
+        # Clients find new replicas only when they reconnect: the age forces that, the grace lets calls finish.
         ("grpc.max_connection_age_ms", 300_000),
         ("grpc.max_connection_age_grace_ms", int(call_timeout * 1000) + 5_000),
-        # Keepalive pings of clients every 10 s are welcome; the default answers them with too_many_pings.
+        # Allow client keepalive pings every 10 s; the default answers them with too_many_pings.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
 
 
 class GrpcServer:
-    """Serve one service until told to stop."""
+    """Serve one service until it is stopped."""
 
     def __init__(self, settings: Settings, service: Service, metrics: Metrics) -> None:
         self._settings = settings
@@ -103,7 +103,7 @@ class GrpcServer:
         return port
 
     async def drain(self, hurry: asyncio.Event) -> None:
-        """Say NOT_SERVING, let callers turn away, let calls in flight end; `hurry` cuts all of that short."""
+        """Report NOT_SERVING, wait for load balancers, finish calls in flight; `hurry` skips the waits."""
         await self._health.enter_graceful_shutdown()
         self._metrics.ready.set(0)
         with contextlib.suppress(TimeoutError):
@@ -114,7 +114,7 @@ class GrpcServer:
             hurried = asyncio.ensure_future(hurry.wait())
             await asyncio.wait({stopping, hurried}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
             hurried.cancel()
-            # One after the other: with two at a time the second can find a freed server, and the process crashes.
+            # One at a time: a second concurrent stop can use a freed server, and the process crashes.
             stopping.cancel()
             await asyncio.wait({stopping})
         await self._server.stop(0)
@@ -149,7 +149,7 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
     certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     if certificate is None or key is None:
         return None
-    # gRPC would say of a wrong certificate only that it can't listen.
+    # For a wrong certificate gRPC reports only that it can't listen.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     pair = f"SERVING_TLS_CERTIFICATE={certificate}, SERVING_TLS_KEY={key}"
     with _readable(pair, "are no certificate and its key, in PEM and without a password"):

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's service: six methods, each decode -> infer -> encode."""
+"""The gRPC service of the Open Inference Protocol: six methods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Method = Callable[[bytes, Context], Awaitable[bytes]]
 class InferenceServicer:
     """Answer the protocol's calls for one service.
 
-    Requests arrive as bytes: a body that is no message is then ours to refuse, where gRPC would answer UNKNOWN.
+    Requests arrive as bytes, so that we refuse a malformed body ourselves; gRPC would answer UNKNOWN.
     """
 
     def __init__(self, service: Service, admission: Admission, metrics: Metrics, call_timeout: float) -> None:
@@ -48,22 +48,22 @@ class InferenceServicer:
         )
 
     async def server_live(self, body: bytes, context: Context) -> bytes:
-        """Say that the process answers."""
+        """Report liveness."""
         codec.parse(pb.ServerLiveRequest, body)
         return pb.ServerLiveResponse(live=True).SerializeToString()
 
     async def server_ready(self, body: bytes, context: Context) -> bytes:
-        """Say whether predictions can be asked for."""
+        """Report readiness."""
         codec.parse(pb.ServerReadyRequest, body)
         return pb.ServerReadyResponse(ready=self._ready()).SerializeToString()
 
     async def server_metadata(self, body: bytes, context: Context) -> bytes:
-        """Name the server; it has none of the protocol's extensions."""
+        """Describe the server; it supports no protocol extensions."""
         codec.parse(pb.ServerMetadataRequest, body)
         return pb.ServerMetadataResponse(name="ml-serving-template", version=TEMPLATE_VERSION).SerializeToString()
 
     async def model_ready(self, body: bytes, context: Context) -> bytes:
-        """Say whether a model can be asked; an unknown one is NOT_FOUND."""
+        """Report whether a model is ready; an unknown model is NOT_FOUND."""
         request = codec.parse(pb.ModelReadyRequest, body)
         codec.check_name(request.name, request.version)
         if self._ready():
@@ -79,7 +79,7 @@ class InferenceServicer:
         return codec.metadata(model).SerializeToString()
 
     async def model_infer(self, body: bytes, context: Context) -> bytes:
-        """Predict; the one call that passes admission control, parsing included."""
+        """Predict; admission control covers parsing too."""
         given = context.time_remaining()
         timeout = self._call_timeout if given is None else min(given, self._call_timeout)
         deadline = Deadline(timeout)

@@ -1,4 +1,4 @@
-"""The one table from the service's exceptions to gRPC status codes."""
+"""The mapping from exceptions to gRPC status codes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ CODES: Mapping[type[errors.ServingError], StatusCode] = {
 }
 
 INTERNAL_TEXT = "internal error; the server's log has the detail under this request id."
-"""What a caller is told when the fault is ours: never the text of an exception."""
+"""The text of an INTERNAL error; exception texts never reach a caller."""
 
 _MAX_TEXT = 500
 
 
 def status_of(error: errors.ServingError) -> tuple[StatusCode, str]:
-    """Return the code and the text that a caller gets."""
+    """Return the status code and text for a caller."""
     code = CODES.get(type(error), StatusCode.INTERNAL)
     return code, INTERNAL_TEXT if code is StatusCode.INTERNAL else str(error)[:_MAX_TEXT]

@@ -1,4 +1,4 @@
-"""What Feast knows of this repo, made from the declaration in model/features.py: add features there, not here."""
+"""Feast's definitions, generated from model/features.py: add features there, not here."""
 
 from __future__ import annotations
 

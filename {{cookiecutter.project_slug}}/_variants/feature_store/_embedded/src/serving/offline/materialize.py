@@ -1,8 +1,8 @@
 """Fill the feature store with the static features of all entities: `make features`.
 
-Writes only the entities that have something new since the last time; how far that reached is kept with the rows, so a
-run that is killed is simply run again. The first run, one after a change of the declaration, and one with `--all` write
-every entity. No reader sees half of it: the rows and the mark become visible together.
+Writes only entities with records since the last run's watermark, which is stored with the rows; a run that was killed
+can simply be repeated. The first run, a run after a changed declaration, and one with `--all` write every entity.
+Readers see all of a run or nothing: rows and watermark become visible together.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _NEVER = np.iinfo(np.int64).min
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the rows that are new, all or none."""
+    """Write the new rows, all or none."""
     parser = argparse.ArgumentParser(prog="python -m serving.offline.materialize", description=__doc__)
     parser.add_argument("--all", action="store_true", help="write every entity, also what has not changed")
     parser.add_argument("--until", type=_moment, metavar="YYYY-MM-DD", help="leave out what is known only later")
     options = parser.parse_args(arguments)
-    url = shared_settings().feature_store
+    url = shared_settings().store_url()
     past = history()
     until = int(past.times.max(initial=0)) if options.until is None else options.until
     print(f"materializing {', '.join(feature.name for feature in FEATURES.static)} into {url} ...")
@@ -43,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def materialize(past: History, writer: FeatureWriter, *, until: int, everything: bool = False) -> str:
-    """Write each changed entity's newest row; return what was done, in a sentence.
+    """Write the newest row of each changed entity; return a summary.
 
-    A record that comes in late, dated before the last run's mark, needs `everything`.
+    A late record, dated before the last watermark, needs `everything`.
     """
     since = _NEVER if everything else reached(writer.watermark())
     rows = past.latest(since, until)
@@ -54,7 +54,7 @@ def materialize(past: History, writer: FeatureWriter, *, until: int, everything:
     columns = {feature.name: past.columns[feature.name][rows] for feature in FEATURES.static}
     for feature in FEATURES.static:
         feature.spec.check_values(columns[feature.name])
-    # Not `until` itself: what comes in later may be dated before it.
+    # Not `until` itself: a later record may be dated before it.
     mark = f"{_fingerprint()} {max(since, int(past.times[rows].max()))}"
     entities = _Watched([past.entities[row].encode() for row in rows])
     count = writer.write(FeatureRows(FEATURES.static, entities, columns, past.times[rows], mark))
@@ -62,7 +62,7 @@ def materialize(past: History, writer: FeatureWriter, *, until: int, everything:
 
 
 class _Watched(Sequence[bytes]):
-    """Show a progress bar while it is gone through; nothing where nobody watches."""
+    """A sequence that shows a progress bar while iterated, in a terminal only."""
 
     def __init__(self, entities: list[bytes]) -> None:
         self._entities = entities
@@ -93,7 +93,7 @@ def open_writer(url: str) -> FeatureWriter:
 
 
 def reached(watermark: str) -> int:
-    """Return how far the last run reached; never, if it wrote features as they are declared no longer."""
+    """Return the time up to which the last run wrote; _NEVER if the declaration has changed since."""
     fingerprint, _, until = watermark.partition(" ")
     return int(until) if fingerprint == _fingerprint() else _NEVER
 

@@ -1,9 +1,9 @@
-"""Write values of one entity into the feature store as soon as an event brings them.
+"""Push values of one entity to the feature store when an event arrives.
 
     python -m serving.offline.push_features patient-001 bmi=26.1
 
-The next request for this entity is answered with them. Features that are not named keep their values; the next
-`make features` overrides them only for entities of which it has newer records.
+The next request for this entity uses them. Other features keep their values; the next `make features` overrides them
+only if it has newer records of the entity.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from serving.offline.materialize import open_writer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Push what the command line says."""
+    """Push the values of the command line."""
     parser = argparse.ArgumentParser(prog="python -m serving.offline.push_features", description=__doc__)
     parser.add_argument("entity", help=f"the {FEATURES.entity.name}")
     parser.add_argument("values", nargs="+", metavar="name=value")
@@ -33,15 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     values = dict(text.partition("=")[::2] for text in options.values)
     when = int(time.time()) if options.time is None else options.time
-    push(open_writer(shared_settings().feature_store), options.entity, values, when=when)
+    push(open_writer(shared_settings().store_url()), options.entity, values, when=when)
     print(f"{options.entity}: {', '.join(options.values)}")
     return 0
 
 
 def push(writer: FeatureWriter, entity: str, values: Mapping[str, str], *, when: int) -> None:
-    """Write the values of one entity, all or none; an event's handler calls this.
+    """Write the values of one entity, all or none; call this from your event handler.
 
-    :raises InvalidRequest: a name is no static feature, or a value is not of its type
+    :raises InvalidRequest: a name is no static feature, or a value has the wrong type
     """
     declared = {feature.name: feature for feature in FEATURES.static}
     for name in values:
@@ -54,7 +54,7 @@ def push(writer: FeatureWriter, entity: str, values: Mapping[str, str], *, when:
 
 
 def _column(feature: Feature, text: str) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    """Read one row: a number, a text, or as many numbers as the shape has, separated by commas."""
+    """Parse one row: a number, a text, or comma-separated numbers for an array."""
     try:
         if feature.datatype is Datatype.BYTES:
             column = np.array([text.encode()], object)

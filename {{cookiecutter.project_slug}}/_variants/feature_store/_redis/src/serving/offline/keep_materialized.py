@@ -1,7 +1,7 @@
-"""Fill the feature store at the start, and again whenever it comes back empty; runs until SIGTERM.
+"""Fill the feature store at start, and again whenever it comes back empty; runs until SIGTERM.
 
-With `--check`, only say by the exit code whether it was filled when last looked at: the container's health check. It
-reads that from a file, since libraries that open a store can take longer to import than a check may last.
+`--check` is the container's health check: its exit code says whether the store was filled at the last look. It reads
+that from a file, since a store's libraries can take longer to import than a check may last.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from serving.offline import project
 CHECK_EVERY_S = 2.0
 FILLED = Path(tempfile.gettempdir(), "features-filled")
 _BELIEVED_S = 15.0
-"""How long ago the store was seen filled, at most, where a check is to succeed."""
+"""The maximum age of the last successful look for a passing check."""
 
 
 def main() -> int:
-    """Look every CHECK_EVERY_S seconds; a store that is away is looked for again."""
+    """Look every CHECK_EVERY_S seconds; retry an unavailable store."""
     if "--check" in sys.argv[1:]:
         return int(not _seen_filled())
-    from serving.offline import materialize  # brings the training libraries, which a health check has no time for
+    from serving.offline import materialize  # imported late: the training libraries are too slow for a health check
 
-    url = shared_settings().feature_store
+    url = shared_settings().store_url()
     store = WRITERS[url.partition(":")[0]](url)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -38,7 +38,7 @@ def main() -> int:
     first = True
     while not stop.is_set():
         try:
-            # The first time in any case: what is there may be older than the data, or made for another declaration.
+            # Always the first time: stored rows may be older than the data, or of another declaration.
             if first or not store.watermark():
                 materialize.main([])
                 first = False

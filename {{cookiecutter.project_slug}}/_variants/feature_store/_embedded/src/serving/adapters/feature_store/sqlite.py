@@ -1,8 +1,8 @@
 # ruff: noqa: S608 - names in the SQL come from declared features, which `Feature` checks; values are bound
 """The embedded feature store: one SQLite file, one row per entity.
 
-The file never changes once it has its name. A write makes a new one beside it and renames it over the old, so a reader
-sees all of a write or nothing, waits for no lock, and can read from a read-only mount.
+The file is immutable: a write creates a new file and renames it over the old one. A reader sees all of a write or
+nothing, waits for no lock, and can use a read-only mount.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _WATERMARK = "watermark"
 _UNDATED = 0
 _WRITER_TIMEOUT_S = 30.0
 _STEPS_BETWEEN_CHECKS = 10_000
-_MAX_VARIABLES = 30_000  # in one statement; SQLite's own limit is 32,766, where nobody has raised it
+_MAX_VARIABLES = 30_000  # in one statement; SQLite's default limit is 32,766
 _UNREADABLE = "the feature store can't be read; fill it with `make features`."
 
 
 class SqliteStore:
     """Read and write static features in a SQLite file.
 
-    Reads run on the event loop: they take some 20 microseconds, and a thread of their own, which fights the loop for
-    the interpreter's lock, more than halved the calls per second. The file must be on a local disk for that reason.
+    Reads run on the event loop: they take about 20 microseconds, and a separate thread, which competes for the
+    interpreter lock, more than halved the throughput. So the file must be on a local disk.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +48,7 @@ class SqliteStore:
 
     @classmethod
     def open(cls, url: str) -> SqliteStore:
-        """Open `sqlite:<path>`; the file is touched at the first read or write, not now."""
+        """Open `sqlite:<path>`; the first read or write opens the file."""
         path = url.removeprefix("sqlite:")
         if not path:
             raise SettingsError(f"feature store {quoted(url)} names no file; write sqlite:data/features.db.")
@@ -126,15 +126,15 @@ class SqliteStore:
 
     @contextmanager
     def _next_file(self) -> Iterator[sqlite3.Connection]:
-        """Give a copy of the present file to write to, and put it in the present one's place at the end."""
+        """Yield a copy of the present file for writing, and replace the present one with it at the end."""
         folder = self._path.parent
         folder.mkdir(parents=True, exist_ok=True)
         staged = folder / f".{self._path.name}.next"
         with only_writer(self._path, timeout=_WRITER_TIMEOUT_S):
-            staged.unlink(missing_ok=True)  # what a writer left that was killed
+            staged.unlink(missing_ok=True)  # left by a writer that was killed
             try:
                 with closing(sqlite3.connect(staged)) as connection:
-                    connection.execute("PRAGMA journal_mode = MEMORY")  # no second file to be left
+                    connection.execute("PRAGMA journal_mode = MEMORY")  # leaves no second file
                     if self._path.exists():
                         with closing(sqlite3.connect(self._path)) as present:
                             present.backup(connection)
@@ -144,7 +144,7 @@ class SqliteStore:
                 staged.unlink(missing_ok=True)
 
     def _reader(self) -> sqlite3.Connection:
-        """Return a connection to the file that has the name now."""
+        """Return a connection to the present file."""
         stat = self._path.stat()
         identity = (stat.st_ino, stat.st_mtime_ns)
         if self._connection is None or identity != self._opened:
@@ -163,7 +163,7 @@ def _has_table(connection: sqlite3.Connection, name: str) -> bool:
 
 
 def _declare(connection: sqlite3.Connection, features: Sequence[Feature]) -> None:
-    """Make what is missing of the tables; values of a form that is declared no longer are dropped."""
+    """Create missing tables and columns; drop values whose declared form has changed."""
     connection.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE} (entity BLOB PRIMARY KEY) WITHOUT ROWID")
     connection.execute(f"CREATE TABLE IF NOT EXISTS {_FORMS} (name TEXT PRIMARY KEY, form TEXT)")
     connection.execute(f"CREATE TABLE IF NOT EXISTS {_WATERMARK} (text TEXT)")
@@ -194,7 +194,7 @@ def _select(
     connection: sqlite3.Connection, entities: Sequence[bytes], features: Sequence[Feature]
 ) -> dict[bytes, tuple[Any, ...]]:
     """Return a value and its time per feature, by entity."""
-    # Not the bare names: SQLite takes a quoted name that is no column for a text.
+    # Qualified names: SQLite reads a quoted name that is no column as a text.
     names = ["entity", *chain.from_iterable(map(_names, features))]
     columns = ", ".join(f'{_TABLE}."{name}"' for name in names)
     keys = list(dict.fromkeys(entities))
@@ -209,7 +209,7 @@ def _select(
 
 
 def _names(feature: Feature) -> tuple[str, str]:
-    """Return the names of a feature's columns: its value, and since when that holds."""
+    """Return the names of a feature's columns: value and time."""
     return feature.name, f"{feature.name}@time"
 
 
@@ -218,7 +218,7 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 def _cells(feature: Feature, tensor: Tensor) -> list[Any]:
-    """Return one SQLite value per row: numbers as numbers, so that people can query them, others as bytes."""
+    """Return one SQLite value per row: numbers as numbers, for readable queries, others as bytes."""
     if _packed(feature):
         return [row.astype(feature.datatype.dtype).tobytes() for row in tensor]
     return list(tensor.tolist())
@@ -231,5 +231,5 @@ def _value(feature: Feature, cell: Any) -> Any:
 
 
 def _packed(feature: Feature) -> bool:
-    """Tell whether values are stored as bytes: arrays, and integers beyond the 63 bits that SQLite has."""
+    """Return whether values are stored as bytes: arrays, and unsigned 64-bit integers, which SQLite lacks."""
     return bool(feature.shape) or feature.datatype is Datatype.UINT64

@@ -1,4 +1,4 @@
-"""One writer of a file at a time, among all processes of a machine."""
+"""A lock between processes: one writer of a file at a time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 @contextmanager
 def only_writer(path: Path, *, timeout: float) -> Iterator[None]:
-    """Keep other writers of this file waiting as long as the block lasts.
+    """Hold the write lock of a file.
 
-    It is SQLite's own lock on a file beside this one, which the system drops if we crash.
+    This is SQLite's lock on a second file; the system releases it if the process crashes.
 
-    :raises sqlite3.OperationalError: another writer did not end within `timeout` seconds
+    :raises sqlite3.OperationalError: another writer held it for `timeout` seconds
     """
     lock = sqlite3.connect(path.with_name(f".{path.name}.lock"), timeout=timeout, isolation_level=None)
     with closing(lock):

@@ -1,4 +1,4 @@
-"""A circuit breaker: after some failures in a row, ask no more for a while."""
+"""A circuit breaker for the feature store."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ PAUSE_S = 1.0
 class Breaker:
     """Count failures in a row; open after FAILURES, let one attempt through every PAUSE_S seconds while open.
 
-    Calls that are under way together fail together, for one reason: they count as one failure. Else a single hiccup
-    under load would open the breaker.
+    Concurrent calls that fail together count as one failure; otherwise a single hiccup under load would open it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,9 +34,9 @@ class Breaker:
         timeout: float,
         unreadable: str = "the feature store can't be read.",
     ) -> Iterator[None]:
-        """Count how one read ends, and turn its failures into one error; while open, refuse it at once.
+        """Count the outcome of one read and translate its failures; while open, refuse it at once.
 
-        :raises FeatureStoreUnavailable: the read failed, took longer than `timeout` seconds, or was not let through
+        :raises FeatureStoreUnavailable: the read failed, took longer than `timeout` seconds, or was refused
         """
         started = self.now()
         if not self.allows():
@@ -53,7 +52,7 @@ class Breaker:
         self.succeeded()
 
     def allows(self) -> bool:
-        """Tell whether to ask now; while open, a yes is the one attempt of this pause."""
+        """Return whether to call now; while open, once per pause."""
         if self._failures < FAILURES:
             return True
         if self.now() < self._next_attempt:
@@ -62,12 +61,12 @@ class Breaker:
         return True
 
     def failed(self, started: float) -> None:
-        """Note the failure of a call that started at this time."""
+        """Record the failure of a call that started at this time."""
         if started >= self._last_failure:
             self._failures += 1
             self._last_failure = self.now()
             self._next_attempt = self._last_failure + PAUSE_S
 
     def succeeded(self) -> None:
-        """Note a success: the breaker is closed."""
+        """Record a success: close the breaker."""
         self._failures = 0

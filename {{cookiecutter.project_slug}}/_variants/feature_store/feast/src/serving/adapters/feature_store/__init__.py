@@ -10,7 +10,7 @@ from serving.domain.ports import FeatureStore, FeatureWriter
 
 def _read_feast(url: str) -> FeatureStore:
     from serving.adapters.feature_store.feast import (
-        FeastStore,  # Feast takes seconds to import, so only who opens it pays
+        FeastStore,  # imported late: Feast takes seconds
     )
 
     return FeastStore.open(url)

@@ -1,7 +1,7 @@
 """The feature store of Feast: its SDK in this process, with Redis in containers and SQLite on a laptop.
 
-Feast's calls block. They run in a few threads, a bounded number of them wait, and a caller waits no longer than its
-deadline. Feast's feature server and registry server are never started.
+Feast's calls block, so they run in a few threads with a bounded queue, and a caller waits no longer than its deadline.
+Feast's feature server and registry server are never started.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from serving.domain.ports import Column
 log = logging.getLogger(__name__)
 
 FAILURES = (redis.RedisError, sqlite3.Error, FeastError, OSError, DecodeError)
-"""What Feast lets through when its online store or its registry can't be used."""
+"""What Feast raises when its online store or registry can't be used."""
 
 _THREADS = 4
 _WAITING = 64
@@ -40,8 +40,8 @@ _UNREADABLE = "the feature store can't be read; fill it with `make features`."
 class FeastStore:
     """Read static features through Feast.
 
-    The registry is loaded by the read that warms the server up, and refreshed by a thread of its own: no call waits
-    for it. Loading it makes nothing: a registry that is not there yet is a store that is away.
+    The warm-up read loads the registry, and a background thread refreshes it: no call waits for it. A registry that
+    does not exist yet means an unavailable store.
     """
 
     def __init__(self, configuration: Path, breaker: Breaker) -> None:
@@ -76,13 +76,15 @@ class FeastStore:
                 return await asyncio.wrap_future(reading)
 
     async def close(self) -> None:
-        """End the threads; a read that is under way ends by its own timeouts."""
+        """Stop the threads; reads in progress end by their timeouts."""
         self._closed.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, entities: Sequence[bytes], features: Sequence[Feature]) -> Mapping[str, Column]:
         feast = self._loaded()
-        rows = [row for row, entity in enumerate(entities) if entity]  # Feast breaks at an empty key; nobody has it
+        rows = [
+            row for row, entity in enumerate(entities) if entity
+        ]  # Feast fails on an empty key
         if not rows:
             return {
                 feature.name: Column.of_cells(feature, [None] * len(entities), [0] * len(entities))
@@ -99,9 +101,9 @@ class FeastStore:
         with self._loading:
             if self._feast is None:
                 feast = open_feast(self._configuration)
-                if not registry_file(feast).exists():  # Feast itself would make an empty one
+                if not registry_file(feast).exists():  # Feast would create an empty one
                     raise FileNotFoundError("there is no feature registry")
-                logging.getLogger("feast").setLevel(logging.WARNING)  # each refresh is worth a line to it
+                logging.getLogger("feast").setLevel(logging.WARNING)  # it logs every refresh
                 (self._key,) = feast.get_feature_view(VIEW).join_keys
                 self._feast = feast
                 threading.Thread(target=self._refresh, args=(feast,), name="feast-registry", daemon=True).start()
@@ -126,12 +128,12 @@ def configuration_of(url: str) -> Path:
 
 
 def open_feast(configuration: Path) -> Feast:
-    """Return Feast as a file configures it; relative paths in it start at its folder."""
+    """Return Feast with this configuration file; its relative paths start at its folder."""
     if not configuration.is_file():
         raise FileNotFoundError(f"{quoted(str(configuration))} is not there")
     return Feast(repo_path=str(configuration.parent), fs_yaml_file=configuration)
 
 
 def registry_file(feast: Feast) -> Path:
-    """Return the file that holds what Feast knows of entities and views."""
+    """Return the path of Feast's registry file."""
     return feast.repo_path / str(feast.config.registry.path)

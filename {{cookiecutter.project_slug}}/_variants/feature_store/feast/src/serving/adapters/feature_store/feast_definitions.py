@@ -1,4 +1,4 @@
-"""What Feast is told of the features: an entity and a view, made from the one declaration."""
+"""Feast's entity and view, generated from the feature declaration."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def entity_of(declared: DeclaredEntity) -> Entity:
 def view_of(entity: Entity, features: Sequence[Feature], kept: Sequence[Field] = ()) -> FeatureView:
     """Return the view with all static features: one row per entity, read in one round trip.
 
-    A value of any age is served; what is too old by the declaration, the server counts. `kept` are fields that a
-    registry has already; a feature of the same name replaces one.
+    Values of any age are served; the server counts those older than declared. `kept` are fields already in the
+    registry; a feature of the same name replaces one.
     """
     fields = [
         Field(name=each.name, dtype=feast_type(each), description=each.description, tags={"unit": each.unit})
@@ -39,12 +39,12 @@ def view_of(entity: Entity, features: Sequence[Feature], kept: Sequence[Field] =
 
 
 def watermark_view() -> FeatureView:
-    """Return the view that says how far the last materialization came: one row."""
+    """Return the view with the watermark of the last materialization: one row."""
     return _view(WATERMARK_VIEW, WATERMARK_ENTITY, String, [Field(name=WATERMARK, dtype=String)])
 
 
 def _view(name: str, entity: Entity, key_type: FeastType, fields: list[Field]) -> FeatureView:
-    # Feast wants an offline source for every view. Nothing here reads it: the rows are pushed.
+    # Feast requires an offline source for every view. Nothing reads it: rows are pushed.
     offline = FileSource(name=f"{name}_offline", path=f"data/{name}.parquet", timestamp_field="event_time")
     source = PushSource(name=f"{name}_push", batch_source=offline)
     schema = [Field(name=entity.join_key, dtype=key_type), *fields]

@@ -1,6 +1,6 @@
-"""Feast's online stores with what serving needs beside: writes that are whole, no retries, a way to count.
+"""Feast's online stores with atomic writes, without retries, and with a row count.
 
-`feature_store.yaml` names these classes as the `type` of its online store, as Feast wants it for stores of one's own.
+`feature_store.yaml` names these classes as the `type` of its online store, as Feast requires for custom stores.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ _BATCH = 1000
 
 
 class WholeRedisOnlineStoreConfig(RedisOnlineStoreConfig):
-    """Say where Redis is, and how long to wait for it."""
+    """The address of Redis, and its timeouts."""
 
     type: Literal["serving.adapters.feature_store.feast_online.WholeRedisOnlineStore"]  # type: ignore[assignment]
     skip_dedup: bool = True
-    """Feast would drop a row whose event time is not newer than the stored one: a corrected value never arrived."""
+    """False: Feast would drop a row whose event time is not newer, so a corrected value would never arrive."""
     socket_timeout: float = 0.05
-    """Seconds to connect in, and seconds to wait for each part of an answer."""
+    """Timeouts in seconds: to connect, and for each part of an answer."""
     username: str = ""
     password_file: str = ""
 
 
 class _WholeRedis(redis.Redis):
-    """Run every pipeline as one transaction: Feast's own way lets readers see half of a write."""
+    """Run every pipeline as one transaction: by default, readers see partial writes."""
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Any:
         return super().pipeline(transaction=True, shard_hint=shard_hint)
 
 
 class WholeRedisOnlineStore(RedisOnlineStore):
-    """Keep features in one Redis; without the client's retries, with which a read of a dead Redis took 8 seconds."""
+    """Keep features in one Redis; without client retries, which made a read of a dead Redis take 8 seconds."""
 
     def _get_client(self, online_store_config: WholeRedisOnlineStoreConfig) -> Any:  # type: ignore[override]
         if self._client is None:
@@ -60,14 +60,14 @@ class WholeRedisOnlineStore(RedisOnlineStore):
         return self._client
 
     def count(self, config: RepoConfig, view: FeatureView) -> int:
-        """Return how many entities the store holds."""
+        """Return the number of entities in the store."""
         prefix = serialize_entity_key_prefix(view.join_keys, config.entity_key_serialization_version)
         pattern = b"".join([_escaped(prefix), b"*", config.project.encode()])
         return sum(1 for _ in self._get_client(config.online_store).scan_iter(match=pattern, count=_BATCH))
 
 
 class CountingSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
-    """Say where the file is."""
+    """The path of the file."""
 
     type: Literal["serving.adapters.feature_store.feast_online.CountingSqliteOnlineStore"]  # type: ignore[assignment]
 
@@ -76,7 +76,7 @@ class CountingSqliteOnlineStore(SqliteOnlineStore):
     """Keep features in a SQLite file, for work on one machine."""
 
     def count(self, config: RepoConfig, view: FeatureView) -> int:
-        """Return how many entities the store holds."""
+        """Return the number of entities in the store."""
         table = table_id(config.project, view).replace('"', '""')
         query = f'SELECT count(DISTINCT entity_key) FROM "{table}"'  # noqa: S608 - the name is ours; a name can't be bound
         (count,) = self._get_conn(config).execute(query).fetchone()
@@ -84,5 +84,5 @@ class CountingSqliteOnlineStore(SqliteOnlineStore):
 
 
 def _escaped(prefix: bytes) -> bytes:
-    """Take the meaning that Redis gives to some bytes of a pattern."""
+    """Escape the special bytes of a Redis pattern."""
     return b"".join(b"\\" + bytes([byte]) if byte in b"*?[]\\^-" else bytes([byte]) for byte in prefix)

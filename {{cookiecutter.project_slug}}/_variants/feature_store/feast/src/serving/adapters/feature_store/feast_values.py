@@ -1,4 +1,4 @@
-"""Values and types: how a declared feature looks to Feast, and back."""
+"""Convert declared features to Feast's types and values, and back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KINDS: Mapping[Datatype, str] = {
     Datatype.FP64: "double",
     Datatype.BYTES: "bytes",
 }
-"""The narrowest of Feast's types that holds every value; 64 bits without a sign go as bytes."""
+"""The narrowest Feast type that holds every value; UINT64 is stored as bytes."""
 
 _TYPES: Mapping[str, Any] = {
     "bool": Bool,
@@ -43,7 +43,7 @@ _TYPES: Mapping[str, Any] = {
 
 
 def feast_type(feature: Feature) -> FeastType:
-    """Return the type that a feature has in Feast; an array is flat there."""
+    """Return the Feast type of a feature; arrays are flattened."""
     plain: FeastType = _TYPES[_KINDS[feature.datatype]]
     return Array(plain) if feature.shape and not _packed(feature) else plain
 
@@ -67,14 +67,14 @@ def to_values(feature: Feature, tensor: Tensor) -> list[Value]:
 def to_column(
     feature: Feature, vector: GetOnlineFeaturesResponse.FeatureVector, rows: Sequence[int], count: int
 ) -> Column:
-    """Return what Feast answered for one feature: a value for each of `rows`, nothing for the others of `count`.
+    """Convert Feast's answer for one feature: a value for each of `rows`, missing for the others of `count`.
 
-    :raises FeaturesOutdated: a value has another type or length than the feature
+    :raises FeaturesOutdated: a stored value has another type or length than the feature
     """
     cells: list[Any] = [None] * count
     times = [0] * count
     for row, value, status, time in zip(rows, vector.values, vector.statuses, vector.event_timestamps, strict=True):
-        # From Redis, what is missing comes as present, with nothing in it.
+        # From Redis, a missing value comes as present but empty.
         if status == FieldStatus.PRESENT and value.WhichOneof("val") is not None:
             cells[row], times[row] = _cell(feature, value), max(time.seconds, 0)
     return Column.of_cells(feature, cells, times)

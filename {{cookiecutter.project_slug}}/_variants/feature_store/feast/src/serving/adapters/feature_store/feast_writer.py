@@ -1,4 +1,4 @@
-"""Fill Feast's online store, and tell its registry what is in there; blocking, for batch jobs."""
+"""Fill Feast's online store and registry; blocking, for batch jobs."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 class FeastWriter:
     """Apply the feature repo, then write rows.
 
-    `definitions.py` beside the configuration names the entity. The view is widened by what is written, so that a
-    registry knows every feature that was ever written, as the store does.
+    `definitions.py` beside the configuration names the entity. A write adds its features to the view, so the registry
+    knows every feature that was ever written, as the store does.
     """
 
     def __init__(self, configuration: Path) -> None:
@@ -70,7 +70,7 @@ class FeastWriter:
         try:
             registry = registry_file(self._open())
             registry.parent.mkdir(parents=True, exist_ok=True)
-            # Registry, rows and watermark are three writes: those of another run must not come between.
+            # Registry, rows and watermark are three writes, which another run must not interleave.
             with only_writer(registry, timeout=_WRITER_TIMEOUT_S):
                 view = self._apply(entity, rows.features)
                 feast = self._open()
@@ -95,9 +95,9 @@ class FeastWriter:
             raise FeatureStoreUnavailable(f"the feature store can't be read ({type(error).__name__}).") from error
 
     def _apply(self, entity: Entity, features: Sequence[Feature]) -> FeatureView:
-        """Tell the registry of the entity, the view and the features; return the view.
+        """Register the entity, the view and the features; return the view.
 
-        Feast writes the registry's file in place, where a server may be reading it: so a copy is changed, then renamed.
+        Feast writes the registry file in place while a server may read it, so a copy is changed and renamed.
         """
         feast = self._open()
         present = registry_file(feast)

@@ -75,7 +75,7 @@ class Workspace:
             return found
         try:
             return self._keep(self._client.init_model(key=key, name=model, **self._access, mode="sync"))
-        except self._client.exceptions.NeptuneModelKeyAlreadyExistsError:  # another one was faster
+        except self._client.exceptions.NeptuneModelKeyAlreadyExistsError:  # another process was faster
             return self.model(model, key, "sync")
 
     def new_version(self, model_id: str, name: str) -> Any:
