@@ -1,8 +1,7 @@
-"""Finish a repo as Cookiecutter has written it: lay the chosen variants over it, and say what comes next.
+"""Finish a generated repo: lay the chosen variants over it and print the next steps.
 
-The template's hook runs this. Where hooks were not accepted, run it by hand: `python3 _variants/finish.py`. It removes
-the folder that it lies in. Needs the standard library only, no network and no git. The answers come as data, from
-`.answers.json`.
+The template's hook runs this. Without hooks, run it by hand: `python3 _variants/finish.py`. It removes its own folder.
+Needs only the standard library, no network and no git. The answers are read as data from `.answers.json`.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from pathlib import Path
 
 ANSWERS = ".answers.json"
 VARIANTS = "_variants"
-# Files of a variant that are read here, and not laid: what it builds on, and lines of what comes next.
+# Files of a variant that are read, not laid: the variant it extends, and its next steps.
 EXTENDS = "_extends"
 NEXT_STEPS = "_next_steps"
-# What says that the repo is unfinished: lines with this in them, in these files.
+# Lines with this text, in these files, say that the repo is unfinished.
 NOTICE = "until finished"
 NOTICED = ("README.md", "tools/tasks.py")
 
@@ -28,11 +27,11 @@ class LayingError(Exception):
 
 
 def finish(root: Path) -> list[str]:
-    """Lay the folder of every chosen variant over `root`, then remove all variants and what says that they are missing.
+    """Lay every chosen variant over `root`, then remove all variants and the notices that they are missing.
 
-    Return the lines that the chosen variants have to say about what comes next.
+    Return the next steps of the chosen variants.
 
-    :raises LayingError: a choice has no folder, or brings a file that is there already
+    :raises LayingError: a choice has no folder, or brings a file that already exists
     """
     answers = json.loads((root / ANSWERS).read_text(encoding="utf-8"))["cookiecutter"]
     variants = root / VARIANTS
@@ -75,7 +74,7 @@ def move(folder: Path, root: Path) -> None:
 
 
 def next_steps(root: Path, of_variants: Sequence[str]) -> str:
-    """Return what comes next, in at most eight lines."""
+    """Return the next steps, in at most eight lines."""
     further = "".join(f"\n  {line}" for line in of_variants)
     return f"""\
 
@@ -88,14 +87,14 @@ def next_steps(root: Path, of_variants: Sequence[str]) -> str:
 
 
 def main() -> int:
-    """Finish the repo that this file lies in; return the exit code."""
+    """Finish the repo around this file; return the exit code."""
     root = Path(__file__).resolve().parent.parent
     try:
         steps = finish(root)
     except LayingError as error:
         print(f"error: the template is at fault: {error}.", file=sys.stderr)
         return 1
-    # Not to stdout: that of `cruft diff` is a patch.
+    # Not to stdout, where `cruft diff` prints a patch.
     print(next_steps(root, steps), file=sys.stderr)
     return 0
 

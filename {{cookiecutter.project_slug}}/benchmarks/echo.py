@@ -1,4 +1,4 @@
-"""A bare gRPC server that gives back what it gets: the floor of what Python and gRPC cost by themselves."""
+"""A bare gRPC echo server: the floor of gRPC in Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import grpc
 
 
 async def main() -> None:
-    """Serve on a free port until SIGTERM; say the port as the real server does."""
+    """Serve on a free port until SIGTERM; log the port as the real server does."""
 
     async def echo(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         return body

@@ -1,8 +1,8 @@
-"""Load on the real server at 1, 8 and 64 callers, beside a bare gRPC server that only echoes: `make bench`.
+"""Load-test the server with 1, 8 and 64 callers, beside a bare gRPC echo server: `make bench`.
 
-The echo is the floor: what gRPC in Python costs by itself, with the same generator on the same machine at the same
-time. The share of the floor is the figure to compare between machines; milliseconds are not. Callers form a closed
-loop: each sends its next request when it has the answer to the last. Both servers are measured in turn, several times.
+The echo server is the floor: the cost of gRPC in Python, with the same load generator, at the same time. Compare the
+ratio to the floor between machines, not milliseconds. Callers run a closed loop: each sends its next request after the
+answer to the last. Both servers are measured in turn, several times.
 """
 
 from __future__ import annotations
@@ -131,14 +131,14 @@ async def _request(target: str, artifact: Artifact, rows: int) -> bytes:
 
 @dataclass(frozen=True)
 class Server:
-    """Hold what is known of a server that runs."""
+    """A running server."""
 
     pid: int
     target: str
     ready_s: float
 
     def memory_mb(self) -> float:
-        """Return the resident memory, where the system tells (Linux)."""
+        """Return the resident memory in bytes (Linux only)."""
         try:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
         except OSError:
@@ -148,7 +148,7 @@ class Server:
 
 @contextmanager
 def process(*arguments: str, **variables: str) -> Iterator[Server]:
-    """Run a server that logs the free port it took, for as long as the block lasts."""
+    """Run a server that logs its port, until the block ends."""
     ports = {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0"}
     environment = os.environ | ports | {"SERVING_LOG_LEVEL": "INFO"} | variables
     start = time.perf_counter()

@@ -1,11 +1,11 @@
-"""Take in model versions from files, when the Neptune server that kept them is gone.
+"""Import model versions from a Neptune export, when the server is gone.
 
     python -m tools.neptune_export DATA FILES
 
-DATA and FILES are the folders that `neptune-exporter export-models` wrote its Parquet and the versions' files to. Only
-versions that this repo's adapter stored are taken: they carry the digest that vouches for every byte. They go to the
-registry that MODEL_REGISTRY names, the folder if it is not set, in the order of their numbers; a version that is there
-already stays as it is. Promotions are not taken over: promote the one that is to be served.
+DATA and FILES are the folders of `neptune-exporter export-models`: its Parquet and the versions' files. Only versions
+that this repo's adapter stored are imported: their digest verifies every byte. They go to the registry in
+MODEL_REGISTRY, by default the local one, in the order of their numbers; existing versions stay as they are. Promotions
+are not imported: promote the version to serve.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ENVIRONMENT = project.ROOT / "build" / "import" / ".venv"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Register every version of an export that is whole; return the exit code."""
+    """Register every complete version of an export; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.neptune_export",
         description=__doc__,
@@ -91,7 +91,7 @@ def _versions(data: Path) -> list[dict[str, Any]]:
 
 
 def _gather(version: Mapping[str, Any], files: Path, folder: Path) -> None:
-    """Copy a version's files to a new folder, under the names that they have in an artifact."""
+    """Copy a version's files to a new folder, under their names in an artifact."""
     folder.mkdir()
     for path, name in FILES.items():
         if path not in version["files"]:
@@ -106,13 +106,13 @@ def _gather(version: Mapping[str, Any], files: Path, folder: Path) -> None:
 
 
 def _part(text: str) -> str:
-    """Return what the exporter makes of a project's name in a path."""
+    """Return the exporter's folder name for a project."""
     safe = "".join(character if character.isalnum() or character in "_-" else "_" for character in text)
     return f"{safe}-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
 def _number(version_id: str) -> int:
-    """Return 3 of SRV-KEY-3."""
+    """Return the number of a version id: 3 of SRV-KEY-3."""
     last = version_id.rpartition("-")[2]
     return int(last) if last.isdecimal() else 0
 

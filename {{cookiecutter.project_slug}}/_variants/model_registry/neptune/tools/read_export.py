@@ -1,4 +1,4 @@
-"""Read what `neptune-exporter export-models` wrote: a program of the environment that `requirements/import.txt` makes.
+"""Read an export of `neptune-exporter export-models`, in the environment of `requirements/import.txt`.
 
     python read_export.py FOLDER
 
@@ -18,7 +18,7 @@ _COLUMNS = ["project_id", "run_id", "attribute_path", "string_value", "file_valu
 
 
 def main(folder: str) -> None:
-    """Print the versions below a folder of Parquet files, in which each row is one field of one version."""
+    """Print the versions in a folder of Parquet files; each row is one field of one version."""
     parquet = import_module("pyarrow.parquet")
     versions: dict[tuple[str, str], dict[str, Any]] = {}
     for file in sorted(Path(folder).rglob("*.parquet")):

@@ -82,9 +82,7 @@ class FeastStore:
 
     def _read(self, entities: Sequence[bytes], features: Sequence[Feature]) -> Mapping[str, Column]:
         feast = self._loaded()
-        rows = [
-            row for row, entity in enumerate(entities) if entity
-        ]  # Feast fails on an empty key
+        rows = [row for row, entity in enumerate(entities) if entity]  # Feast fails on an empty key
         if not rows:
             return {
                 feature.name: Column.of_cells(feature, [None] * len(entities), [0] * len(entities))

@@ -1,4 +1,4 @@
-"""The feature stores that this repo can open, by the scheme of their URL."""
+"""The feature stores of this repo, by the scheme of their URL."""
 
 from __future__ import annotations
 

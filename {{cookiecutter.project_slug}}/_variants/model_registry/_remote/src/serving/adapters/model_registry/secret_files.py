@@ -1,4 +1,4 @@
-"""Secrets of a model registry: from a variable, or from the file that NAME_FILE names, as containers get them."""
+"""Secrets of a model registry: from NAME or, as in containers, from the file in NAME_FILE."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from serving.domain.errors import SettingsError
 
 
 def secret(name: str) -> str:
-    """Return a secret, or nothing where neither NAME nor the file holds one.
+    """Return a secret; None if neither NAME nor the file has one.
 
-    :raises SettingsError: NAME_FILE names what can't be read
+    :raises SettingsError: the file in NAME_FILE can't be read
     """
     value, file = os.environ.get(name, ""), os.environ.get(f"{name}_FILE", "")
     if value or not file:

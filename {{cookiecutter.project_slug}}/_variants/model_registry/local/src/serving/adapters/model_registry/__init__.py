@@ -1,4 +1,4 @@
-"""The model registries that this repo can open, by the scheme of a reference."""
+"""The model registries of this repo, by the scheme of a reference."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from serving.adapters.model_registry.local import LocalRegistry
 from serving.domain.ports import RegistryBackend
 
 SCHEMES: Mapping[str, Callable[[Path], RegistryBackend]] = {LOCAL: LocalRegistry}
-"""Each opens with the local registry's folder; what else it needs it takes from the environment, when it is used."""
+"""Each opens with the local registry's folder, and reads other settings from the environment when first used."""

@@ -1,11 +1,11 @@
 """The MLflow model registry, over HTTP.
 
-A version is an MLflow model version whose run holds the artifact's files below `model/`. Its tags say what MLflow does
-not keep: the digest, which MLflow compares with nothing, and where the model came from. The promotions are tags of the
-registered model, one each; the aliases champion and challenger mirror them and are never read.
+A version is an MLflow model version whose run has the artifact's files below `model/`. Its tags hold what MLflow does
+not keep: digest and origin. Each promotion is a tag of the registered model; the aliases champion and challenger mirror
+them and are never read.
 
-MLflow sets a tag whether or not it is there. So a number is looked up before it is taken and read back afterwards; of
-two promotions within that moment the last one stands.
+MLflow overwrites tags silently. So a promotion's number is checked before it is taken and read back afterwards; of two
+promotions at the same moment the last one wins.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _MAX_PARAMETERS = 100
 
 
 class MlflowRegistry:
-    """Keep model versions on the MLflow server that MLFLOW_TRACKING_URI names."""
+    """Keep model versions on the MLflow server in MLFLOW_TRACKING_URI."""
 
     def read(self, model: str, *, timeout: float) -> ModelRecord:
-        """Return all complete versions and all promotions; versions without our tags are not among them."""
+        """Return all complete versions and promotions; skip versions without our tags."""
         return call(lambda client: _read(client, model), timeout)
 
     def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
-        """Store an artifact in a run of its own, then make that the next version."""
+        """Store an artifact in a new run, then register that as the next version."""
         lineage = open_artifact(artifact, digest).lineage
         registered_at = datetime.now(UTC).isoformat(timespec="seconds")
         tags = {
@@ -63,14 +63,14 @@ class MlflowRegistry:
         return RegisteredVersion(Reference(SCHEME, model, version, digest), registered_at, origin)
 
     def download(self, version: Reference, folder: Path, *, timeout: float) -> None:
-        """Fetch a version's files into an empty folder."""
-        # A call that is given up may go on for a while, so it never gets to see the caller's folder.
+        """Download a version's files to an empty folder."""
+        # A timed-out download may go on for a while, so it never writes to the caller's folder.
         with tempfile.TemporaryDirectory(prefix="mlflow-", ignore_cleanup_errors=True) as arrived:
             for path in call(lambda client: _download(client, version, arrived), timeout):
                 shutil.move(path, folder)
 
     def append(self, model: str, promotion: Promotion, *, timeout: float) -> None:
-        """Record a promotion, then point the alias of its stage at the version."""
+        """Record a promotion, then move the alias of its stage."""
         call(lambda client: _append(client, model, promotion), timeout)
 
 
@@ -93,7 +93,7 @@ def _read(client: MlflowClient, model: str) -> ModelRecord:
 
 
 def _model_tags(client: MlflowClient, model: str) -> Mapping[str, str] | None:
-    """Return the tags of a registered model, or None where there is no such model."""
+    """Return the tags of a registered model; None if it does not exist."""
     from mlflow import MlflowException
 
     try:
@@ -171,5 +171,5 @@ def _append(client: MlflowClient, model: str, promotion: Promotion) -> None:
 
 
 def _key(name: str) -> str:
-    """Return a name with what MLflow refuses in one replaced."""
+    """Replace the characters that MLflow refuses in a name."""
     return re.sub(r"[^\w.\- /]", "_", name)

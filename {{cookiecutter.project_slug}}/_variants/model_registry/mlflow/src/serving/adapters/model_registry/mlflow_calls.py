@@ -1,4 +1,4 @@
-"""Calls to an MLflow server that end in time, with one sentence when they fail."""
+"""Calls to an MLflow server with a deadline; a failure becomes one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _VARIABLE = "MLFLOW_TRACKING_URI"
 _WAY_OUT = "set it to the server's http:// or https:// address"
-# Read by MLflow at each call. One more attempt is enough: whoever runs a script can run it again.
+# Read by MLflow at each call. One retry is enough: a user can run the command again.
 _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -31,9 +31,9 @@ _T = TypeVar("_T")
 
 
 def call(work: Callable[[MlflowClient], _T], timeout: float) -> _T:
-    """Let a thread do the work, and give it up after `timeout` seconds.
+    """Run the work in a thread, and abandon it after `timeout` seconds.
 
-    MLflow's own limit is one of whole seconds, per request and per attempt; it bounds no call of several requests.
+    MLflow's timeout has whole seconds and covers one attempt of one request, not a call of several requests.
     """
     uri = _tracking_uri()
     client_class = _mlflow_client()
@@ -42,7 +42,7 @@ def call(work: Callable[[MlflowClient], _T], timeout: float) -> _T:
     def run() -> None:
         try:
             done.set_result(work(client_class(uri, registry_uri=uri)))
-        except BaseException as error:  # noqa: BLE001 - carried over to the caller, who tells them apart
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             done.set_exception(error)
 
     threading.Thread(target=run, name="mlflow", daemon=True).start()
@@ -56,9 +56,9 @@ def call(work: Callable[[MlflowClient], _T], timeout: float) -> _T:
         return done.result()
     if isinstance(error, ServingError) or not isinstance(error, Exception):
         raise error
-    # Its text may hold the address, and with it a password.
+    # Its text may contain the URL, and so a password.
     code = getattr(error, "error_code", type(error).__name__)
-    reason = "" if code == "INTERNAL_ERROR" else f" ({code})"  # said of everything that MLflow can't tell apart
+    reason = "" if code == "INTERNAL_ERROR" else f" ({code})"  # MLflow's code for any unknown failure
     raise RegistryUnavailable(f"{where}: gave no usable answer{reason}; {way_out}.") from None
 
 
@@ -78,7 +78,7 @@ def _tracking_uri() -> str:
 
 
 def _mlflow_client() -> type[MlflowClient]:
-    """Import MLflow, which takes seconds, and keep it quiet."""
+    """Import MLflow, which takes seconds, and silence its logs."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     for name in _SECRETS:

@@ -1,11 +1,11 @@
 """The model registry of a self-hosted Neptune 2.x, through its client 1.14.
 
-A version is a Neptune model version, whose fields hold the artifact's files, its digest and where the model came from.
-The promotions are fields of the Neptune model; the stages production and staging mirror them and are never read. How
-it lies there is described in `serving.adapters.model_registry.neptune_process`, the only module that meets the client.
+A version is a Neptune model version whose fields hold the artifact's files, digest and origin. Promotions are fields of
+the Neptune model; the stages production and staging mirror them and are never read. The layout is described in
+`neptune_process.py`, the only module that uses the client.
 
-Neptune sets a field whether or not it is there. So a number is looked up before it is taken and read back afterwards;
-of two promotions within that moment the last one stands.
+Neptune overwrites fields silently. So a promotion's number is checked before it is taken and read back afterwards; of
+two promotions at the same moment the last one wins.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ Call = Callable[[str, Mapping[str, Any], float], Any]
 
 
 class NeptuneRegistry:
-    """Keep model versions in the project that NEPTUNE_PROJECT names, on the server that the token names."""
+    """Keep model versions in the project NEPTUNE_PROJECT, on the server in the token."""
 
     def __init__(self, ask: Call = call) -> None:
         self._ask = ask
 
     def read(self, model: str, *, timeout: float) -> ModelRecord:
-        """Return all complete versions and all promotions; versions without our digest are not among them."""
+        """Return all complete versions and promotions; skip versions without our digest."""
         told = self._ask("read", {"model": model, "key": model_key(model)}, timeout)
         rows = sorted(told["versions"], key=lambda row: int(_number(row["sys/id"])))
         kept = told["promotions"]
@@ -51,7 +51,7 @@ class NeptuneRegistry:
         return ModelRecord(tuple(_registered(model, row) for row in rows), tuple(promotions))
 
     def add(self, model: str, artifact: Path, digest: str, origin: str, *, timeout: float) -> RegisteredVersion:
-        """Store an artifact in a new version, read it back, and only then give the version its digest."""
+        """Store an artifact in a new version, read it back, and then set the version's digest."""
         lineage = open_artifact(artifact, digest).lineage
         registered_at = datetime.now(UTC).isoformat(timespec="seconds")
         arguments = {
@@ -67,13 +67,13 @@ class NeptuneRegistry:
         return RegisteredVersion(Reference(SCHEME, model, number, digest), registered_at, origin)
 
     def download(self, version: Reference, folder: Path, *, timeout: float) -> None:
-        """Fetch a version's files into an empty folder."""
+        """Download a version's files to an empty folder."""
         files = {path: str((folder / name).resolve()) for path, name in FILES.items()}
         arguments = {"key": model_key(version.model), "number": version.version, "files": files}
         self._ask("download", arguments, timeout)
 
     def append(self, model: str, promotion: Promotion, *, timeout: float) -> None:
-        """Record a promotion, then move the version to the stage that mirrors it."""
+        """Record a promotion, then move the version to Neptune's stage."""
         arguments = {
             "model": model,
             "key": model_key(model),
@@ -86,7 +86,7 @@ class NeptuneRegistry:
 
 
 def _fields(lineage: Lineage) -> dict[str, Any]:
-    """Return what people look for on Neptune's own pages; version.json has it all."""
+    """Return the fields for Neptune's own pages; version.json has the complete lineage."""
     return {
         "lineage/git_commit": lineage.git_commit,
         "lineage/data_digest": lineage.data_digest,
@@ -97,12 +97,12 @@ def _fields(lineage: Lineage) -> dict[str, Any]:
 
 
 def _field(name: str) -> str:
-    """Return a name as one level of a path."""
+    """Return a name as one part of a path."""
     return name.replace("/", "_")
 
 
 def _number(version_id: str) -> str:
-    """Return 3 of SRV-KEY-3."""
+    """Return the number of a version id: 3 of SRV-KEY-3."""
     return version_id.rpartition("-")[2]
 
 

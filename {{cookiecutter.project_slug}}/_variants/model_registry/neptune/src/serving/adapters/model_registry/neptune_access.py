@@ -1,6 +1,7 @@
-"""Where Neptune is and who asks: NEPTUNE_API_TOKEN and NEPTUNE_PROJECT, checked before anything is sent.
+"""Neptune's server, token and project, from NEPTUNE_API_TOKEN and NEPTUNE_PROJECT.
 
-The token says where the server is: base64 of JSON with `api_address`, and perhaps `api_url`.
+Both are checked before anything is sent. The token is base64 of JSON with the server's `api_address` and, optionally,
+`api_url`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from serving.domain.errors import SettingsError, quoted
 
 _TOKEN, _PROJECT, _KEY = "NEPTUNE_API_TOKEN", "NEPTUNE_PROJECT", "NEPTUNE_MODEL_KEY"
 _CLOSED = "neptune.ai"
-# The client's OAuth library reads it, and refuses plain http without it.
+# Read by the client's OAuth library, which refuses plain http without it.
 PLAIN_HTTP = "OAUTHLIB_INSECURE_TRANSPORT"
 
 
 @dataclass(frozen=True)
 class Access:
-    """Say where the server is and what is asked of it; `project` is workspace/name."""
+    """Neptune's server, token and project; `project` is workspace/name."""
 
     address: str
     project: str
@@ -31,17 +32,17 @@ class Access:
 
     @property
     def host(self) -> str:
-        """Return the server's name and port; there is no secret in it."""
+        """Return the server's host and port, without secrets."""
         return urlsplit(self.address).netloc.rpartition("@")[2]
 
     def __repr__(self) -> str:
-        return f"Access({self.host}, {self.project})"  # without the token, wherever this is printed
+        return f"Access({self.host}, {self.project})"  # never print the token
 
 
 def read_access() -> Access:
     """Read the environment.
 
-    :raises SettingsError: a variable is missing or can't be right
+    :raises SettingsError: a variable is missing or malformed
     """
     token = secret(_TOKEN)
     if not token:
@@ -66,7 +67,7 @@ def model_key(model: str) -> str:
 
 
 def _addresses(token: str) -> list[str]:
-    """Return where a token says that it comes from and, last, where it is to be used."""
+    """Return the addresses in a token; the last one is the API's."""
     try:
         told = json.loads(base64.b64decode(token, validate=True))
         found = [told["api_address"], told.get("api_url")]

@@ -1,4 +1,4 @@
-"""Calls to Neptune that end in time: each runs in a process of its own, which is killed when its time is over."""
+"""Calls to Neptune with a deadline: each runs in a child process, which is killed at the deadline."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from serving.adapters.model_registry.neptune_access import PLAIN_HTTP, Access, r
 from serving.adapters.model_registry.neptune_process import REFUSED, STALE
 from serving.domain.errors import RegistryError, RegistryUnavailable, SettingsError, StalePromotion
 
-# All that the child sees of the environment. Not NEPTUNE_MODE, which would win over what is asked for, and not
-# NEPTUNE_ALLOW_SELF_SIGNED_CERTIFICATE, which switches verification off even where it says False.
+# The child's environment. Not NEPTUNE_MODE, which overrides the `mode` argument, and not
+# NEPTUNE_ALLOW_SELF_SIGNED_CERTIFICATE, which disables verification even if set to False.
 _KEPT = (
     *("PATH", "LANG", "SYSTEMROOT", "TMPDIR", PLAIN_HTTP),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
@@ -29,13 +29,13 @@ _NO_PROJECT = frozenset({"ProjectNotFound", "ProjectNotFoundWithSuggestions"})
 
 
 def call(work: str, arguments: Mapping[str, Any], timeout: float) -> Any:
-    """Let a child process do the work, and kill it after `timeout` seconds."""
+    """Run the work in a child process, and kill it after `timeout` seconds."""
     access = read_access()
     request = request_for(access, work, arguments)
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    # The client repeats what fails, 61 s long if it is let; 0 would mean that it never asks at all.
+    # By default the client retries for 61 s; with 0 it would never send a request.
     environment |= {"PYTHONPATH": str(_SOURCE), "NEPTUNE_RETRIES_TIMEOUT": str(max(1, int(timeout / 4)))}
-    with tempfile.TemporaryDirectory(prefix="neptune-") as place:  # it writes to its working folder and its home
+    with tempfile.TemporaryDirectory(prefix="neptune-") as place:  # the client writes to its working folder and home
         try:
             done = subprocess.run(
                 [sys.executable, "-m", neptune_process.__name__],
@@ -59,7 +59,7 @@ def call(work: str, arguments: Mapping[str, Any], timeout: float) -> Any:
 
 
 def request_for(access: Access, work: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the child process gets to read."""
+    """Return the child's input."""
     return {
         "work": work,
         "arguments": dict(arguments),
@@ -70,9 +70,9 @@ def request_for(access: Access, work: str, arguments: Mapping[str, Any]) -> dict
 
 
 def parse_response(answer: Mapping[str, Any], access: Access) -> Any:
-    """Return the result of an answer.
+    """Return the result of a response.
 
-    :raises RegistryError: there is none; RegistryUnavailable and StalePromotion are kinds of it
+    :raises RegistryError: it failed; RegistryUnavailable and StalePromotion are subclasses
     """
     error, text = answer.get("error"), answer.get("text", "")
     if error is None:

@@ -1,12 +1,12 @@
-"""What is asked of Neptune, with its own client: the program of a child process.
+"""The child process that uses Neptune's client.
 
-The client can wait for ever, prints, and writes the token to its log at DEBUG. So it runs where it can be killed, with
-nothing to print to; of what it raises only the class is told. Its other traps are met here: `mode` is always given (a
-mode of the environment would win, and in `debug` everything "succeeds"), writes are synchronous and read back, and an
-object is never opened for writing without its name (the client would rename it to "Untitled").
+The client can hang, prints, and logs the token at DEBUG. So it runs where it can be killed, without output, and only
+the class of its exceptions is reported. Other traps: `mode` is always given (the environment's would win, and in `debug`
+everything "succeeds"), writes are synchronous and read back, and an object is never opened for writing without its name
+(the client would rename it to "Untitled").
 
-The layout: a model's promotions are its string fields `promotions/000001` and on. A version's files are the fields
-`artifact/...`; its field `serving/digest` is written last, and without it a version does not exist.
+The layout: a model's promotions are its string fields `promotions/000001` and so on. A version's files are the fields
+`artifact/...`; its field `serving/digest` is written last, and a version without it does not exist.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LAG_S = 0.2
 
 
 class Refused(Exception):
-    """What was asked can't be done; `kind` says how the parent process shall call it."""
+    """The request failed; `kind` selects the exception in the parent process."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
@@ -47,18 +47,18 @@ class Workspace:
         self._opened: list[Any] = []
 
     def model_id(self, key: str) -> str:
-        """Return the id that a model with this key has."""
+        """Return the id of the model with this key."""
         project = self._keep(self._client.init_project(**self._access, mode="read-only"))
         return f"{project['sys/id'].fetch()}-{key}"
 
     def model(self, model: str, key: str, mode: str) -> Any | None:
-        """Open a model, or return None where there is none with this key."""
+        """Open a model; return None if there is none with this key."""
         model_id = self.model_id(key)
         try:
             found = self._keep(self._client.init_model(with_id=model_id, **self._access, mode="read-only"))
         except self._client.exceptions.ModelNotFound:
             return None
-        # It has no name yet in the moment after another process made it.
+        # Right after another process created it, it has no name yet.
         called = found["sys/name"].fetch() if found.exists("sys/name") else model
         if called != model:
             raise Refused(
@@ -69,7 +69,7 @@ class Workspace:
         return self._keep(self._client.init_model(with_id=model_id, name=model, **self._access, mode=mode))
 
     def created_model(self, model: str, key: str) -> Any:
-        """Open a model for writing; one that is not there yet is made."""
+        """Open a model for writing; create it if needed."""
         found = self.model(model, key, "sync")
         if found is not None:
             return found
@@ -79,7 +79,7 @@ class Workspace:
             return self.model(model, key, "sync")
 
     def new_version(self, model_id: str, name: str) -> Any:
-        """Make the next version of a model, and open it for writing."""
+        """Create the next version of a model, open for writing."""
         return self._keep(self._client.init_model_version(model=model_id, name=name, **self._access, mode="sync"))
 
     def version(self, version_id: str) -> Any:
@@ -92,7 +92,7 @@ class Workspace:
         self._keep(opened).change_stage(stage)
 
     def close(self) -> None:
-        """Stop what was opened."""
+        """Close all opened objects."""
         for opened in reversed(self._opened):
             opened.stop()
 
@@ -130,14 +130,14 @@ def add(
     if version[DIGEST].fetch() != digest:
         raise Refused(REFUSED, f"the server returns another {DIGEST} than it was given; register it again.")
     made = str(version["sys/id"].fetch())
-    # Neptune's tables lag behind; who registers must find the version afterwards. The parent's deadline ends this.
+    # Neptune's tables lag behind: wait until the version is visible. The parent's deadline bounds this loop.
     while not any(row["sys/id"] == made and row.get(DIGEST) == digest for row in _rows(parent)):
         time.sleep(_LAG_S)
     return made
 
 
 def download(workspace: Workspace, key: str, number: str, files: Mapping[str, str]) -> None:
-    """Fetch those of a version's files that it has."""
+    """Download the files that a version has."""
     version = workspace.version(f"{workspace.model_id(key)}-{number}")
     for path, file in files.items():
         if version.exists(path):
@@ -145,7 +145,7 @@ def download(workspace: Workspace, key: str, number: str, files: Mapping[str, st
 
 
 def append(workspace: Workspace, model: str, key: str, path: str, content: str, number: str, stage: str) -> None:
-    """Write a promotion where there is none, then move the version to its stage, and who was there out of it."""
+    """Write a new promotion, then move the stage from its previous holder."""
     found = workspace.model(model, key, "sync")
     if found is None or found.exists(path):
         raise Refused(STALE, "")
@@ -160,7 +160,7 @@ def append(workspace: Workspace, model: str, key: str, path: str, content: str, 
 
 
 def _rows(model: Any) -> list[dict[str, str]]:
-    """Return the columns that each version has; by id, since other orders make the client ask for more."""
+    """Return the columns of each version, ordered by id: other orders make the client send more requests."""
     table = model.fetch_model_versions_table(columns=COLUMNS, sort_by="sys/id", ascending=True, progress_bar=False)
     rows = []
     for entry in table.to_rows():
@@ -168,7 +168,7 @@ def _rows(model: Any) -> list[dict[str, str]]:
         for column in COLUMNS:
             try:
                 row[column] = str(entry.get_attribute_value(column))
-            except ValueError:  # says the client of a field that a version does not have
+            except ValueError:  # the client's exception for a missing field
                 continue
         rows.append(row)
     return rows
@@ -178,20 +178,20 @@ WORK: Mapping[str, Callable[..., Any]] = {work.__name__: work for work in (read,
 
 
 def perform(client: Any, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Do what a request asks for; return the answer, or in one word why there is none."""
+    """Perform a request; return its result or the kind of its failure."""
     workspace = Workspace(client, request["project"], request["token"])
     try:
         return {"result": WORK[request["work"]](workspace, **request["arguments"])}
     except Refused as refusal:
         return {"error": refusal.kind, "text": str(refusal)}
-    except Exception as error:  # noqa: BLE001 - bravado, requests and the client raise what they like; the text may hold the token
+    except Exception as error:  # noqa: BLE001 - bravado, requests and the client raise anything; the text may contain the token
         return {"error": FAILED, "text": type(error).__name__}
     finally:
         workspace.close()
 
 
 def is_neptune(address: str) -> str:
-    """Return nothing if a Neptune server answers at this address, else what is wrong; follow no redirect."""
+    """Return an empty text if a Neptune server answers at this address, else the fault; follow no redirect."""
 
     class Straight(urllib.request.HTTPRedirectHandler):
         def redirect_request(self, *_: Any) -> None:
@@ -211,7 +211,7 @@ def is_neptune(address: str) -> str:
 
 
 def main() -> None:
-    """Carry out the request on standard input; answer on standard output, where nothing else can print any more."""
+    """Perform the request on standard input; write the response to standard output, closed to all other output."""
     request = json.load(sys.stdin)
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         nothing = os.open(os.devnull, os.O_WRONLY)
@@ -220,7 +220,7 @@ def main() -> None:
         wrong = is_neptune(request["address"])
         told = {"error": FAILED, "text": wrong} if wrong else perform(importlib.import_module("neptune"), request)
         json.dump(told, answers)
-    os._exit(0)  # the client's exit hooks would talk to the server again
+    os._exit(0)  # skips the client's exit hooks, which would call the server again
 
 
 if __name__ == "__main__":
