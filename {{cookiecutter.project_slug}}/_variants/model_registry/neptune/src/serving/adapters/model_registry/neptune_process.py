@@ -1,8 +1,8 @@
 """The child process that uses Neptune's client.
 
 The client can hang, prints, and logs the token at DEBUG. So it runs where it can be killed, without output, and only
-the class of its exceptions is reported. Other traps: `mode` is always given (the environment's would win, and in `debug`
-everything "succeeds"), writes are synchronous and read back, and an object is never opened for writing without its name
+the class of its exceptions is reported. Other traps: `mode` is always given (that of the environment would win, and in
+`debug` everything "succeeds"), writes are synchronous and read back, and an object is never opened for writing without its name
 (the client would rename it to "Untitled").
 
 The layout: a model's promotions are its string fields `promotions/000001` and so on. A version's files are the fields
