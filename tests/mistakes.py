@@ -31,6 +31,7 @@ class Mistake:
 
 BASE = "compose/base.yaml"
 STORE = "compose/feature_store.yaml"
+ONLINE_STORE = "compose/online_store.yaml"
 CLIENT = "client/serving_client/client.py"
 AIO = "client/serving_client/aio.py"
 CHANNEL = "client/serving_client/channel.py"
@@ -261,7 +262,7 @@ ROOT_USER = [
     add("developer as root", "compose/dev.yaml", "  server:\n", '    user: "0:0"\n', "0:0"),
     add("a developer of one's choice", "compose/dev.yaml", "  server:\n", '    user: "${DEV_USER}"\n', "runs as"),
     change("writable", BASE, "    init: true\n    read_only: true\n", "    init: true\n", "read_only"),
-    change("all capabilities", STORE, "    cap_drop: [ALL]\n", "", "cap_drop"),
+    change("all capabilities", ONLINE_STORE, "    cap_drop: [ALL]\n", "", "cap_drop"),
     change("one capability dropped", BASE, "cap_drop: [ALL]", "cap_drop: [NET_RAW]", "cap_drop"),
     add("a capability", BASE, USER, "    cap_add: [SYS_PTRACE]\n", "cap_add"),
     add("privileged", BASE, USER, "    privileged: true\n", "privileged"),
@@ -272,7 +273,7 @@ ROOT_USER = [
     change("no limit of memory", BASE, "    mem_limit: 512m\n", "", "mem_limit"),
     add("the engine's socket", BASE, "    volumes:\n", "      - /var/run/docker.sock:/s\n", "socket"),
     change(
-        "a secret from the environment", STORE, "file: ./secrets/feature_store_server", "environment: PASSWORD",
+        "a secret from the environment", ONLINE_STORE, "file: ./secrets/feature_store_server", "environment: PASSWORD",
         "does not come from a file",
     ),
 ]  # fmt: skip
@@ -317,8 +318,8 @@ UNTRACKED = [
         "another file loaded", "src/serving/adapters/runtime/onnx.py", "InferenceSession(artifact.model,",
         'InferenceSession("/artifacts/model.onnx",', "bytes that were compared",
     ),
-    change("redis:latest", STORE, "redis:8.10.2-trixie", "redis:latest", "latest"),
-    change("redis without a tag", STORE, "${REDIS_IMAGE:-redis:8.10.2-trixie}", "redis", "no tag"),
+    change("redis:latest", ONLINE_STORE, "redis:8.10.2-trixie", "redis:latest", "latest"),
+    change("redis without a tag", ONLINE_STORE, "${REDIS_IMAGE:-redis:8.10.2-trixie}", "redis", "no tag"),
     change("the image latest", BASE, "${IMAGE_TAG:-local}", "${IMAGE_TAG:-latest}", "latest"),
     add("a tool from latest", "Dockerfile", LAST_COPY, "COPY --from=busybox:latest /bin/sh /sh\n", "busybox:latest"),
     write("the article's first Dockerfile", "Dockerfile", ARTICLES_FIRST, "tag latest"),
@@ -362,7 +363,7 @@ HARMLESS = [
     add("a range of addresses", BASE, "networks:\n  clients:", "\n    ipam: {config: [{subnet: 10.9.0.0/24}]}\n #", ""),
     add("the address to listen on", BASE, LEVEL, "      SERVING_HOST: 0.0.0.0\n", ""),
     add("a secret by file", BASE, LEVEL, "      NEPTUNE_API_TOKEN_FILE: /run/secrets/neptune\n", ""),
-    change("an image by digest", STORE, "redis:8.10.2-trixie", f"redis@sha256:{'0' * 64}", ""),
+    change("an image by digest", ONLINE_STORE, "redis:8.10.2-trixie", f"redis@sha256:{'0' * 64}", ""),
     write("a hardened service on demand", "compose/monitoring.yaml", MONITORING, ""),
     add("words about it", INFERENCE, AT_THE_TOP, NOTE, ""),
     add("metrics over HTTP", INFERENCE, AT_THE_TOP, "from prometheus_client import start_http_server\n", ""),

@@ -68,19 +68,6 @@ class TestFeastOnSqlite(FeatureStoreContract):
             yield
 
 
-@pytest.fixture(scope="module")
-def container() -> Iterator[str]:
-    """Run a Redis; give its container."""
-    with redis_container.running() as name:
-        yield name
-
-
-@pytest.fixture
-def address(container: str) -> str:
-    """Return `host:port` of an empty Redis that answers."""
-    return redis_container.emptied(container)
-
-
 def on_redis(folder: Path, address: str) -> str:
     return feature_repo(
         folder, "feature_store.redis.yaml", connection_string=address, username="", password_file="", socket_timeout=1.0

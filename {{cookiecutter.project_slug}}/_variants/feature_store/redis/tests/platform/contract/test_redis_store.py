@@ -20,17 +20,10 @@ from tests.platform.support import filling, redis_container
 from tests.platform.support.bottleneck import fill_and_be_killed
 
 
-@pytest.fixture(scope="module")
-def container() -> Iterator[str]:
-    """Run a Redis; give its container."""
-    with redis_container.running() as name:
-        yield name
-
-
 @pytest.fixture
-def url(container: str) -> str:
-    """Return the address of an empty Redis that answers."""
-    return f"redis://{redis_container.emptied(container)}/0"
+def url(address: str) -> str:
+    """Return the URL of an empty Redis."""
+    return f"redis://{address}/0"
 
 
 class TestRedisStore(FeatureStoreContract):

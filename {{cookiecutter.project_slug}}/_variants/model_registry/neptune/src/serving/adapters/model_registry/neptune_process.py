@@ -1,9 +1,9 @@
 """The child process that uses Neptune's client.
 
 The client can hang, prints, and logs the token at DEBUG. So it runs where it can be killed, without output, and only
-the class of its exceptions is reported. Other traps: `mode` is always given (that of the environment would win, and in
-`debug` everything "succeeds"), writes are synchronous and read back, and an object is never opened for writing without its name
-(the client would rename it to "Untitled").
+the class of its exceptions is reported. Other traps: `mode` is always given, since the environment could override it,
+and in `debug` everything "succeeds". Writes are synchronous and read back. An object is always opened for writing with
+its name, since the client would otherwise rename it to "Untitled".
 
 The layout: a model's promotions are its string fields `promotions/000001` and so on. A version's files are the fields
 `artifact/...`; its field `serving/digest` is written last, and a version without it does not exist.
