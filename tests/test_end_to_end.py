@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Repo, generate, run
+from tests.support import Block, Repo, blocks, generate, run
 from tools import uv
 
 STOP_TIMEOUT_S = 30.0
@@ -140,6 +140,20 @@ def test_its_environment_agrees_with_itself(environment_python: str, default_rep
     assert done.returncode == 0, done.stderr
 
 
+def clients_page(repo: Repo) -> list[Block]:
+    """Return the Python code that the client's README shows."""
+    return [block for block in blocks(repo.text("client/README.md")) if block.language == "python"]
+
+
+def test_the_fake_of_the_installed_client_works_as_its_page_says(
+    default_repo: Repo, environment_python: str, tmp_path: Path
+) -> None:
+    unpacked_client(environment_python, default_repo, tmp_path)
+    (block,) = [block for block in clients_page(default_repo) if "_client.testing" in block.text]
+    done = run([environment_python, "-c", block.text], cwd=tmp_path, environment=os.environ | {"PYTHONPATH": "."})
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.long
 def test_four_clients_work_in_one_process(
     default_repo: Repo, environment_python: str, template: Path, tmp_path: Path
@@ -158,6 +172,13 @@ def test_four_clients_work_in_one_process(
             environment=os.environ | {"PYTHONPATH": str(tmp_path / "clients")},
             stdin=json.dumps(PATIENT_001),
         )
+        for block in clients_page(default_repo):
+            shown = run(
+                [sys.executable, "-c", block.text.replace("localhost:8001", first)],
+                cwd=tmp_path,
+                environment=os.environ | {"PYTHONPATH": str(tmp_path / "clients")},
+            )
+            assert shown.returncode == 0, shown.stderr
     assert done.returncode == 0, done.stdout + done.stderr
     answers = json.loads(done.stdout)
     assert answers["health"] == "SERVING"

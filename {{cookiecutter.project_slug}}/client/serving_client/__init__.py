@@ -7,7 +7,7 @@
         prediction["output"], prediction.model_version
 
 Knowledge of gRPC or protobuf is not needed. `AsyncClient` does the same for asyncio. All errors derive from
-`ServingClientError`.
+`ServingClientError`. `serving_client.testing` has fakes of both clients for the tests of your own code.
 """
 
 from __future__ import annotations

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import grpc
 
 from . import health, protocol
 from ._proto import open_inference_pb2 as pb
-from .channel import OPTIONS, WITH_RETRIES, Tls, connect_aio
+from .channel import OPTIONS, WITH_RETRIES, Tls, checked_target, connect_aio
 from .deadline import Deadline
-from .errors import Cancelled, InvalidRequest, NotFound, ServingClientError, Unavailable, from_status
+from .errors import Cancelled, InvalidRequest, NotFound, ServingClientError, Unavailable, closed, from_status
 from .model import ModelMetadata, Prediction
 
 _Request = TypeVar("_Request")
@@ -24,17 +24,27 @@ _Response = TypeVar("_Response")
 class AsyncClient:
     """Ask a served model for predictions from asyncio; make it inside the running loop. See `Client` for arguments."""
 
-    def __init__(self, target: str, *, model: str | None = None, tls: Tls | None = None) -> None:
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        channel: grpc.aio.Channel | None = None,
+        model: str | None = None,
+        tls: Tls | None = None,
+    ) -> None:
+        address = checked_target(target, channel, tls)
         self._model = protocol.default_model() if model is None else model
-        self._channel = connect_aio(target, tls, WITH_RETRIES)
-        self._plain = connect_aio(target, tls, OPTIONS)
+        self._owns_channels = channel is None
+        self._closed = False
+        self._channel = connect_aio(address, tls, WITH_RETRIES) if channel is None else channel
+        self._plain = connect_aio(address, tls, OPTIONS) if channel is None else channel
         self._infer = self._channel.unary_unary(*protocol.INFER)
         self._describe = self._channel.unary_unary(*protocol.METADATA)
         self._check = self._plain.unary_unary(*health.CHECK)
         self._watch = self._plain.unary_stream(*health.WATCH)
         self._known: ModelMetadata | None = None
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -43,9 +53,11 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; calls in flight are cancelled."""
-        await self._channel.close()
-        await self._plain.close()
+        """Close the client; see `Client.close`."""
+        self._closed = True
+        if self._owns_channels:
+            await self._channel.close()
+            await self._plain.close()
 
     async def predict(
         self,
@@ -57,6 +69,7 @@ class AsyncClient:
         request_id: str | None = None,
     ) -> Prediction:
         """Return the model's answer for one batch; see `Client.predict`."""
+        self._check_open()
         deadline = Deadline(timeout)
         question = protocol.InferRequest(inputs, outputs, version, protocol.checked_request_id(request_id))
         known = self._known
@@ -72,6 +85,7 @@ class AsyncClient:
 
     async def metadata(self, *, timeout: float) -> ModelMetadata:
         """Return the description of the model: what to send, what comes back, units and digest."""
+        self._check_open()
         return await self._metadata(Deadline(timeout))
 
     async def health(self, *, timeout: float) -> str:
@@ -79,6 +93,7 @@ class AsyncClient:
 
         :raises Unavailable: no server answers
         """
+        self._check_open()
         try:
             return health.status_name(await self._check(health.REQUEST, timeout=Deadline(timeout).left()))
         except grpc.aio.AioRpcError as error:
@@ -93,6 +108,7 @@ class AsyncClient:
 
     async def watch_health(self, *, timeout: float) -> AsyncGenerator[str, None]:
         """Give the health now and at every change, for `timeout` seconds."""
+        self._check_open()
         call = self._watch(health.REQUEST, timeout=Deadline(timeout).left(), wait_for_ready=True)
         try:
             async for response in call:
@@ -108,6 +124,7 @@ class AsyncClient:
 
         :raises DeadlineExceeded: it does not within `timeout` seconds
         """
+        self._check_open()
         deadline = Deadline(timeout)
         last: str | ServingClientError = "nothing."
         while not deadline.passed():
@@ -120,6 +137,10 @@ class AsyncClient:
                 last = error
             await asyncio.sleep(min(health.PAUSE_S, deadline.left()))
         raise health.not_ready(timeout, last)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed()
 
     async def _ask(self, question: protocol.InferRequest, metadata: ModelMetadata, deadline: Deadline) -> Prediction:
         request = question.request(metadata)
@@ -150,6 +171,8 @@ async def _call(
         return await method(request, timeout=deadline.left(), metadata=((protocol.REQUEST_ID_KEY, request_id),))
     except grpc.aio.AioRpcError as error:
         raise from_status(error.code(), error.details(), request_id) from None
+    except grpc.aio.UsageError:  # closed by another task, after this call was let in
+        raise closed(request_id) from None
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():

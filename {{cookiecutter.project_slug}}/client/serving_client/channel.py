@@ -111,6 +111,19 @@ def connect_aio(target: str, tls: Tls | None, options: Options) -> grpc.aio.Chan
     return grpc.aio.secure_channel(address(target), tls.credentials(), (*options, *tls.options()))
 
 
+def checked_target(target: str | None, channel: object | None, tls: Tls | None) -> str:
+    """Return the target, empty if there is a channel instead.
+
+    :raises InvalidRequest: both or neither are given, or `tls` with a channel
+    """
+    if (target is None) == (channel is None):
+        given = "neither is" if target is None else "both are"
+        raise InvalidRequest(f"target and channel: {given} given; give exactly one of them.")
+    if channel is not None and tls is not None:
+        raise InvalidRequest("tls: a channel brings its own credentials; leave tls out, or give a target.")
+    return target or ""
+
+
 def address(target: str) -> str:
     """Return the target as gRPC resolves it: a plain host:port is looked up in DNS, and again when it fails.
 

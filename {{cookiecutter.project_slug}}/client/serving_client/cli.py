@@ -86,9 +86,10 @@ def _predict(options: argparse.Namespace, tls: Tls | None) -> int:
 
 
 def _health(options: argparse.Namespace, tls: Tls | None) -> int:
+    from .channel import OPTIONS, connect
     from .health import SERVING, Health
 
-    health = Health(options.target, tls=tls)
+    health = Health(connect(options.target, tls, OPTIONS))
     try:
         status = health.check(timeout=options.timeout)
     finally:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import grpc
 
 from . import protocol
 from ._proto import open_inference_pb2 as pb
-from .channel import WITH_RETRIES, Tls, connect
+from .channel import OPTIONS, WITH_RETRIES, Tls, checked_target, connect
 from .deadline import Deadline
-from .errors import InvalidRequest, NotFound, ServingClientError, from_status
+from .errors import InvalidRequest, NotFound, ServingClientError, closed, from_status
 from .health import SERVING, Health
 from .model import ModelMetadata, Prediction
 
@@ -26,18 +26,32 @@ class Client:
     `target` is host:port; a name with several addresses is balanced over all of them. `model` is the name of the
     model, that of this client's own service if left out. With `tls`, the connection is encrypted.
 
-    :raises InvalidRequest: the target is no address, or a file of `tls` can't be used
+    Instead of a target, the client takes an existing `channel`. Options, retries and credentials are then those of the
+    channel, and closing the client leaves the channel open.
+
+    :raises InvalidRequest: the target is no address, not exactly one of target and channel is given, or a file of `tls`
+        can't be used
     """
 
-    def __init__(self, target: str, *, model: str | None = None, tls: Tls | None = None) -> None:
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        channel: grpc.Channel | None = None,
+        model: str | None = None,
+        tls: Tls | None = None,
+    ) -> None:
+        address = checked_target(target, channel, tls)
         self._model = protocol.default_model() if model is None else model
-        self._channel = connect(target, tls, WITH_RETRIES)
+        self._owns_channels = channel is None
+        self._closed = False
+        self._channel = connect(address, tls, WITH_RETRIES) if channel is None else channel
         self._infer = self._channel.unary_unary(*protocol.INFER)
         self._describe = self._channel.unary_unary(*protocol.METADATA)
-        self._health = Health(target, tls=tls)
+        self._health = Health(connect(address, tls, OPTIONS) if channel is None else channel)
         self._known: ModelMetadata | None = None
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -46,9 +60,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; calls in flight are cancelled."""
-        self._channel.close()
-        self._health.close()
+        """Close the client: it refuses further calls. Its own connections are closed and calls in flight cancelled."""
+        self._closed = True
+        if self._owns_channels:
+            self._channel.close()
+            self._health.close()
 
     def predict(
         self,
@@ -66,8 +82,10 @@ class Client:
         version, `request_id` is what the server's log has.
 
         :raises InvalidRequest: an input is missing, unknown or does not fit
+        :raises Cancelled: the client is closed
         :raises ServingClientError: see `serving_client.errors` for the others
         """
+        self._check_open()
         deadline = Deadline(timeout)
         question = protocol.InferRequest(inputs, outputs, version, protocol.checked_request_id(request_id))
         known = self._known
@@ -83,6 +101,7 @@ class Client:
 
     def metadata(self, *, timeout: float) -> ModelMetadata:
         """Return the description of the model: what to send, what comes back, units and digest."""
+        self._check_open()
         return self._metadata(Deadline(timeout))
 
     def health(self, *, timeout: float) -> str:
@@ -90,6 +109,7 @@ class Client:
 
         :raises Unavailable: no server answers
         """
+        self._check_open()
         return self._health.check(timeout=timeout)
 
     def is_ready(self, *, timeout: float) -> bool:
@@ -101,6 +121,7 @@ class Client:
 
     def watch_health(self, *, timeout: float) -> Iterator[str]:
         """Give the health now and at every change, for `timeout` seconds."""
+        self._check_open()
         return self._health.watch(timeout=timeout)
 
     def wait_ready(self, *, timeout: float) -> None:
@@ -108,15 +129,20 @@ class Client:
 
         :raises DeadlineExceeded: it does not within `timeout` seconds
         """
+        self._check_open()
         self._health.wait_ready(timeout=timeout)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed()
 
     def _ask(self, question: protocol.InferRequest, metadata: ModelMetadata, deadline: Deadline) -> Prediction:
         request = question.request(metadata)
-        return question.prediction(_call(self._infer, request, deadline, question.request_id))
+        return question.prediction(self._call(self._infer, request, deadline, question.request_id))
 
     def _metadata(self, deadline: Deadline) -> ModelMetadata:
         request = pb.ModelMetadataRequest(name=self._model)
-        response = _call(self._describe, request, deadline, protocol.checked_request_id(None))
+        response = self._call(self._describe, request, deadline, protocol.checked_request_id(None))
         self._known = protocol.model_metadata(response)
         return self._known
 
@@ -128,11 +154,18 @@ class Client:
             return None  # what the caller must know is the refusal that made us look
         return None if fresh.same_signature(known) else fresh
 
-
-def _call(
-    method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, deadline: Deadline, request_id: str
-) -> _Response:
-    try:
-        return method(request, timeout=deadline.left(), metadata=((protocol.REQUEST_ID_KEY, request_id),))
-    except grpc.RpcError as error:
-        raise from_status(error.code(), error.details(), request_id) from None
+    def _call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[_Request, _Response],
+        request: _Request,
+        deadline: Deadline,
+        request_id: str,
+    ) -> _Response:
+        try:
+            return method(request, timeout=deadline.left(), metadata=((protocol.REQUEST_ID_KEY, request_id),))
+        except grpc.RpcError as error:
+            raise from_status(error.code(), error.details(), request_id) from None
+        except ValueError:
+            if self._closed:  # by another thread, after this call was let in
+                raise closed(request_id) from None
+            raise

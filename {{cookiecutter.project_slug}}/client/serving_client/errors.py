@@ -6,7 +6,7 @@
     ├── Overloaded          the server refused more work; wait before the next attempt
     ├── Unavailable         no server answers, or it has no model; worth another attempt
     ├── DeadlineExceeded    no answer in time; also a TimeoutError
-    ├── Cancelled           the call was given up
+    ├── Cancelled           the client was closed before or during the call
     └── ServerFault         the server failed; its log has the detail under `request_id`
 
 A retry has been made where one could help by the time that any of these is raised.
@@ -54,7 +54,7 @@ class DeadlineExceeded(ServingClientError, TimeoutError):
 
 
 class Cancelled(ServingClientError):
-    """The call was given up before there was an answer."""
+    """The client was closed before there was an answer."""
 
 
 class ServerFault(ServingClientError):
@@ -90,3 +90,14 @@ def from_status(code: grpc.StatusCode, details: str | None, request_id: str = ""
         kind = InvalidRequest
         text = f"the request has {large[1]} bytes, the server takes {large[2]} at most; send fewer rows at a time."
     return kind(text, code=code.name, request_id=request_id)
+
+
+def to_status(error: ServingClientError) -> tuple[grpc.StatusCode, str]:
+    """Return the status that `from_status` turns into an error of this kind and text."""
+    names = [code.name for code, kind in _CLASSES.items() if isinstance(error, kind)]
+    return grpc.StatusCode[error.code or next(iter(names), grpc.StatusCode.INTERNAL.name)], error.message
+
+
+def closed(request_id: str = "") -> Cancelled:
+    """Return the error of a call on a closed client."""
+    return Cancelled("the client is closed; make a new one.", code="CANCELLED", request_id=request_id)

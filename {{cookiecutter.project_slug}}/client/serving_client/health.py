@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import grpc
 
 from ._proto import health_pb2
-from .channel import INFERENCE, OPTIONS, Tls, connect
+from .channel import INFERENCE
 from .deadline import Deadline
 from .errors import DeadlineExceeded, ServingClientError, Unavailable, from_status
 
@@ -49,13 +49,13 @@ def not_ready(timeout: float, last: str | ServingClientError) -> DeadlineExceede
 class Health:
     """Ask a server how it is, also when it has no model; of several behind a name, the first that answers."""
 
-    def __init__(self, target: str, *, tls: Tls | None = None) -> None:
-        self._channel = connect(target, tls, OPTIONS)
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
         self._check = self._channel.unary_unary(*CHECK)
         self._watch = self._channel.unary_stream(*WATCH)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the channel."""
         self._channel.close()
 
     def check(self, *, timeout: float) -> str:

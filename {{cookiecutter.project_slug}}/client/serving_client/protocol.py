@@ -72,11 +72,18 @@ class InferRequest:
         specs = {spec.name: spec for spec in metadata.inputs}
         _check_known("input", self.inputs, list(specs))
         _check_known("output", self.outputs, [spec.name for spec in metadata.outputs])
+        if len(set(self.outputs)) != len(self.outputs):
+            raise InvalidRequest("outputs: the same output is asked for twice.")
         request = pb.ModelInferRequest(model_name=metadata.name, model_version=self.version, id=self.request_id)
+        rows = None
         for name, spec in specs.items():
             if name not in self.inputs:
                 raise InvalidRequest(f"input {name!a} is missing; the inputs are {', '.join(specs)}.")
             tensor = to_tensor(spec, self.inputs[name])
+            if spec.shape[:1] == (-1,):
+                if rows not in (None, len(tensor)):
+                    raise InvalidRequest(f"input {name!a}: has {len(tensor)} rows, the inputs before it have {rows}.")
+                rows = len(tensor)
             request.inputs.add(name=name, datatype=spec.datatype, shape=tensor.shape)
             request.raw_input_contents.append(to_raw(tensor))
         for name in self.outputs:

@@ -31,8 +31,8 @@ class Caller(Protocol):
 class ThreadedClient:
     """Call a `Client` from threads, so that it does not block the test."""
 
-    def __init__(self, target: str, **options: Any) -> None:
-        self._client = Client(target, **options)
+    def __init__(self, target: str | None = None, *, client: Client | None = None, **options: Any) -> None:
+        self._client = client or Client(target, **options)
         self._threads = ThreadPoolExecutor(32)
 
     async def _run(self, call: Callable[..., _Answer], *values: Any, **arguments: Any) -> _Answer:
@@ -59,8 +59,7 @@ class ThreadedClient:
             yield status
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._client.close)
-        self._threads.shutdown()
+        await asyncio.to_thread(self._client.close)  # the threads end with this object: a closed client still refuses
 
 
 CALLERS: tuple[type[Caller], ...] = (AsyncClient, ThreadedClient)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 
-from serving_client import AsyncClient, Cancelled, Client, InvalidRequest, NotFound, TensorMetadata
+from serving_client import AsyncClient, Cancelled, Client, InvalidRequest, NotFound, TensorMetadata, Tls
 from tests.platform.support.callers import PATIENCE_S
 from tests.platform.support.fake_server import DIGEST, MODEL, FakeServer, Hold, refuse
 
@@ -126,6 +127,54 @@ async def test_closing_the_client_ends_calls_in_flight(server: FakeServer, conne
     await client.close()
     with pytest.raises(Cancelled):
         await call
+
+
+async def test_a_client_closed_just_before_a_call_is_sent_says_so(
+    server: FakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(server.target)
+    await client.predict(ONE, timeout=PATIENCE_S)
+    for kind in (Client, AsyncClient):
+        monkeypatch.setattr(kind, "_check_open", lambda self: None)
+    await client.close()
+    with pytest.raises(Cancelled, match=r"^the client is closed; make a new one\.$"):
+        await client.predict(ONE, timeout=PATIENCE_S)
+
+
+async def test_a_given_channel_is_used_and_stays_open(server: FakeServer) -> None:
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        for _ in range(2):
+            async with AsyncClient(channel=channel, model=MODEL) as client:
+                assert await client.is_ready(timeout=PATIENCE_S)
+                assert await client.predict(ONE, timeout=PATIENCE_S)
+            with pytest.raises(Cancelled, match=r"^the client is closed; make a new one\.$"):
+                await client.predict(ONE, timeout=PATIENCE_S)
+
+
+def test_a_given_blocking_channel_is_used_and_stays_open(server: FakeServer) -> None:
+    with grpc.insecure_channel(server.target) as channel:
+        for _ in range(2):
+            with Client(channel=channel, model=MODEL) as client:
+                assert client.is_ready(timeout=PATIENCE_S)
+                assert client.predict(ONE, timeout=PATIENCE_S)
+            with pytest.raises(Cancelled, match=r"^the client is closed; make a new one\.$"):
+                client.predict(ONE, timeout=PATIENCE_S)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_exactly_one_of_target_and_channel_is_given(kind: type[Client | AsyncClient]) -> None:
+    channel: Any = object()
+    for options, sentence in [
+        ({}, "target and channel: neither is given; give exactly one of them."),
+        ({"target": "a:1", "channel": channel}, "target and channel: both are given; give exactly one of them."),
+        (
+            {"channel": channel, "tls": Tls()},
+            "tls: a channel brings its own credentials; leave tls out, or give a target.",
+        ),
+    ]:
+        with pytest.raises(InvalidRequest) as caught:
+            kind(**options)
+        assert str(caught.value) == sentence
 
 
 async def test_a_cancelled_task_gives_its_call_up(server: FakeServer) -> None:

@@ -49,9 +49,19 @@ def test_a_request_has_the_inputs_in_the_models_order_and_raw() -> None:
         (question({"words": ["a"]}), "input 'numbers' is missing; the inputs are numbers, words."),
         (question({}), "input 'numbers' is missing; the inputs are numbers, words."),
         (question(outputs=["sum"]), "output 'sum' is unknown; the outputs are numbers, words."),
+        (question(outputs=["words", "words"]), "outputs: the same output is asked for twice."),
+        (question({"words": ["a"], "numbers": [1, 2]}), "input 'words': has 1 rows, the inputs before it have 2."),
         (question(outputs="numbers"), "output 'n' is unknown; the outputs are numbers, words."),
     ],
-    ids=["unknown input", "missing input", "no input", "unknown output", "one word for a list"],
+    ids=[
+        "unknown input",
+        "missing input",
+        "no input",
+        "unknown output",
+        "one output twice",
+        "rows",
+        "one word for a list",
+    ],
 )
 def test_a_request_that_does_not_fit_is_refused(asked: InferRequest, sentence: str) -> None:
     assert refusal(asked) == sentence
