@@ -1,4 +1,4 @@
-"""Ask a served model for predictions.
+"""Get predictions from a served model.
 
     from serving_client import Client
 
@@ -6,8 +6,8 @@
         prediction = client.predict({"input": [1.0, 2.0]}, timeout=1.0)
         prediction["output"], prediction.model_version
 
-Knowledge of gRPC or protobuf is not needed. `AsyncClient` does the same for asyncio. All errors derive from
-`ServingClientError`. `serving_client.testing` has fakes of both clients for the tests of your own code.
+You need no knowledge of gRPC or protobuf. `AsyncClient` is the client for asyncio. All errors derive from
+`ServingClientError`. `serving_client.testing` has fakes of both clients for your tests.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _MODULES |= {"ModelMetadata": "model", "Prediction": "model", "TensorMetadata": 
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used: a health check must not pay for NumPy."""
+    """Import a public name on first use: a health check must not import NumPy."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_MODULES.get(name, 'errors')}", __name__), name)

@@ -1,4 +1,4 @@
-"""The client for asyncio; it does what `Client` does, and never blocks the event loop."""
+"""The asyncio client: like `Client`, without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Response = TypeVar("_Response")
 
 
 class AsyncClient:
-    """Ask a served model for predictions from asyncio; make it inside the running loop. See `Client` for arguments."""
+    """Get predictions from a served model in asyncio; create it inside the running loop. See `Client` for arguments."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class AsyncClient:
         return await self._ask(question, fresh, deadline)
 
     async def metadata(self, *, timeout: float) -> ModelMetadata:
-        """Return the description of the model: what to send, what comes back, units and digest."""
+        """Return the model's metadata: inputs, outputs, units and digest."""
         self._check_open()
         return await self._metadata(Deadline(timeout))
 
@@ -100,14 +100,14 @@ class AsyncClient:
             return health.check_failed(error.code(), error.details())
 
     async def is_ready(self, *, timeout: float) -> bool:
-        """Tell whether the server takes predictions now.
+        """Return whether the server is ready.
 
         :raises Unavailable: no server answers
         """
         return await self.health(timeout=timeout) == health.SERVING
 
     async def watch_health(self, *, timeout: float) -> AsyncGenerator[str, None]:
-        """Give the health now and at every change, for `timeout` seconds."""
+        """Yield the health status now and at every change, for `timeout` seconds."""
         self._check_open()
         call = self._watch(health.REQUEST, timeout=Deadline(timeout).left(), wait_for_ready=True)
         try:
@@ -120,9 +120,9 @@ class AsyncClient:
             call.cancel()
 
     async def wait_ready(self, *, timeout: float) -> None:
-        """Return as soon as the server takes predictions.
+        """Wait until the server is ready.
 
-        :raises DeadlineExceeded: it does not within `timeout` seconds
+        :raises DeadlineExceeded: it is not ready within `timeout` seconds
         """
         self._check_open()
         deadline = Deadline(timeout)
@@ -153,11 +153,11 @@ class AsyncClient:
         return self._known
 
     async def _changed(self, known: ModelMetadata, deadline: Deadline) -> ModelMetadata | None:
-        """Return the model's new description if what it takes has changed since the one that is known."""
+        """Return the model's metadata if its signature has changed since the cached one, else None."""
         try:
             fresh = await self._metadata(deadline)
         except ServingClientError:
-            return None  # what the caller must know is the refusal that made us look
+            return None  # report the original refusal, not this failure
         return None if fresh.same_signature(known) else fresh
 
 
@@ -177,5 +177,5 @@ async def _call(
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        # Nobody cancelled the task: gRPC says so when the channel is closed under a call.
+        # The task was not cancelled: gRPC raises this when the channel is closed during a call.
         raise Cancelled("the client was closed during the call.", code="CANCELLED", request_id=request_id) from None

@@ -1,4 +1,4 @@
-"""How to reach the servers so that no call is lost when one of them restarts, moves or disappears."""
+"""Channel options that lose no call when a server restarts, moves or disappears."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ INFERENCE = "inference.GRPCInferenceService"
 Options = tuple[tuple[str, int | str], ...]
 
 SERVICE_CONFIG: Mapping[str, Any] = {
-    # Every address behind the name gets its share; the default stays with the first one for ever.
+    # Balance over all addresses of the name; the default uses only the first.
     "loadBalancingConfig": [{"round_robin": {}}],
-    # A server that says NOT_SERVING, because it drains, gets no new calls.
+    # A draining server, which reports NOT_SERVING, gets no new calls.
     "healthCheckConfig": {"serviceName": INFERENCE},
     "methodConfig": [
         {
@@ -33,34 +33,34 @@ SERVICE_CONFIG: Mapping[str, Any] = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "1s",
                 "backoffMultiplier": 2,
-                # CANCELLED is what a gRPC server says to a call that came as it stopped; no service got to see it.
-                # Never RESOURCE_EXHAUSTED: retrying a refusal turns an overload into an outage.
+                # A gRPC server answers CANCELLED to a call that arrives as it stops; the service never saw that call.
+                # Never RESOURCE_EXHAUSTED: retrying it turns an overload into an outage.
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
     ],
-    # The budget of retries: a small one loses calls in an ordinary restart.
+    # The retry budget: a small one loses calls during an ordinary restart.
     "retryThrottling": {"maxTokens": 1000, "tokenRatio": 0.1},
 }
 
 OPTIONS: Options = (
-    # Look names up again within a second of a failed connection: 30 s is the default, and as long the outage.
+    # Re-resolve names within a second of a failed connection: the default of 30 s makes the outage as long.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # gRPC keeps 256 KiB of a request for its retries, and retries no larger one: enough here for any.
+    # gRPC buffers 256 KiB of a request for retries by default, and does not retry larger ones.
     ("grpc.per_rpc_retry_buffer_size", (1 << 31) - 1),
-    # The only cure for a server that vanishes without a word. Servers must allow pings this often; ours do.
+    # Detects a server that vanishes without closing its connection. Servers must allow pings this often; ours do.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 3_000),
-    # How large an answer may be is the server's affair.
+    # The server bounds the size of its answers.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 )
 
 WITH_RETRIES = (*OPTIONS, ("grpc.enable_retries", 1), ("grpc.service_config", json.dumps(SERVICE_CONFIG)))
-"""For calls of the model. Health is asked without the service config: it must answer where the model does not."""
+"""For model calls. Health checks have no service config: they must answer even if the model does not."""
 
 _GRPC_FORM = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds):\S+")
 _HOST_AND_PORT = re.compile(r"([^\s:/]+|\[[0-9a-fA-F:.%]+\]):\d{1,5}")
@@ -70,8 +70,8 @@ _HOST_AND_PORT = re.compile(r"([^\s:/]+|\[[0-9a-fA-F:.%]+\]):\d{1,5}")
 class Tls:
     """Name the PEM files for an encrypted connection.
 
-    `ca` verifies the server (left out: the system's authorities); `certificate` and `key` together prove to the server
-    who calls (mutual TLS). `server_name` is the name to find in the server's certificate if it is not the target's.
+    `ca` verifies the server (default: the system's CAs); `certificate` and `key` authenticate the client (mutual TLS).
+    `server_name` is the name in the server's certificate, if it is not the target's.
     """
 
     ca: str | Path | None = None
@@ -93,12 +93,12 @@ class Tls:
         )
 
     def options(self) -> Options:
-        """Return the channel options that belong to these files."""
+        """Return the channel options for these files."""
         return (("grpc.ssl_target_name_override", self.server_name),) if self.server_name else ()
 
 
 def connect(target: str, tls: Tls | None, options: Options) -> grpc.Channel:
-    """Open a channel; it connects by itself when it is first used."""
+    """Open a channel; the first call connects it."""
     if tls is None:
         return grpc.insecure_channel(address(target), options)
     return grpc.secure_channel(address(target), tls.credentials(), (*options, *tls.options()))
@@ -125,9 +125,9 @@ def checked_target(target: str | None, channel: object | None, tls: Tls | None) 
 
 
 def address(target: str) -> str:
-    """Return the target as gRPC resolves it: a plain host:port is looked up in DNS, and again when it fails.
+    """Return the target for gRPC's resolver: a plain host:port becomes a DNS name, re-resolved on failure.
 
-    :raises InvalidRequest: it is neither host:port nor in one of gRPC's own forms, such as `unix:/run/model.sock`
+    :raises InvalidRequest: it is neither host:port nor one of gRPC's URIs, such as `unix:/run/model.sock`
     """
     if _GRPC_FORM.fullmatch(target):
         return target

@@ -1,7 +1,6 @@
 """The command line: predict, health, metadata.
 
-Exit codes: 0 all well, 1 the server is not serving, can't be reached or failed, 2 the command line or the request is
-wrong.
+Exit codes: 0 success; 1 the server is not ready, unreachable or failed; 2 the command line or the request is wrong.
 """
 
 from __future__ import annotations
@@ -123,7 +122,7 @@ def _specs(specs: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _inputs(argument: str) -> dict[str, Any]:
-    """Read the inputs from the argument itself, a file or standard input."""
+    """Read the inputs from the argument, a file or standard input."""
     try:
         if argument == "-":
             text = sys.stdin.read()

@@ -21,10 +21,10 @@ _Response = TypeVar("_Response")
 
 
 class Client:
-    """Ask a served model for predictions; safe to share between threads, and best kept open.
+    """Get predictions from a served model; thread-safe, and best kept open.
 
-    `target` is host:port; a name with several addresses is balanced over all of them. `model` is the name of the
-    model, that of this client's own service if left out. With `tls`, the connection is encrypted.
+    `target` is host:port; calls are balanced over all addresses of the name. `model` is the model's name, by default
+    that of this client's service. With `tls`, the connection is encrypted.
 
     Instead of a target, the client takes an existing `channel`. Options, retries and credentials are then those of the
     channel, and closing the client leaves the channel open.
@@ -78,8 +78,8 @@ class Client:
         """Return the model's answer for one batch.
 
         `inputs` has an array or list per input, one value per row, as `metadata` describes them. `timeout` is in
-        seconds and covers everything, retries included. `outputs` chooses some outputs, `version` insists on a
-        version, `request_id` is what the server's log has.
+        seconds and covers everything, including retries. `outputs` selects outputs, `version` requires a version,
+        `request_id` appears in the server's log.
 
         :raises InvalidRequest: an input is missing, unknown or does not fit
         :raises Cancelled: the client is closed
@@ -100,7 +100,7 @@ class Client:
         return self._ask(question, fresh, deadline)
 
     def metadata(self, *, timeout: float) -> ModelMetadata:
-        """Return the description of the model: what to send, what comes back, units and digest."""
+        """Return the model's metadata: inputs, outputs, units and digest."""
         self._check_open()
         return self._metadata(Deadline(timeout))
 
@@ -113,21 +113,21 @@ class Client:
         return self._health.check(timeout=timeout)
 
     def is_ready(self, *, timeout: float) -> bool:
-        """Tell whether the server takes predictions now.
+        """Return whether the server is ready.
 
         :raises Unavailable: no server answers
         """
         return self.health(timeout=timeout) == SERVING
 
     def watch_health(self, *, timeout: float) -> Iterator[str]:
-        """Give the health now and at every change, for `timeout` seconds."""
+        """Yield the health status now and at every change, for `timeout` seconds."""
         self._check_open()
         return self._health.watch(timeout=timeout)
 
     def wait_ready(self, *, timeout: float) -> None:
-        """Return as soon as the server takes predictions.
+        """Wait until the server is ready.
 
-        :raises DeadlineExceeded: it does not within `timeout` seconds
+        :raises DeadlineExceeded: it is not ready within `timeout` seconds
         """
         self._check_open()
         self._health.wait_ready(timeout=timeout)
@@ -147,11 +147,11 @@ class Client:
         return self._known
 
     def _changed(self, known: ModelMetadata, deadline: Deadline) -> ModelMetadata | None:
-        """Return the model's new description if what it takes has changed since the one that is known."""
+        """Return the model's metadata if its signature has changed since the cached one, else None."""
         try:
             fresh = self._metadata(deadline)
         except ServingClientError:
-            return None  # what the caller must know is the refusal that made us look
+            return None  # report the original refusal, not this failure
         return None if fresh.same_signature(known) else fresh
 
     def _call(

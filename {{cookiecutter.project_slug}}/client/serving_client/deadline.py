@@ -1,4 +1,4 @@
-"""The time that a caller gives, shared by everything that is done with it."""
+"""The deadline of a call, shared by all of its steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numbers import Real
 from .errors import InvalidRequest
 
 LONGEST_S = 86_400.0
-"""gRPC takes a timeout that is too long to count, such as infinity, for one that has passed."""
+"""The longest timeout: gRPC treats one that it can't represent, such as infinity, as already passed."""
 
 
 class Deadline:
@@ -23,7 +23,7 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Return the seconds that are left; a call with none left fails by itself."""
+        """Return the seconds that are left, at least 1 ms: gRPC then ends the call itself."""
         return max(self._end - time.monotonic(), 0.001)
 
     def passed(self) -> bool:

@@ -1,15 +1,15 @@
-"""What can go wrong, as exceptions that need no knowledge of gRPC.
+"""The client's exceptions; you need no knowledge of gRPC.
 
     ServingClientError
     ├── InvalidRequest      the request is wrong; also a ValueError
     ├── NotFound            no such model, version or entity
-    ├── Overloaded          the server refused more work; wait before the next attempt
-    ├── Unavailable         no server answers, or it has no model; worth another attempt
+    ├── Overloaded          the server refused the call; wait before the next attempt
+    ├── Unavailable         no server answers, or it has no model; retry later
     ├── DeadlineExceeded    no answer in time; also a TimeoutError
     ├── Cancelled           the client was closed before or during the call
     └── ServerFault         the server failed; its log has the detail under `request_id`
 
-A retry has been made where one could help by the time that any of these is raised.
+The client has already retried where a retry could help.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class NotFound(ServingClientError):
 
 
 class Overloaded(ServingClientError):
-    """The server has as many calls as it takes; this one was not begun."""
+    """The server has too many calls; it did not start this one."""
 
 
 class Unavailable(ServingClientError):
-    """No server could be reached, or it has no model to answer with, after all retries."""
+    """No server is reachable, or it has no model, after all retries."""
 
 
 class DeadlineExceeded(ServingClientError, TimeoutError):
@@ -78,7 +78,7 @@ _TOO_LARGE = re.compile(r"Received message larger than max \((\d+) vs\. (\d+)\)"
 
 
 def from_status(code: grpc.StatusCode, details: str | None, request_id: str = "") -> ServingClientError:
-    """Return the error for the status that a call ended with."""
+    """Return the error for a call's status."""
     kind = _CLASSES.get(code, ServerFault)
     text = details or code.name
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and text == _SILENT:
@@ -86,7 +86,7 @@ def from_status(code: grpc.StatusCode, details: str | None, request_id: str = ""
     elif code is grpc.StatusCode.UNIMPLEMENTED:
         text = f"the server at this address has no such call ({text}); is it another service?"
     elif large := _TOO_LARGE.search(text):
-        # gRPC's words under the code of an overload; but no wait makes this request fit.
+        # gRPC uses the code of an overload for a request that is too large, which no waiting helps.
         kind = InvalidRequest
         text = f"the request has {large[1]} bytes, the server takes {large[2]} at most; send fewer rows at a time."
     return kind(text, code=code.name, request_id=request_id)

@@ -1,4 +1,4 @@
-"""The health of a server, as grpc.health.v1 says it; imports no NumPy, since container health checks run it often."""
+"""Health checks by grpc.health.v1; imports no NumPy, since container health checks run often."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def status_name(response: health_pb2.HealthCheckResponse) -> str:
 
 
 def check_failed(code: grpc.StatusCode, details: str | None) -> str:
-    """Return the status that a failed check stands for.
+    """Return the health status for the error of a check.
 
-    :raises ServingClientError: it stands for none
+    :raises ServingClientError: the error means no status
     """
-    if code is grpc.StatusCode.NOT_FOUND:  # what Watch answers with SERVICE_UNKNOWN
+    if code is grpc.StatusCode.NOT_FOUND:  # Watch reports SERVICE_UNKNOWN instead
         return "SERVICE_UNKNOWN"
     raise from_status(code, details) from None
 
 
 def not_ready(timeout: float, last: str | ServingClientError) -> DeadlineExceeded:
-    """Return the error of a wait in vain; `last` is what was heard last."""
+    """Return the error of a wait that timed out; `last` is the last status or error."""
     return DeadlineExceeded(
         f"the server is not {SERVING} after {timeout} s; last heard: {last}",
         code=grpc.StatusCode.DEADLINE_EXCEEDED.name,
@@ -47,7 +47,7 @@ def not_ready(timeout: float, last: str | ServingClientError) -> DeadlineExceede
 
 
 class Health:
-    """Ask a server how it is, also when it has no model; of several behind a name, the first that answers."""
+    """Check a server's health, even without a model; of several servers, the first that answers."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._channel = channel
@@ -69,7 +69,7 @@ class Health:
             return check_failed(error.code(), error.details())
 
     def watch(self, *, timeout: float) -> Iterator[str]:
-        """Give the status now and at every change, for `timeout` seconds."""
+        """Yield the status now and at every change, for `timeout` seconds."""
         call = self._watch(REQUEST, timeout=Deadline(timeout).left(), wait_for_ready=True)
         try:
             for response in call:
@@ -81,9 +81,9 @@ class Health:
             call.cancel()
 
     def wait_ready(self, *, timeout: float) -> None:
-        """Return as soon as the server says SERVING.
+        """Wait until the server reports SERVING.
 
-        :raises DeadlineExceeded: it did not within `timeout` seconds
+        :raises DeadlineExceeded: it does not within `timeout` seconds
         """
         deadline = Deadline(timeout)
         last: str | ServingClientError = "nothing."

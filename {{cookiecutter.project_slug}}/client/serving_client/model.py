@@ -1,4 +1,4 @@
-"""What the server tells about its model, and what it answers."""
+"""Model metadata and predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Tensor = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class TensorMetadata:
-    """Describe one input or output; -1 in `shape` stands for the number of rows, which the caller chooses."""
+    """Describe one input or output; -1 in `shape` is the number of rows, which the caller chooses."""
 
     name: str
     datatype: str
@@ -23,7 +23,7 @@ class TensorMetadata:
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """Describe a model: what to send, what comes back; `properties` has units, descriptions and the digest."""
+    """Describe a model's inputs and outputs; `properties` has units, descriptions and the digest."""
 
     name: str
     versions: tuple[str, ...]
@@ -33,7 +33,7 @@ class ModelMetadata:
     properties: Mapping[str, str] = field(default_factory=dict)
 
     def same_signature(self, other: ModelMetadata) -> bool:
-        """Tell whether a request for the one is a request for the other."""
+        """Return whether both models take the same requests."""
         return self.inputs == other.inputs and self.outputs == other.outputs
 
 
@@ -41,9 +41,9 @@ class ModelMetadata:
 class Prediction(Mapping[str, Tensor]):
     """Hold an answer: a mapping from output name to array, one row per row of the request; text comes as bytes.
 
-    `model_version` and `artifact_digest` say exactly which model gave it. `defaulted` names the features that were not
-    known and for which rows their declared defaults stood in, `last_known` those where the value that the server read
-    last did: look at both before you trust an answer.
+    `model_version` and `artifact_digest` identify the model. `defaulted` lists, by feature, the rows that used the
+    declared default for an unknown value, `last_known` those that used the last known value: check both before you rely
+    on an answer.
     """
 
     outputs: Mapping[str, Tensor]
@@ -64,7 +64,7 @@ class Prediction(Mapping[str, Tensor]):
         return len(self.outputs)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the answer in types that JSON has."""
+        """Return the answer in JSON types."""
         return {
             "model": self.model,
             "model_version": self.model_version,

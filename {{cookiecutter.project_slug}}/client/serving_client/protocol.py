@@ -1,4 +1,4 @@
-"""What the blocking and the asyncio client share: requests built, answers read, no call made."""
+"""Shared by both clients: build requests and parse answers; makes no calls."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Inputs = Mapping[str, npt.ArrayLike]
 
 @functools.cache
 def default_model() -> str:
-    """Return the name of the model that this client was made for."""
+    """Return the name of this client's own model."""
     described = json.loads(Path(__file__).with_name("service.json").read_text(encoding="utf-8"))
     return str(described["model"])
 
@@ -46,7 +46,7 @@ def default_model() -> str:
 def checked_request_id(request_id: str | None) -> str:
     """Return the caller's id for a request, or a new one.
 
-    :raises InvalidRequest: it can't travel, or no log would have it
+    :raises InvalidRequest: it can't be sent or logged
     """
     if request_id is None:
         return uuid.uuid4().hex
@@ -57,7 +57,7 @@ def checked_request_id(request_id: str | None) -> str:
 
 @dataclass(frozen=True)
 class InferRequest:
-    """Hold what a caller asks, apart from whom and how."""
+    """Hold a caller's request, independent of server and transport."""
 
     inputs: Inputs
     outputs: Sequence[str]
@@ -65,7 +65,7 @@ class InferRequest:
     request_id: str
 
     def request(self, metadata: ModelMetadata) -> pb.ModelInferRequest:
-        """Build the request to the model so described, with raw contents.
+        """Build the message for a model, with raw contents.
 
         :raises InvalidRequest: an input is missing, or an input or output is unknown or does not fit
         """
@@ -91,9 +91,9 @@ class InferRequest:
         return request
 
     def prediction(self, response: pb.ModelInferResponse) -> Prediction:
-        """Read the answer.
+        """Parse the answer.
 
-        :raises ServerFault: it does not keep to the protocol
+        :raises ServerFault: it breaks the protocol
         """
         raws = response.raw_output_contents
         try:
@@ -109,7 +109,7 @@ class InferRequest:
 
 
 def _flags(response: pb.ModelInferResponse, key: str) -> dict[str, tuple[int, ...]]:
-    """Read by feature the rows in which something stood in for its value."""
+    """Parse the rows that used a fallback, by feature."""
     flags = json.loads(response.parameters[key].string_param or "{}")
     return {str(name): tuple(int(row) for row in rows) for name, rows in flags.items()}
 
@@ -128,7 +128,7 @@ def _from_typed(output: pb.ModelInferResponse.InferOutputTensor) -> Tensor:
 
 
 def model_metadata(response: pb.ModelMetadataResponse) -> ModelMetadata:
-    """Read a model's description."""
+    """Parse a model's metadata."""
     return ModelMetadata(
         response.name,
         tuple(response.versions),

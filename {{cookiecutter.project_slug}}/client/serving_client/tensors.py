@@ -1,4 +1,4 @@
-"""Between what callers write (lists, numbers, strings, arrays) and the bytes that travel."""
+"""Convert between callers' values (lists, numbers, strings, arrays) and raw bytes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "FP64": np.dtype("<f8"),
     "BYTES": np.dtype("O"),
 }
-"""The protocol's datatypes in NumPy's terms; BF16, which NumPy has not, is not among them."""
+"""NumPy types of the protocol's datatypes, without BF16, which NumPy lacks."""
 
 
 def to_tensor(spec: TensorMetadata, value: npt.ArrayLike) -> Tensor:
-    """Return a caller's value as the array that the model declares.
+    """Convert a caller's value to an array of the declared datatype and shape.
 
-    :raises InvalidRequest: it has another type or shape, or numbers that the datatype can't hold
+    :raises InvalidRequest: the type or shape differs, or the datatype can't hold a number
     """
     dtype = DTYPES.get(spec.datatype)
     if dtype is None:
@@ -59,13 +59,13 @@ def _wanted(spec: TensorMetadata) -> str:
 
 
 def _converted(spec: TensorMetadata, value: npt.ArrayLike, array: Tensor, dtype: np.dtype[Any]) -> Tensor:
-    """Convert numbers where nothing is lost but the precision of a float."""
-    if array.dtype.kind == "O":  # numbers in a column of objects, as pandas has them
+    """Convert numbers without loss, except for the precision of floats."""
+    if array.dtype.kind == "O":  # numbers in an object array, as from pandas
         array = np.asarray(array.tolist())
     if dtype.kind in "iu" and array.dtype.kind in "fO":
         items = np.asarray(value, dtype=object)
         if all(isinstance(item, Integral) for item in items.flat):
-            return _integers(spec, items, dtype)  # NumPy makes floats of integers on both sides of 2^63
+            return _integers(spec, items, dtype)  # NumPy converts integers on both sides of 2^63 to floats
     kinds, word = ("b", "True or False") if dtype.kind == "b" else ("iuf", "a number")
     if array.size and array.dtype.kind not in kinds:
         items = np.asarray(value, dtype=object)
@@ -86,7 +86,7 @@ def _integers(spec: TensorMetadata, array: Tensor, dtype: np.dtype[Any]) -> Tens
         array = array.astype(np.float64)
         _check(spec, array, np.trunc(array) == array, "a whole number; round it first")
     limits = np.iinfo(dtype)
-    # Not `<= max`: as a float, the largest INT64 is one more than it is.
+    # Not `<= max`: as a float, the largest INT64 rounds up by one.
     fits = (array >= limits.min) & (array < limits.max + 1)
     _check(spec, array, fits, f"{limits.min} to {limits.max}")
     return array.astype(dtype)
@@ -116,14 +116,14 @@ def _refusal(spec: TensorMetadata, items: Tensor, fits: npt.NDArray[np.bool_], w
 
 
 def to_raw(tensor: Tensor) -> bytes:
-    """Return the elements as they travel: little-endian, row-major, BYTES behind their lengths."""
+    """Return the raw bytes of the elements: little-endian, row-major, BYTES with length prefixes."""
     if tensor.dtype.hasobject:
         return b"".join(_LENGTH.pack(len(item)) + item for item in tensor.ravel())
     return tensor.tobytes()
 
 
 def from_raw(datatype: str, shape: Sequence[int], raw: bytes) -> Tensor:
-    """Return the array that travelled as these bytes; it is read-only, but for BYTES.
+    """Return the array in these raw bytes, read-only except for BYTES.
 
     :raises ValueError: they are not of this datatype and shape
     """
@@ -141,7 +141,7 @@ def from_raw(datatype: str, shape: Sequence[int], raw: bytes) -> Tensor:
 
 
 def objects(items: Sequence[object], shape: Sequence[int]) -> Tensor:
-    """Return the items as they are, as an array of objects."""
+    """Return the items unchanged, as an object array."""
     tensor = np.empty(len(items), dtype=object)
     tensor[:] = items
     return shaped(tensor, shape)
