@@ -218,7 +218,7 @@ ADDRESSES = [
     change("the first address only", CHANNEL, '{"round_robin": {}}', '{"pick_first": {}}', "every address"),
     change("no DNS", CHANNEL, 'f"dns:///{target}"', "target", "DNS"),
     add(
-        "a channel of its own", CLIENT, '        self._infer = self._channel.unary_unary(*protocol.INFER)\n',
+        "a second channel", CLIENT, '        self._infer = self._channel.unary_unary(*protocol.INFER)\n',
         "        self._channel = grpc.insecure_channel(address)\n", "without those options",
     ),
 ]  # fmt: skip

@@ -65,7 +65,7 @@ def bake_and_read(template: Path, folder: Path, share: Sequence[Answers]) -> Fou
 
 
 def bake(template: Path, folder: Path, answers: Answers) -> Repo:
-    """Bake in this process; the hook's code too, without a process of its own."""
+    """Bake in this process; the hook's code too, without a separate process."""
     places = {"replay_dir": str(folder / "replay"), "cookiecutters_dir": str(folder / "clones")}
     made = cookiecutter(
         str(template),

@@ -148,7 +148,7 @@ def cookiecutter(
     environment: Mapping[str, str] | None = None,
     no_input: bool = True,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the cookiecutter command in `folder`, with a home folder of its own beside it."""
+    """Run the cookiecutter command in `folder`, with a separate home folder beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     home = folder.parent / f"{folder.name}.home"
     home.mkdir(exist_ok=True)

@@ -158,8 +158,8 @@ def test_without_uv_the_locked_one_is_installed_once(no_uv: Path, capsys: pytest
     (version,) = re.findall(r"^uv==(\S+)", uv.LOCK.read_text(encoding="utf-8"), re.MULTILINE)
     found = uv.find()
     assert "installing uv" in capsys.readouterr().out
-    told = subprocess.run([found, "--version"], check=True, capture_output=True, text=True).stdout
-    assert told.startswith(f"uv {version}")
+    message = subprocess.run([found, "--version"], check=True, capture_output=True, text=True).stdout
+    assert message.startswith(f"uv {version}")
     assert uv.find() == found
     assert capsys.readouterr().out == ""
     assert [path.name for path in Path(found).parents[2].iterdir()] == [Path(found).parents[1].name]
@@ -233,10 +233,10 @@ def fetched_uv(folder: Path) -> Path:
 
 def test_variables_that_mislead_python_do_not_reach_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
-    told = tmp_path / "told"
-    code = f"import os; open({str(told)!r}, 'w').write(str(os.environ.get('PYTHONPATH')))"
+    message = tmp_path / "environment"
+    code = f"import os; open({str(message)!r}, 'w').write(str(os.environ.get('PYTHONPATH')))"
     assert run([sys.executable, "-c", code], tmp_path) == 0
-    assert told.read_text() == "None"
+    assert message.read_text() == "None"
 
 
 def test_a_commands_exit_code_is_handed_on(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ signal.pause()
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, INTERRUPTED)], ids=["term", "ctrl-c"])
-def test_a_command_is_told_to_stop_and_waited_for(sent: signal.Signals, code: int) -> None:
+def test_a_command_is_reported_to_stop_and_waited_for(sent: signal.Signals, code: int) -> None:
     root = Path(__file__).resolve().parent.parent
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, CHILD], cwd=root, stdout=subprocess.PIPE, text=True, start_new_session=True

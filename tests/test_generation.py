@@ -167,7 +167,7 @@ def test_the_same_answers_give_the_same_bytes_and_modes_everywhere(template: Pat
     ]
     trees = []
     for number, environment in enumerate(surroundings):
-        # Each has a home of its own too, beside its working folder.
+        # Each has a separate home too, beside its working folder.
         folder = tmp_path / f"place-{number}" / ("deeper" * number)
         folder.mkdir(parents=True)
         previous = os.umask(0o077 * number)

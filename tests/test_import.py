@@ -85,11 +85,11 @@ def test_a_pickled_classifier_is_registered_as_onnx_and_can_be_served(repo: Repo
     assert code == 0, err
     reference = json.loads(out)["reference"]
     assert reference.startswith("local:diabetes-progression/1#sha256=")
-    told = json.loads(repo.passes("versions", "show", "--json", reference))
-    assert told["outputs"] == {"label": "INT64", "probabilities": "FP32"}
-    assert list(told["inputs"]) == ["radius", "texture", "perimeter", "area"]
-    assert told["lineage"]["parameters"]["estimator"] == "XGBClassifier"
-    assert told["lineage"]["parameters"]["imported"].startswith("sha256=")
+    message = json.loads(repo.passes("versions", "show", "--json", reference))
+    assert message["outputs"] == {"label": "INT64", "probabilities": "FP32"}
+    assert list(message["inputs"]) == ["radius", "texture", "perimeter", "area"]
+    assert message["lineage"]["parameters"]["estimator"] == "XGBClassifier"
+    assert message["lineage"]["parameters"]["imported"].startswith("sha256=")
     repo.passes("promote", reference)
     assert reference in repo.text("model.lock")
     # The same file is the same model: it keeps its version.

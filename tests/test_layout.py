@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import tomllib
 from pathlib import Path
@@ -157,3 +158,12 @@ def test_every_release_says_what_an_older_repo_has_to_do() -> None:
     # A tag is a release of this page.
     tags = run(["git", "tag", "--list", "v*"], cwd=ROOT).stdout.split()
     assert set(tags) <= {f"v{name.partition(' ')[0]}" for name in names}
+
+
+def test_the_import_contracts_stay_readable() -> None:
+    """At most six, and no list of names that nobody would read."""
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ROOT_FOLDER / ".importlinter", encoding="utf-8")
+    assert len([section for section in contracts if ":contract:" in section]) <= 6
+    lists = [value.split() for section in contracts.values() for key, value in section.items() if key != "name"]
+    assert max(len([word for word in words if word != "|"]) for words in lists) <= 8

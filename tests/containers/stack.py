@@ -209,7 +209,7 @@ class Stack:
     def outlives_its_store(self, known: str) -> None:
         """Assert that no answer is wrong or lost while the store is frozen, killed, and filled again.
 
-        One replica starts while it is away.
+        One replica starts while it is unavailable.
         """
         (store,) = self.containers("feature-store")
         (server, *_) = self.containers("server")

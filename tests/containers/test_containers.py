@@ -212,7 +212,7 @@ def test_a_deployment_under_load_loses_nothing_and_mixes_nothing(stack: Stack, k
 
 
 def test_a_version_that_can_not_be_fetched_changes_nothing(stack: Stack) -> None:
-    """The registry is away: what is in the volume can be deployed again, what is not is refused in one sentence."""
+    """Without the registry, a version in the volume can be deployed again; another one is refused in one sentence."""
     before = stack.containers("server")
     registry, away = stack.repo.path / "registry", stack.repo.path / "away"
     lock = stack.repo.text("model.lock")

@@ -31,11 +31,11 @@ print(known, [name for name in os.environ if "MLFLOW" in name or "NEPTUNE" in na
 
 @dataclass(frozen=True)
 class Case:
-    """A registry: what its commands are told, and what tells that it is away."""
+    """A registry: the settings of its commands, and the error while it is unavailable."""
 
     registry: str
     settings: dict[str, str]
-    away: str
+    unavailable: str
     prepare: Callable[[Stack], None]
     register: Callable[[Stack], None]
 
@@ -107,14 +107,14 @@ MLFLOW = Case(
         "MODEL_REGISTRY": "mlflow",
         "OVERLAP": "0",
     },
-    away="MLflow at mlflow:5000: gave no",
+    unavailable="MLflow at mlflow:5000: gave no",
     prepare=lambda _: None,
     register=register_by_training,
 )
 NEPTUNE = Case(
     registry="neptune",
     settings={"NEPTUNE_PROJECT": f"{WORKSPACE}/{PROJECT}", "OVERLAP": "0"},
-    away="Neptune at neptune:5080: gave no",
+    unavailable="Neptune at neptune:5080: gave no",
     prepare=add_the_stand_in,
     register=register_by_copying,
 )
@@ -157,7 +157,7 @@ def test_a_version_in_it_is_deployed_and_the_server_knows_nothing_of_it(stack: S
         stack.is_powerless("mlflow")
 
 
-def test_with_it_away_the_last_verified_version_is_deployed_again(stack: Stack, case: Case) -> None:
+def test_while_it_is_unavailable_the_last_verified_version_is_deployed_again(stack: Stack, case: Case) -> None:
     (registry,) = stack.containers(case.registry)
     docker("stop", registry)
     try:
@@ -169,7 +169,7 @@ def test_with_it_away_the_last_verified_version_is_deployed_again(stack: Stack, 
         docker("stop", registry)  # the stand-in, a part of the service here, was started again
         refusal = stack.refused("deploy", **case.settings)
         (stack.repo.path / "model.lock").write_text(lock, encoding="utf-8")
-        assert case.away in refusal
+        assert case.unavailable in refusal
         assert "Traceback" not in refusal
         assert stack.containers("server") == [server]
     finally:

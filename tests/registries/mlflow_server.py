@@ -43,7 +43,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     ]
     surroundings = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     with log.open("wb") as output:
-        # A group of its own: the server starts workers, and they must end with it.
+        # A separate process group: the server starts workers, and they must end with it.
         process = subprocess.Popen(
             command, cwd=folder, env=surroundings, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -62,8 +62,8 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], uri: str, log: Path) -
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    told = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-    raise AssertionError(f"the MLflow server did not start within {START_TIMEOUT_S:g} s:\n{told}")
+    message = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+    raise AssertionError(f"the MLflow server did not start within {START_TIMEOUT_S:g} s:\n{message}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -129,14 +129,14 @@ def swagger(service: str, host: str) -> dict[str, Any]:
 
 
 def _described(name: str, operation: Operation) -> dict[str, Any]:
-    told: dict[str, Any] = {"description": name}
+    message: dict[str, Any] = {"description": name}
     if operation.answer:
-        told["schema"] = _schema(operation.answer)
+        message["schema"] = _schema(operation.answer)
     return {
         "operationId": name,
         "tags": ["api"],
         "parameters": [_parameter(key, place) for key, place in operation.parameters.items()],
-        "responses": {"200": told},
+        "responses": {"200": message},
     }
 
 

@@ -103,8 +103,8 @@ class Neptune:
 
     def access(self) -> dict[str, Any]:
         """Return what an OAuth server returns; the token is signed by nobody, and the client doesn't look."""
-        told = {"iss": f"{self._address}/auth", "azp": "stand-in", "exp": 4_000_000_000}
-        parts = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT"}, told)]
+        output = {"iss": f"{self._address}/auth", "azp": "stand-in", "exp": 4_000_000_000}
+        parts = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT"}, output)]
         signed = ".".join([*(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts), "c2lnbmVk"])
         return {"access_token": signed, "refresh_token": signed, "token_type": "Bearer", "expires_in": 3600}
 
@@ -262,12 +262,12 @@ def neptune_server(listening: str = "127.0.0.1", port: int = 0, name: str = "127
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             asked = urlsplit(self.path)
             try:
-                status, told = 200, answer(self.command, asked.path, asked.query, self.headers, body)
+                status, output = 200, answer(self.command, asked.path, asked.query, self.headers, body)
             except RefusalError as refusal:
-                status, told = refusal.status, {"errorType": str(refusal), "title": str(refusal)}
-            content = told if isinstance(told, bytes) else json.dumps(told).encode()
+                status, output = refusal.status, {"errorType": str(refusal), "title": str(refusal)}
+            content = output if isinstance(output, bytes) else json.dumps(output).encode()
             self.send_response(status)
-            kind = "application/octet-stream" if isinstance(told, bytes) else "application/json"
+            kind = "application/octet-stream" if isinstance(output, bytes) else "application/json"
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

@@ -41,7 +41,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="session")
 def example_server(example: Workspace) -> Iterator[ServerProcess]:
-    """Serve the trained example in a process of its own."""
+    """Serve the trained example in a separate process."""
     with ServerProcess(example.root) as server:
         server.wait_until_listening()
         yield server

@@ -41,8 +41,8 @@ def find() -> str:
     """
     found = shutil.which("uv")
     if found:
-        told = subprocess.run([found, "--version"], check=False, capture_output=True, text=True)
-        version = re.match(r"uv (\d+)\.(\d+)", told.stdout)
+        done = subprocess.run([found, "--version"], check=False, capture_output=True, text=True)
+        version = re.match(r"uv (\d+)\.(\d+)", done.stdout)
         if version and tuple(map(int, version.groups())) >= _OLDEST:
             return found
     uv = inside(_tools(), "scripts") / ("uv.exe" if os.name == "nt" else "uv")
@@ -57,7 +57,7 @@ def settings() -> dict[str, str]:
     pip = inside(_tools(), "scripts") / ("python.exe" if os.name == "nt" else "python")
     command = [str(pip) if pip.exists() else base_python(), "-m", "pip", "config", "list"]
     # An interpreter without pip has no pip configuration either.
-    told = subprocess.run(
+    done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, env=clean(os.environ)
     )
     variables = {
@@ -66,7 +66,7 @@ def settings() -> dict[str, str]:
         "UV_PYTHON_DOWNLOADS": "never",
     }
     for section in ("global", "install", ":env:"):  # a later one wins
-        for option, value in re.findall(rf"^{section}\.([\w-]+)=(.*)$", told.stdout, re.MULTILINE):
+        for option, value in re.findall(rf"^{section}\.([\w-]+)=(.*)$", done.stdout, re.MULTILINE):
             words = str(ast.literal_eval(value)).split()
             separator = "," if option == "find-links" else " "
             variables |= dict.fromkeys(_VARIABLES.get(option, ()), separator.join(words))

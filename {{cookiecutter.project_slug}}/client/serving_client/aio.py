@@ -133,7 +133,7 @@ class AsyncClient:
                     async for last in statuses:
                         if last == health.SERVING:
                             return
-            except Unavailable as error:  # it went away while we watched; the next watch waits for its return
+            except Unavailable as error:  # it became unavailable during the watch; the next watch waits for its return
                 last = error
             await asyncio.sleep(min(health.PAUSE_S, deadline.left()))
         raise health.not_ready(timeout, last)

@@ -20,7 +20,7 @@ REQUEST = health_pb2.HealthCheckRequest(service=INFERENCE)
 SERVING = "SERVING"
 
 PAUSE_S = 0.1
-"""Between two watches: a proxy whose server is away ends them at once."""
+"""Between two watches: a proxy ends them at once while its server is unavailable."""
 
 
 def status_name(response: health_pb2.HealthCheckResponse) -> str:
@@ -92,7 +92,7 @@ class Health:
                 for last in self.watch(timeout=deadline.left()):
                     if last == SERVING:
                         return
-            except Unavailable as error:  # it went away while we watched; the next watch waits for its return
+            except Unavailable as error:  # it became unavailable during the watch; the next watch waits for its return
                 last = error
             time.sleep(min(PAUSE_S, deadline.left()))
         raise not_ready(timeout, last)

@@ -1,7 +1,7 @@
 """Mistake 1: REST and JSON where gRPC belongs.
 
 This repo's contract is the Open Inference Protocol over gRPC: typed tensors instead of JSON, and a deadline on every
-call. A REST front, where one is wanted, is a process of its own that calls this service through the client.
+call. A REST front, where one is wanted, is a separate process that calls this service through the client.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def protocol_is_there(root: Path) -> Iterator[Violation]:
                 number,
                 "an HTTP mapping in the protocol",
                 "it makes REST part of the contract, which is gRPC",
-                "remove it; a REST front is a process of its own that calls this service through the client",
+                "remove it; a REST front is a separate process that calls this service through the client",
             )
 
 
@@ -89,7 +89,7 @@ def methods_are_served(root: Path) -> Iterator[Violation]:
 def no_web_framework(root: Path) -> Iterator[Violation]:
     """Nothing in the server answers HTTP, but for the metrics, which prometheus_client serves."""
     why = "JSON turns every number into text and back, has no types, no deadlines and no streams"
-    fix = "answer through gRPC; put a REST front into a process of its own that calls it through the client"
+    fix = "answer through gRPC; put a REST front into a separate process that calls it through the client"
     for file in python_files(root, "src/serving"):
         name = file.relative_to(root).as_posix()
         lines = {found.line: found.module for found in imports(root, file) if found.is_of(*WEB_MODULES)}
@@ -142,7 +142,7 @@ def outgoing_calls_have_a_timeout(root: Path) -> Iterator[Violation]:
 
 
 def server_bounds_calls_without_deadline(root: Path) -> Iterator[Violation]:
-    """The server gives a call that came without a deadline one of its own."""
+    """The server gives a call that came without a deadline its own."""
     files = python_files(root, "src/serving/online/grpc")
     asking = [(file, node) for file in files for node in functions(tree_of(file)) if _asks_for_deadline(node)]
     why = "callers forget deadlines; such a call holds a slot of the server for as long as the model or store hangs"

@@ -102,7 +102,7 @@ def _holds_no_build_tools(image: Stage) -> Iterator[Violation]:
             image.line,
             f"{image.name} is built in a single stage",
             "compilers, installers and caches stay in the image: hundreds of megabytes that only help an intruder",
-            "install in a stage of its own and take the result over with COPY --from",
+            "install in a separate stage and take the result over with COPY --from",
         )
     for stage in image.lineage():
         for step in stage.instructions:

@@ -83,7 +83,7 @@ def compose_insists_on_a_version(root: Path) -> Iterator[Violation]:
         if service.name == "server" and not versions:
             place = (service.entry.file, service.entry.line)
             fix = "set MODEL_VERSION: ${MODEL_VERSION:?...}; `make up` fills it from model.lock"
-            yield Violation(*place, "the server is not told which version to serve", MOVES, fix)
+            yield Violation(*place, "the server does not get the version to serve", MOVES, fix)
         for entry in versions:
             if not str(entry.value).startswith("${MODEL_VERSION:?"):
                 what = f"MODEL_VERSION is {entry.value}, which is there even if nobody chose"

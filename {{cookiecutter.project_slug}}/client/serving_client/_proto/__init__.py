@@ -1,1 +1,1 @@
-"""Stubs of the wire protocols, written by `make proto`; private, each in a descriptor pool of its own."""
+"""Stubs of the wire protocols, written by `make proto`; private, each in a separate descriptor pool."""

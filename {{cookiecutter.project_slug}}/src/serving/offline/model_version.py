@@ -114,7 +114,7 @@ def _show(options: _Options) -> int:
     artifact = open_artifact(registry.fetch(found, options.artifacts), found.digest)
     manifest = artifact.manifest
     promotions = [asdict(entry) for entry in registry.record(found.model).promotions if entry.version == found.version]
-    told = {
+    details = {
         "reference": str(found),
         "format": manifest.format,
         "inputs": {feature.name: feature.datatype.value for feature in manifest.features.model_inputs},
@@ -122,7 +122,7 @@ def _show(options: _Options) -> int:
         "lineage": asdict(artifact.lineage),
         "promotions": promotions,
     }
-    _print(options, told, _outline(told))
+    _print(options, details, _outline(details))
     return 0
 
 

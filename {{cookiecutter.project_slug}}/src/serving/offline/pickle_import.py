@@ -47,17 +47,17 @@ def import_model(source: Path, rows: Path, name: str, description: str, registry
                 f"{path}: is no file; name the pickled model and a CSV file of rows that it can answer."
             )
     with tempfile.TemporaryDirectory() as place:
-        model, told = _converted(source, rows, Path(place))
+        model, result = _converted(source, rows, Path(place))
     try:
-        features = FeatureSet(_ENTITY, (), tuple(Feature(name) for name in told["features"]))
+        features = FeatureSet(_ENTITY, (), tuple(Feature(name) for name in result["features"]))
     except ValueError as error:
         raise OperatorError(f"{rows}: {error}.") from None
-    outputs = tuple(_output(name, np.asarray(values)) for name, values in told["answers"].items())
-    parameters = {"imported": f"sha256={_digest(source)}", **told["parameters"]}
-    imported = lineage_here(description, f"sha256={_digest(rows)}", parameters, {}, told["libraries"])
+    outputs = tuple(_output(name, np.asarray(values)) for name, values in result["answers"].items())
+    parameters = {"imported": f"sha256={_digest(source)}", **result["parameters"]}
+    imported = lineage_here(description, f"sha256={_digest(rows)}", parameters, {}, result["libraries"])
     lineage = replace(imported, trained_at=UNKNOWN)
-    count = len(next(iter(told["answers"].values())))
-    golden = functools.partial(_golden, told, count)
+    count = len(next(iter(result["answers"].values())))
+    golden = functools.partial(_golden, result, count)
     return register(registry, Export(Manifest(name, "onnx", features, outputs), model, golden, count, lineage))
 
 
@@ -74,7 +74,7 @@ def interpreter() -> Path:
 
 def _converted(source: Path, rows: Path, place: Path) -> tuple[bytes, Mapping[str, Any]]:
     python = interpreter()
-    print(f"opening {source} in a process of its own ...")
+    print(f"opening {source} in a separate process ...")
     command = [str(python), "-I", str(unpickle.__file__), str(source.resolve()), str(rows.resolve()), str(place)]
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "SYSTEMROOT") if name in os.environ}
     try:
@@ -105,13 +105,13 @@ def _output(name: str, values: np.ndarray[Any, Any]) -> TensorSpec:
     return TensorSpec(name, datatype, (ROWS, *values.shape[1:]))
 
 
-def _golden(told: Mapping[str, Any], count: int, wanted: int) -> GoldenRows:
+def _golden(result: Mapping[str, Any], count: int, wanted: int) -> GoldenRows:
     """Pick evenly spread rows."""
     rows = np.linspace(0, count - 1, wanted, dtype=int)
     return GoldenRows(
         tuple(str(row) for row in rows),
-        {name: [values[row] for row in rows] for name, values in told["columns"].items()},
-        {name: [values[row] for row in rows] for name, values in told["answers"].items()},
+        {name: [values[row] for row in rows] for name, values in result["columns"].items()},
+        {name: [values[row] for row in rows] for name, values in result["answers"].items()},
     )
 
 

@@ -1,8 +1,8 @@
-"""Open a pickled estimator, run it and convert it to ONNX, in a throw-away process.
+"""Open a pickled estimator, run it and convert it to ONNX, in a short-lived process.
 
     python unpickle.py PICKLE ROWS FOLDER
 
-A pickle is a program: whoever wrote it decides what happens here. So this runs in an environment of its own, without
+A pickle is a program: whoever wrote it decides what happens here. So this runs in a separate environment, without
 the secrets of the caller, and only what it leaves in FOLDER is looked at: `model.onnx`, and `answers.json` with what
 the original estimator answered to each row. Converts what scikit-learn and XGBoost call a classifier or a regressor.
 """
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     answers = ask(estimator, matrix)
     (folder / MODEL).write_bytes(convert(estimator, names, list(answers)))
     parameters = estimator.get_params(deep=False).items()
-    told = {
+    result = {
         "features": names,
         "columns": {name: matrix[:, place].tolist() for place, name in enumerate(names)},
         "answers": {name: answer.tolist() for name, answer in answers.items()},
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         | {name: value for name, value in parameters if isinstance(value, bool | int | float | str) and value == value},
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
-    (folder / ANSWERS).write_text(json.dumps(told), encoding="utf-8")
+    (folder / ANSWERS).write_text(json.dumps(result), encoding="utf-8")
 
 
 def read_rows(path: Path) -> tuple[list[str], Any]:

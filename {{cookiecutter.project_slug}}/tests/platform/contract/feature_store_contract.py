@@ -1,4 +1,4 @@
-"""What every feature store does; a new one joins with a module of its own that subclasses this."""
+"""The contract of every feature store; an adapter's test module subclasses it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class FeatureStoreContract(FeatureReaderContract):
         """Give a reader whose reads, as long as the block lasts, take longer than `impatience_s`."""
 
     @abstractmethod
-    def away(self, folder: Path) -> AbstractContextManager[None]:
+    def unavailable(self, folder: Path) -> AbstractContextManager[None]:
         """Make the store unreadable as long as the block lasts; what it holds comes back with it."""
 
     @pytest.fixture
@@ -231,16 +231,16 @@ class FeatureStoreContract(FeatureReaderContract):
     async def test_a_read_that_takes_too_long_is_given_up_and_told(self, folder: Path) -> None:
         keys = [b"key-%d" % number for number in range(1000)]
         self.writer(folder).write(FeatureRows([AGE], keys, {"age": np.zeros(1000, np.float32)}))
-        told = f"did not answer within {self.impatience_s:.3f} s"
-        with self.stalled(folder) as store, pytest.raises(FeatureStoreUnavailable, match=told):
+        message = f"did not answer within {self.impatience_s:.3f} s"
+        with self.stalled(folder) as store, pytest.raises(FeatureStoreUnavailable, match=message):
             await store.read(keys, [AGE], timeout=self.impatience_s)
         await store.close()
 
-    async def test_a_store_that_is_away_is_told_and_read_again_when_it_is_back(
+    async def test_a_store_that_is_unavailable_is_reported_and_read_again_when_it_is_back(
         self, filled: FeatureStore, folder: Path
     ) -> None:
         await self.ages(filled, b"ann")
-        with self.away(folder), pytest.raises(FeatureStoreUnavailable) as refusal:
+        with self.unavailable(folder), pytest.raises(FeatureStoreUnavailable) as refusal:
             await self.ages(filled, b"ann")
         assert str(refusal.value).isprintable()
         assert (await self.ages(filled, b"ann")).values.tolist() == [31.0]
@@ -272,11 +272,11 @@ class FeatureStoreContract(FeatureReaderContract):
     def test_a_watermark_is_kept_until_the_next_one(self, folder: Path) -> None:
         writer = self.writer(folder)
         assert writer.watermark() == ""
-        told = []
+        message = []
         for watermark in ("first", "", "second"):
             writer.write(FeatureRows([AGE], [b"ann"], {"age": np.zeros(1, np.float32)}, watermark=watermark))
-            told.append(self.writer(folder).watermark())
-        assert told == ["first", "first", "second"]
+            message.append(self.writer(folder).watermark())
+        assert message == ["first", "first", "second"]
 
     async def test_a_value_of_another_type_is_refused_until_it_is_written_again(self, folder: Path) -> None:
         writer, store = self.writer(folder), self.reader(folder)

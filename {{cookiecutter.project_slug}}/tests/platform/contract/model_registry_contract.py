@@ -1,4 +1,4 @@
-"""What every model registry does; a new one joins with a module of its own that subclasses this."""
+"""The contract of every model registry; an adapter's test module subclasses it."""
 
 from __future__ import annotations
 
@@ -215,8 +215,8 @@ class ModelRegistryContract(ABC):
         again = self.open(folder)
         assert again.resolve(replace(second, version="", digest="", stage=CHAMPION)) == second
         assert again.resolve(replace(second, version="", digest="", stage="challenger")) == first
-        told = [(entry.number, entry.stage, entry.version, entry.by) for entry in again.record("tiny").promotions]
-        assert told == [(1, CHAMPION, "1", "ann"), (2, CHAMPION, "2", "bob"), (3, "challenger", "1", "bob")]
+        message = [(entry.number, entry.stage, entry.version, entry.by) for entry in again.record("tiny").promotions]
+        assert message == [(1, CHAMPION, "1", "ann"), (2, CHAMPION, "2", "bob"), (3, "challenger", "1", "bob")]
 
     def test_a_stage_that_nobody_has_names_nothing(self, folder: Path) -> None:
         reference = registered(self.open(folder), folder)

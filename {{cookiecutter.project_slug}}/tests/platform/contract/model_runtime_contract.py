@@ -1,4 +1,4 @@
-"""What every runtime does; a new one joins with a module of its own that subclasses this."""
+"""The contract of every runtime; an adapter's test module subclasses it."""
 
 from __future__ import annotations
 

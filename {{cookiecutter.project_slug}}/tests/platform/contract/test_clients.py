@@ -89,7 +89,7 @@ async def test_the_model_is_described(client: Caller, described: ModelMetadata) 
     assert await client.metadata(timeout=PATIENCE_S) == described
 
 
-async def test_health_is_told(client: Caller) -> None:
+async def test_health_is_reported(client: Caller) -> None:
     assert await client.health(timeout=PATIENCE_S) == "SERVING"
     assert await client.is_ready(timeout=PATIENCE_S)
     await client.wait_ready(timeout=PATIENCE_S)

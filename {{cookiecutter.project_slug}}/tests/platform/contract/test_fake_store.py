@@ -28,7 +28,7 @@ class TestFakeStore(FeatureStoreContract):
         yield self.store
 
     @contextmanager
-    def away(self, folder: Path) -> Iterator[None]:
-        self.store.away = True
+    def unavailable(self, folder: Path) -> Iterator[None]:
+        self.store.unavailable = True
         yield
-        self.store.away = False
+        self.store.unavailable = False

@@ -168,6 +168,6 @@ def test_the_scheme_of_a_reference_says_which_registry_opens(folder: Path) -> No
     )
 
 
-def test_a_registry_that_is_not_part_of_this_repo_is_told(folder: Path) -> None:
+def test_a_registry_that_is_not_part_of_this_repo_is_reported(folder: Path) -> None:
     with pytest.raises(UnresolvedReference, match=r"model registry 'nowhere' is not part of this repo; it has .*local"):
         open_registry("nowhere", folder)

@@ -37,7 +37,7 @@ async def test_an_unknown_entity_is_answered_with_flagged_defaults() -> None:
     assert json.loads(answer.parameters["defaulted_features"].string_param) == {"base": [1, 2]}
 
 
-async def test_an_unknown_entity_is_not_found_where_told_to_refuse() -> None:
+async def test_an_unknown_entity_is_not_found_if_configured_refuse() -> None:
     async with serving(fake_service(MODEL, store=store(), unknown=Fallback.REFUSE)) as wire:
         code, text = await wire.refused("ModelInfer", BODY.SerializeToString())
     assert code is grpc.StatusCode.NOT_FOUND
@@ -45,13 +45,13 @@ async def test_an_unknown_entity_is_not_found_where_told_to_refuse() -> None:
     assert text.isascii()
 
 
-async def test_a_store_that_is_away_makes_the_service_unavailable_and_no_zeros() -> None:
+async def test_a_store_that_is_unavailable_makes_the_service_unavailable_and_no_zeros() -> None:
     away = store()
     async with serving(fake_service(MODEL, store=away)) as wire:
-        away.away = True
+        away.unavailable = True
         code, text = await wire.refused("ModelInfer", BODY.SerializeToString())
         assert (code, text) == (grpc.StatusCode.UNAVAILABLE, "the feature store can't be read.")
-        away.away = False
+        away.unavailable = False
         assert floats(await wire.infer(BODY))[0] == pytest.approx(11.0)
 
 

@@ -22,9 +22,9 @@ def files(root: Path) -> Mapping[Path, bytes]:
 
 def test_the_demo_of_a_repo_serves_its_pinned_version(trained: Workspace) -> None:
     before = files(trained.root)
-    told = trained.printed("tools.demo")
-    assert f"answered by {read_lock(trained.root / 'model.lock').model} version 1, sha256=" in told
-    assert "training on" not in told
+    message = trained.printed("tools.demo")
+    assert f"answered by {read_lock(trained.root / 'model.lock').model} version 1, sha256=" in message
+    assert "training on" not in message
     assert files(trained.root) == before
 
 
@@ -44,10 +44,10 @@ def test_the_demo_trains_a_version_of_its_own_where_there_is_none(
 ) -> None:
     state(clone.root)
     before = files(clone.root)
-    told = clone.printed("tools.demo")
-    assert ("`make rebuild` trains it from this checkout." in told) == (state is without_version)
-    assert "registered local:" in told
-    assert "answered by" in told
+    message = clone.printed("tools.demo")
+    assert ("`make rebuild` trains it from this checkout." in message) == (state is without_version)
+    assert "registered local:" in message
+    assert "answered by" in message
     assert files(clone.root) == before
 
 

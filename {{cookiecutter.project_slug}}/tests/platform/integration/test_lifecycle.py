@@ -21,7 +21,7 @@ CALLS = 50
 PATIENCE = {"SERVING_GRACE": "60", "SERVING_CALL_TIMEOUT": "60"}
 FOR_EVER = 10**12
 
-# In a process of its own, since that is what went down when a server was stopped twice at the same time.
+# In a separate process, since that is what went down when a server was stopped twice at the same time.
 HURRIED_ENDS = """
 import asyncio
 

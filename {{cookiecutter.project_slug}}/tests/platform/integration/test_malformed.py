@@ -73,9 +73,9 @@ async def test_the_limit_of_the_trained_example_follows_from_its_metadata(
     example: Workspace, example_server: ServerProcess
 ) -> None:
     async with Wire(example_server.target) as wire:
-        told = await wire.metadata(read_lock(example.root / "model.lock").model)
-        inputs = tuple(TensorSpec(t.name, Datatype(t.datatype), tuple(t.shape)) for t in told.inputs)
-        limit = max_request_bytes(Signature(inputs, (), int(told.properties["max_rows"])))
+        message = await wire.metadata(read_lock(example.root / "model.lock").model)
+        inputs = tuple(TensorSpec(t.name, Datatype(t.datatype), tuple(t.shape)) for t in message.inputs)
+        limit = max_request_bytes(Signature(inputs, (), int(message.properties["max_rows"])))
         for length, code in ((limit - 100, INVALID), (limit + 1, grpc.StatusCode.RESOURCE_EXHAUSTED)):
             body = pb.ModelInferRequest(model_name="n" * length).SerializeToString()
             assert (await wire.refused("ModelInfer", body))[0] is code

@@ -76,9 +76,9 @@ async def test_a_refusal_is_found_in_the_log_by_its_request_id(folder: Path, sen
             call = wire.call("ModelInfer", b"", metadata=[("x-request-id", sent)] if sent else ())
             with pytest.raises(grpc.aio.AioRpcError) as refusal:
                 await call
-            told = dict(refusal.value.trailing_metadata())["x-request-id"]
-            assert sent in (told, None)
-        record = server.wait_for(lambda record: record.get("request_id") == told)
+            message = dict(refusal.value.trailing_metadata())["x-request-id"]
+            assert sent in (message, None)
+        record = server.wait_for(lambda record: record.get("request_id") == message)
         assert "model_name ''" in record["message"]
 
 

@@ -84,7 +84,7 @@ async def test_callers_that_give_up_leave_no_slot_taken() -> None:
         assert floats(await wire.infer(request("tiny", {"base": [1.0], "value": [2.0]}))) == [3.0]
 
 
-async def test_a_call_past_its_deadline_is_told_by_the_server_itself() -> None:
+async def test_a_call_past_its_deadline_is_reported_by_the_server_itself() -> None:
     runtime = FakeRuntime(answer_of(tiny()))
     runtime.gate = asyncio.Event()
     service = fake_service(tiny(), runtime=runtime)

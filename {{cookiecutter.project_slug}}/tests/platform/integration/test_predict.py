@@ -25,10 +25,10 @@ def test_predict_shows_the_servers_answers_beside_those_of_training(
     trained: Workspace, example_server: ServerProcess
 ) -> None:
     shutil.rmtree(trained.root / "artifacts")  # it fetches what it needs
-    told = trained.printed("tools.predict", "--target", example_server.target)
+    message = trained.printed("tools.predict", "--target", example_server.target)
     reference = read_lock(trained.root / "model.lock")
-    assert f"answered by {reference.model} version 1, {reference.digest}" in told
-    _, *rows, _ = (line.split() for line in told.splitlines())
+    assert f"answered by {reference.model} version 1, {reference.digest}" in message
+    _, *rows, _ = (line.split() for line in message.splitlines())
     assert len(rows) > 1
     for _, answer, as_trained in rows:
         assert float(answer) == pytest.approx(float(as_trained), rel=1e-4)
@@ -61,42 +61,43 @@ def refusal(kind: type[OperatorError], ask: Callable[[], object]) -> str:
     return str(refused.value)
 
 
-def test_a_server_with_another_version_is_told_with_both(served: tuple[str, Reference, Artifact]) -> None:
+def test_a_server_with_another_version_is_reported_with_both(served: tuple[str, Reference, Artifact]) -> None:
     target, reference, artifact = served
     wanted = replace(reference, version="2", digest=OTHER)
-    told = refusal(OperatorError, lambda: predict.ask(target, wanted, artifact, timeout=10))
-    assert told == (
+    message = refusal(OperatorError, lambda: predict.ask(target, wanted, artifact, timeout=10))
+    assert message == (
         f"{target}: serves {reference}, and what is pinned here is {wanted}; "
         "`make deploy` brings it into containers, a new `make run` into a server of this machine."
     )
 
 
-def test_a_server_of_another_model_is_told_in_its_own_words(served: tuple[str, Reference, Artifact]) -> None:
+def test_a_server_of_another_model_is_reported_in_its_own_words(served: tuple[str, Reference, Artifact]) -> None:
     target, reference, artifact = served
-    told = refusal(OperatorError, lambda: predict.ask(target, replace(reference, model="x"), artifact, timeout=10))
-    assert told == f"{target}: model 'x' is not served here; this server has tiny."
+    message = refusal(OperatorError, lambda: predict.ask(target, replace(reference, model="x"), artifact, timeout=10))
+    assert message == f"{target}: model 'x' is not served here; this server has tiny."
 
 
-def test_answers_that_are_not_those_of_training_are_told(
+def test_answers_that_are_not_those_of_training_are_reported(
     served: tuple[str, Reference, Artifact], capsys: pytest.CaptureFixture[str]
 ) -> None:
     target, reference, artifact = served
     trained = replace(artifact, golden=replace(artifact.golden, outputs={"total": [11.0, 23.0]}))
-    told = refusal(AnswersDiffer, lambda: predict.ask(target, reference, trained, timeout=10))
-    assert told == f"{target}: 1 of 2 answers differ from those of training, the first for b."
+    message = refusal(AnswersDiffer, lambda: predict.ask(target, reference, trained, timeout=10))
+    assert message == f"{target}: 1 of 2 answers differ from those of training, the first for b."
     assert f"answered by tiny version 1, {reference.digest}" in capsys.readouterr().out
 
 
-def test_a_server_without_a_model_is_told_apart_from_none(folder: Path) -> None:
+def test_a_server_without_a_model_is_reported_apart_from_none(folder: Path) -> None:
     reference = tiny().lay_out(folder)
     place = artifact_folder(folder / "artifacts", reference.digest)
     artifact = open_artifact(place, reference.digest)
     shutil.rmtree(place)
     with ServerProcess(folder) as server:
         target = server.target
-        told = refusal(OperatorError, lambda: predict.ask(target, reference, artifact, timeout=1))
+        message = refusal(OperatorError, lambda: predict.ask(target, reference, artifact, timeout=1))
     assert (
-        told == f"{target}: the server is up, but says NOT_SERVING: it has no model to answer with; its log says why."
+        message
+        == f"{target}: the server is up, but says NOT_SERVING: it has no model to answer with; its log says why."
     )
 
 
@@ -117,14 +118,14 @@ def test_a_server_without_a_model_is_told_apart_from_none(folder: Path) -> None:
         ({}, [], ""),
     ],
 )
-def test_answers_that_differ_are_told_with_the_likely_cause(
+def test_answers_that_differ_are_reported_with_the_likely_cause(
     folder: Path, flags: dict[str, dict[str, tuple[int, ...]]], looked_up: list[str], words: str
 ) -> None:
     artifact = tiny().opened(folder / "artifact")
     outputs = {"total": np.array([110.0, 22.0], np.float32)}
     prediction = Prediction(outputs, "tiny", "1", artifact.digest, "request", **flags)
-    told = refusal(AnswersDiffer, lambda: check_answers("here:1", prediction, artifact, looked_up=looked_up))
-    assert told == f"here:1: 1 of 2 answers differ from those of training, the first for a{words}."
+    message = refusal(AnswersDiffer, lambda: check_answers("here:1", prediction, artifact, looked_up=looked_up))
+    assert message == f"here:1: 1 of 2 answers differ from those of training, the first for a{words}."
     alike = replace(prediction, outputs={"total": np.array([11.0, 22.0], np.float32)})
     check_answers("here:1", alike, artifact, looked_up=looked_up)
 

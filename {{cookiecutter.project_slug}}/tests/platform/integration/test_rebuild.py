@@ -69,10 +69,10 @@ def test_after_a_rebuild_the_next_version_can_be_promoted_and_rolled_back(
 
 def test_other_data_is_refused_by_name(clone: Workspace, here: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "load", lambda: fewer(1))
-    told = refused(clone)
-    assert told.startswith(f"{here}: can't be rebuilt, this checkout gives sha256=")
-    assert "the training data differs (sha256=" in told
-    assert told.endswith("copy the version from a machine that has it, or pin a new one with `make train`.")
+    message = refused(clone)
+    assert message.startswith(f"{here}: can't be rebuilt, this checkout gives sha256=")
+    assert "the training data differs (sha256=" in message
+    assert message.endswith("copy the version from a machine that has it, or pin a new one with `make train`.")
 
 
 def test_other_parameters_libraries_and_machines_are_refused_by_name(
@@ -85,14 +85,14 @@ def test_other_parameters_libraries_and_machines_are_refused_by_name(
     pinned["lineage"]["machine"]["CPU"] = "One"
     file.write_text(json.dumps(pinned), encoding="utf-8")
     monkeypatch.setattr(training, "load", lambda: fewer(1))
-    told = refused(clone)
+    message = refused(clone)
     for words in (
         "the training data differs",
         "parameter alpha was 0.5, here ",
         "numpy was 1.0.0, here ",
         "the CPU was One, here ",
     ):
-        assert words in told
+        assert words in message
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"digest": "sha256=0", "lineage": {}}'])
@@ -111,8 +111,8 @@ def test_a_number_that_is_another_artifacts_is_refused_and_training_takes_the_ne
         patch.setattr(project, "LOCK", clone.root / "none")
         other = registered(fewer(1))
     assert other.version == here.version
-    told = refused(clone)
-    assert told == (
+    message = refused(clone)
+    assert message == (
         f"{here}: the registry of this machine has another artifact under this number ({other.digest}); "
         "`make train` registers this checkout's model under the next number and pins it."
     )

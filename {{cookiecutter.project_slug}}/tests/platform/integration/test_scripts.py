@@ -185,7 +185,7 @@ def test_run_looks_an_unpinned_version_up_where_that_is_allowed(trained: Workspa
     assert f"warning: {unpinned} is not pinned; serving what it means now: {reference}" in server.log
 
 
-def test_a_broken_service_file_is_told_in_one_sentence(trained: Workspace) -> None:
+def test_a_broken_service_file_is_reported_in_one_sentence(trained: Workspace) -> None:
     (trained.root / "config" / "service.toml").write_text("[service]\nname = 1\n", "utf-8")
     assert "must have a table [service] with name, description and organization" in trained.refusal(
         "serving.offline.model_version", "list"
@@ -306,12 +306,12 @@ def test_what_is_known_of_a_version_is_shown(
     second = two_versions[1]
     capsys.readouterr()
     assert model_version.main(["show", "--json", f"local:{second.model}@champion"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["reference"] == str(second)
-    assert set(told["lineage"]) == {field.name for field in fields(Lineage)}
-    assert told["promotions"][0]["stage"] == "champion"
+    message = json.loads(capsys.readouterr().out)
+    assert message["reference"] == str(second)
+    assert set(message["lineage"]) == {field.name for field in fields(Lineage)}
+    assert message["promotions"][0]["stage"] == "champion"
     assert model_version.main(["show", str(second)]) == 0
-    assert f"data_digest: {told['lineage']['data_digest']}" in capsys.readouterr().out
+    assert f"data_digest: {message['lineage']['data_digest']}" in capsys.readouterr().out
     assert model_version.main(["verify", str(second)]) == 0
     assert capsys.readouterr().out == f"verified {second}\n"
     assert model_version.main(["list", "--json"]) == 0

@@ -115,7 +115,7 @@ def test_a_wrong_setting_ends_the_server_with_one_sentence(folder: Path) -> None
 
 @pytest.fixture
 def read_only(folder: Path) -> Iterator[list[Path]]:
-    """Lay a model out and take the right to write away; return what is there."""
+    """Lay a model out and revoke the right to write; return what is there."""
     tiny().lay_out(folder)
     paths = [folder, *sorted(folder.rglob("*"))]
     for path in paths:

@@ -67,9 +67,9 @@ FILES = {"certificate": "server.pem", "key": "server-key.pem", "client_ca": "aut
 
 
 @pytest.mark.parametrize("wrong", FILES)
-@pytest.mark.parametrize(("content", "told"), [(None, "can't be read (No such file"), ("nonsense", "PEM")])
+@pytest.mark.parametrize(("content", "message"), [(None, "can't be read (No such file"), ("nonsense", "PEM")])
 async def test_a_file_of_tls_that_can_not_be_used_is_named(
-    folder: Path, wrong: str, content: str | None, told: str
+    folder: Path, wrong: str, content: str | None, message: str
 ) -> None:
     files = {name: CERTIFICATES / file for name, file in FILES.items()} | {wrong: folder / "wrong.pem"}
     if content is not None:
@@ -79,10 +79,10 @@ async def test_a_file_of_tls_that_can_not_be_used_is_named(
         async with serving(fake_service(tiny()), **settings):
             pass
     assert f"SERVING_TLS_{wrong.upper()}={files[wrong]}" in str(refusal.value)
-    assert told in str(refusal.value)
+    assert message in str(refusal.value)
 
 
-async def test_a_key_of_another_certificate_is_told() -> None:
+async def test_a_key_of_another_certificate_is_reported() -> None:
     other: dict[str, Any] = {"tls_certificate": CERTIFICATES / "server.pem", "tls_key": CERTIFICATES / "caller-key.pem"}
     with pytest.raises(SettingsError, match="are no certificate and its key"):
         async with serving(fake_service(tiny()), **other):

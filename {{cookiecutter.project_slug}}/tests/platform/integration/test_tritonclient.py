@@ -116,7 +116,7 @@ def test_the_metadata_name_version_and_every_tensor(metadata: Any, name: str) ->
     assert {tensor.name for tensor in metadata.inputs} <= declared
 
 
-def test_a_mistake_is_told_as_the_server_put_it(client: triton.InferenceServerClient, name: str) -> None:
+def test_a_mistake_is_reported_as_the_server_put_it(client: triton.InferenceServerClient, name: str) -> None:
     with pytest.raises(InferenceServerException, match="model 'another' is not served here") as refusal:
         client.get_model_metadata("another")
     assert name in str(refusal.value)

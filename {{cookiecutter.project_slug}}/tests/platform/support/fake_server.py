@@ -70,7 +70,7 @@ class Hold:
 
 
 class FakeServer:
-    """Answer the six calls and, unless told not to, grpc.health.v1; every output is the input of the same name."""
+    """Answer the six calls and, by default, grpc.health.v1; every output is the input of the same name."""
 
     def __init__(
         self,

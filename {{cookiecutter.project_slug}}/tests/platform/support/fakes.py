@@ -12,14 +12,14 @@ from serving.domain.tensors import Tensors
 
 
 class FakeStore:
-    """Hold static features in a dictionary; `away` makes every read fail, `gate` makes it wait."""
+    """Hold static features in a dictionary; `unavailable` makes every read fail, `gate` makes it wait."""
 
     def __init__(self, rows: Mapping[bytes, Mapping[str, object]] | None = None) -> None:
         self.rows: dict[bytes, dict[str, object]] = {key: dict(row) for key, row in (rows or {}).items()}
         self.times: dict[tuple[bytes, str], int] = {}
         self.forms: dict[str, str] = {}
         self.mark = ""
-        self.away = False
+        self.unavailable = False
         self.gate: asyncio.Event | None = None
         self.reads = 0
         self.closed = False
@@ -31,7 +31,7 @@ class FakeStore:
         self, entities: Sequence[bytes], features: Sequence[Feature], *, timeout: float
     ) -> Mapping[str, Column]:
         self.reads += 1
-        if self.away:
+        if self.unavailable:
             raise FeatureStoreUnavailable("the feature store can't be read.")
         if self.gate is not None:
             try:

@@ -1,4 +1,4 @@
-"""The real server: in a process of its own, or in this one around any service."""
+"""The real server: in a separate process, or in this one around any service."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ MAX_ROWS = 1024
 
 @dataclass
 class Observed:
-    """Hold what the service told its observers."""
+    """Hold the metrics that observers received."""
 
     reads: list[float] = field(default_factory=list)
     defaults: list[tuple[str, int]] = field(default_factory=list)

@@ -42,7 +42,7 @@ class Wire:
 
     def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None, name: str = "") -> None:
         self.target = target
-        # A pool of its own: channels of one process to one address would otherwise share a connection.
+        # A separate pool: channels of one process to one address would otherwise share a connection.
         options: list[tuple[str, int | str]] = [("grpc.use_local_subchannel_pool", 1)]
         if name:  # the one in the server's certificate
             options.append(("grpc.ssl_target_name_override", name))

@@ -16,7 +16,7 @@ CANCELS = 10_000
 
 
 class Caller:
-    """Hold a slot until told to let it go."""
+    """Hold a slot until it is released."""
 
     def __init__(self, admission: Admission, *, timeout: float = LONG) -> None:
         self.inside = asyncio.Event()
@@ -103,7 +103,7 @@ async def test_a_call_whose_turn_would_come_too_late_is_refused_at_once(monkeypa
     await caller.end()
 
 
-async def test_a_deadline_that_passes_while_waiting_is_told_and_leaves_the_queue() -> None:
+async def test_a_deadline_that_passes_while_waiting_is_reported_and_leaves_the_queue() -> None:
     admission = refusing([], 1, 9)
     (caller,) = await arrive(admission, 1)
     with pytest.raises(DeadlineExceeded, match=r"the deadline of 0\.010 s passed while the call waited"):

@@ -38,7 +38,7 @@ async def start(folder: Path) -> AsyncIterator[Build]:
 
 
 def reason(service: Service) -> str:
-    """Return what callers are told."""
+    """Return the text that callers get."""
     assert isinstance(service, NoModel)
     with pytest.raises(NotReady) as refusal:
         _ = service.model
@@ -89,9 +89,9 @@ async def test_an_artifact_that_was_changed_is_named_in_the_log_and_not_to_calle
     reference = tiny().lay_out(folder)
     file = artifact_folder(folder / "artifacts", reference.digest) / name
     file.write_bytes(file.read_bytes()[:-1])
-    told = reason(await start())
-    assert told == f"no model is served: {reference} can't be loaded; the server's log says why."
-    assert str(folder) not in told
+    message = reason(await start())
+    assert message == f"no model is served: {reference} can't be loaded; the server's log says why."
+    assert str(folder) not in message
     assert str(file) in caplog.text
     assert "sha256" in caplog.text
 

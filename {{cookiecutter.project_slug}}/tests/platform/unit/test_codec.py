@@ -159,13 +159,13 @@ def test_metadata_tells_a_stranger_how_to_call() -> None:
         ("value", "FP32", [-1]),
     ]
     assert [(t.name, t.datatype, list(t.shape)) for t in response.outputs] == [("total", "FP32", [-1])]
-    told = dict(response.properties)
-    assert told["reference"] == f"local:tiny/1#{DIGEST}"
-    assert told["artifact_digest"] == DIGEST
-    assert told["description"] == model.lineage.description
-    assert (told["value.unit"], told["value.description"]) == ("1", "What is added")
-    assert told["total.description"] == "The sum"
-    assert all(told.values())
+    printed = dict(response.properties)
+    assert printed["reference"] == f"local:tiny/1#{DIGEST}"
+    assert printed["artifact_digest"] == DIGEST
+    assert printed["description"] == model.lineage.description
+    assert (printed["value.unit"], printed["value.description"]) == ("1", "What is added")
+    assert printed["total.description"] == "The sum"
+    assert all(printed.values())
 
 
 @pytest.mark.parametrize("request_", [good(), good_typed()], ids=["raw", "typed"])

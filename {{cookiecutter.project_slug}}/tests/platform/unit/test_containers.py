@@ -9,7 +9,7 @@ from tools import containers
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "message"),
     [
         ("--scale=0", "SCALE=0 is no number of replicas; give 1 to 32."),
         ("--scale=many", "SCALE=many is no number of replicas; give 1 to 32."),
@@ -17,10 +17,10 @@ from tools import containers
         ("--overlap=-1", "OVERLAP=-1 is no number of seconds; give 0 to 600."),
     ],
 )
-def test_a_wrong_number_is_named_in_one_sentence(option: str, told: str) -> None:
+def test_a_wrong_number_is_named_in_one_sentence(option: str, message: str) -> None:
     with pytest.raises(OperatorError) as refusal:
         containers.main(["up", option])
-    assert str(refusal.value) == told
+    assert str(refusal.value) == message
 
 
 def test_words_for_compose_go_only_where_compose_takes_them(capsys: pytest.CaptureFixture[str]) -> None:

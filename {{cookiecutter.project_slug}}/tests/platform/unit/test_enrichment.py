@@ -88,7 +88,7 @@ async def test_what_the_store_gave_is_not_written_to() -> None:
 
 
 @pytest.mark.parametrize("key", [b"nobody", b"ageless"])
-async def test_what_the_store_does_not_have_is_refused_where_told_to(key: bytes) -> None:
+async def test_what_the_store_does_not_have_is_refused_if_configured(key: bytes) -> None:
     setup = Setup(unknown=Fallback.REFUSE)
     with pytest.raises(NotFound) as refusal:
         await setup.enricher.enrich(request(b"known", key), Deadline(LONG))
@@ -129,9 +129,9 @@ async def test_the_store_is_given_its_own_timeout_and_never_more_than_the_call_h
     assert given == [0.05, pytest.approx(0.02, rel=0.5)]
 
 
-async def test_a_store_that_is_away_is_told_and_its_time_is_observed() -> None:
+async def test_a_store_that_is_unavailable_is_reported_and_its_time_is_observed() -> None:
     setup = Setup()
-    setup.store.away = True
+    setup.store.unavailable = True
     with pytest.raises(FeatureStoreUnavailable):
         await setup.enricher.enrich(request(b"known"), Deadline(LONG))
     assert len(setup.seen.reads) == 1
@@ -139,9 +139,9 @@ async def test_a_store_that_is_away_is_told_and_its_time_is_observed() -> None:
     assert setup.seen.defaults == []
 
 
-async def test_a_store_that_is_away_is_bridged_by_flagged_defaults_where_told_to() -> None:
+async def test_a_store_that_is_unavailable_is_bridged_by_flagged_defaults_if_configured() -> None:
     setup = Setup(AGE, CITY, CURVE, unavailable=Fallback.DEFAULT)
-    setup.store.away = True
+    setup.store.unavailable = True
     enriched = await setup.enricher.enrich(request(b"known", b"nobody"), Deadline(LONG))
     assert enriched.inputs["age"].tolist() == [50.0, 50.0]
     assert enriched.inputs["city"].tolist() == [b"Bern", b"Bern"]
@@ -152,7 +152,7 @@ async def test_a_store_that_is_away_is_bridged_by_flagged_defaults_where_told_to
 
 async def test_no_default_means_that_nothing_can_stand_in_for_the_store() -> None:
     setup = Setup(AGE, STRICT, unavailable=Fallback.DEFAULT)
-    setup.store.away = True
+    setup.store.unavailable = True
     with pytest.raises(FeatureStoreUnavailable):
         await setup.enricher.enrich(request(b"known"), Deadline(LONG))
     assert setup.seen.defaults == []
@@ -170,10 +170,10 @@ async def test_without_static_features_no_store_is_asked() -> None:
 KEPT = Feature("age", default=50.0, missing=Missing.LAST_KNOWN)
 
 
-async def test_the_value_known_last_stands_in_while_the_store_is_away_and_is_flagged() -> None:
+async def test_the_value_known_last_stands_in_while_the_store_is_unavailable_and_is_flagged() -> None:
     setup = Setup(KEPT, CITY, unavailable=Fallback.DEFAULT)
     await setup.enricher.enrich(request(b"known"), Deadline(LONG))
-    setup.store.away = True
+    setup.store.unavailable = True
     enriched = await setup.enricher.enrich(request(b"nobody", b"known", b"known"), Deadline(LONG))
     assert enriched.inputs["age"].tolist() == [50.0, 31.0, 31.0]
     assert enriched.last_known == {"age": [1, 2]}
@@ -197,7 +197,7 @@ async def test_what_the_store_says_replaces_what_was_known() -> None:
     for value in (31.0, 32.0):
         setup.store.rows[b"known"]["age"] = value
         await setup.enricher.enrich(request(b"known"), Deadline(LONG))
-    setup.store.away = True
+    setup.store.unavailable = True
     assert (await setup.enricher.enrich(request(b"known"), Deadline(LONG))).inputs["age"].tolist() == [32.0]
 
 
@@ -208,7 +208,7 @@ async def test_nothing_stands_in_where_it_is_forbidden(forbidden: Feature) -> No
     setup.store.rows = {}
     with pytest.raises(NotFound):
         await setup.enricher.enrich(request(b"known"), Deadline(LONG))
-    setup.store.away = True
+    setup.store.unavailable = True
     with pytest.raises(FeatureStoreUnavailable):
         await setup.enricher.enrich(request(b"known"), Deadline(LONG))
 
@@ -217,19 +217,19 @@ async def test_a_feature_that_must_not_be_missing_refuses_the_call_whatever_its_
     setup = Setup(Feature("age", default=50.0, missing=Missing.FAIL), unavailable=Fallback.DEFAULT)
     with pytest.raises(NotFound):
         await setup.enricher.enrich(request(b"nobody"), Deadline(LONG))
-    setup.store.away = True
+    setup.store.unavailable = True
     with pytest.raises(FeatureStoreUnavailable):
         await setup.enricher.enrich(request(b"known"), Deadline(LONG))
 
 
-async def test_the_ages_of_what_was_read_are_told_and_undated_values_have_none() -> None:
+async def test_the_ages_of_what_was_read_are_reported_and_undated_values_have_none() -> None:
     setup = Setup(AGE, CITY)
     setup.store.times = {(b"known", "age"): int(NOW) - 60}
     await setup.enricher.enrich(request(b"known", b"zero", b"nobody"), Deadline(LONG))
     assert setup.seen.ages == [("age", [60.0])]
 
 
-async def test_a_store_that_was_filled_for_another_declaration_is_told_and_nothing_stands_in() -> None:
+async def test_a_store_that_was_filled_for_another_declaration_is_reported_and_nothing_stands_in() -> None:
     setup = Setup(AGE, unavailable=Fallback.DEFAULT)
     setup.store.forms = {"age": "INT64[]"}
     with pytest.raises(FeaturesOutdated) as refusal:

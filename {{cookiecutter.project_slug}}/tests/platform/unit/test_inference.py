@@ -116,7 +116,7 @@ def test_no_version_means_the_one_that_is_served(version: str) -> None:
     fake_service(STATIC).model.check_named("tiny", version)
 
 
-async def test_where_no_model_is_every_call_is_told_why() -> None:
+async def test_where_no_model_is_every_call_is_reported_why() -> None:
     nothing = NoModel("no model is served: the reason.")
     with pytest.raises(NotReady, match="the reason"):
         await nothing.infer(request(b"a"), [], Deadline(LONG))

@@ -115,7 +115,7 @@ async def test_an_error_becomes_its_status_and_the_id_goes_along() -> None:
 @pytest.mark.parametrize(
     "error", [RuntimeError(SECRET), KeyError(SECRET), OSError(2, SECRET), errors.ModelFailed(SECRET)]
 )
-async def test_what_went_wrong_inside_is_told_to_the_log_and_not_to_the_caller(
+async def test_what_went_wrong_inside_is_reported_to_the_log_and_not_to_the_caller(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):

@@ -20,7 +20,7 @@ PINNED = Lineage(
 
 
 @pytest.mark.parametrize(
-    ("here", "told"),
+    ("here", "message"),
     [
         ({}, []),
         ({"description": "Sums", "trained_at": "2026-02-02T00:00:00+00:00", "metrics": {"r2": 0.5}}, []),
@@ -38,8 +38,8 @@ PINNED = Lineage(
         ({"git_commit": "none"}, ["the commit was c0ffee, here none"]),
     ],
 )
-def test_only_what_can_change_a_model_is_a_difference(here: dict[str, object], told: list[str]) -> None:
-    assert differences(PINNED, replace(PINNED, **here)) == told  # type: ignore[arg-type]
+def test_only_what_can_change_a_model_is_a_difference(here: dict[str, object], message: list[str]) -> None:
+    assert differences(PINNED, replace(PINNED, **here)) == message  # type: ignore[arg-type]
 
 
 def test_a_lineage_says_on_what_machine_and_python_it_was_made() -> None:

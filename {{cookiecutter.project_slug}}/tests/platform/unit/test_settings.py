@@ -73,7 +73,7 @@ def test_a_wrong_value_is_refused_in_one_sentence_with_variable_and_value(
     assert sentence.isprintable()
 
 
-def test_all_faults_are_told_at_once(monkeypatch: Environment) -> None:
+def test_all_faults_are_reported_at_once(monkeypatch: Environment) -> None:
     sentence = refusal(monkeypatch, SERVING_GRPC_PORT="x", SERVING_MAX_ROWS="y", SERVING_TYPO="z")
     assert all(word in sentence for word in ("SERVING_GRPC_PORT='x'", "SERVING_MAX_ROWS='y'", "SERVING_TYPO"))
 

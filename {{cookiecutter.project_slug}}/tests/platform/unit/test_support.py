@@ -92,7 +92,7 @@ def test_both_the_program_and_the_debian_under_it_must_be_listed(repo: Path, ima
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
         ('[[part]]\nname = "x"\nnote = "y"\n', "x has neither `ends` nor `look_again`"),
         ('[[part]]\nname = "x"\n', "each \\[\\[part\\]\\] needs a name and a note"),
@@ -100,7 +100,7 @@ def test_both_the_program_and_the_debian_under_it_must_be_listed(repo: Path, ima
         ("[[part\n", "each \\[\\[part\\]\\] needs a name and a note"),
     ],
 )
-def test_a_broken_table_is_named_in_one_sentence(repo: Path, row: str, told: str) -> None:
+def test_a_broken_table_is_named_in_one_sentence(repo: Path, row: str, message: str) -> None:
     (repo / "config" / "support" / "table.toml").write_text(row, encoding="utf-8")
-    with pytest.raises(support.TableError, match=told):
+    with pytest.raises(support.TableError, match=message):
         support.main(["--today", "2026-11-27"])

@@ -116,7 +116,7 @@ def test_two_servers_in_one_process_have_metrics_of_their_own() -> None:
     assert two.registry.get_sample_value("serving_refused_total", {"reason": "queue_full"}) is None
 
 
-def test_a_metrics_port_that_is_taken_is_told_with_its_setting() -> None:
+def test_a_metrics_port_that_is_taken_is_reported_with_its_setting() -> None:
     first, second = Metrics.create(), Metrics.create()
     try:
         port = first.serve("127.0.0.1", 0)

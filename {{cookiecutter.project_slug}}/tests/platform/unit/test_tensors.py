@@ -119,11 +119,11 @@ def test_an_answer_that_fits_has_no_fault() -> None:
         ({"y": floats(1, 2)}, "output z is missing"),
     ],
 )
-def test_an_answer_outside_the_signature_is_told(answer: dict[str, object], fault: str) -> None:
-    told = SIGNATURE.check_outputs(answer, 2)  # type: ignore[arg-type]
-    assert told is not None
+def test_an_answer_outside_the_signature_is_reported(answer: dict[str, object], fault: str) -> None:
+    message = SIGNATURE.check_outputs(answer, 2)  # type: ignore[arg-type]
+    assert message is not None
     with pytest.raises(AssertionError, match=fault):
-        raise AssertionError(told)
+        raise AssertionError(message)
 
 
 def test_no_output_asked_for_means_all() -> None:

@@ -28,12 +28,12 @@ def main(folder: str) -> None:
                 version["digest"] = row["string_value"]
             elif row["attribute_path"].startswith("artifact/") and row["file_value"]:
                 version["files"][row["attribute_path"]] = row["file_value"]["path"]
-    told = [
+    listed = [
         {"project": project, "id": name, **version}
         for (project, name), version in versions.items()
         if "digest" in version
     ]
-    json.dump(told, sys.stdout)
+    json.dump(listed, sys.stdout)
 
 
 if __name__ == "__main__":

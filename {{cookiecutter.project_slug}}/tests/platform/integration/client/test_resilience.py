@@ -71,8 +71,8 @@ async def test_what_a_stopping_server_says_is_retried(
 
 
 async def test_unavailable_for_good_is_said(server: FakeServer, connect: Connect) -> None:
-    server.script("ModelInfer", *[refuse(grpc.StatusCode.UNAVAILABLE, "the feature store is away.")] * 10)
-    with pytest.raises(Unavailable, match=r"^the feature store is away\.$"):
+    server.script("ModelInfer", *[refuse(grpc.StatusCode.UNAVAILABLE, "the feature store is unavailable.")] * 10)
+    with pytest.raises(Unavailable, match=r"^the feature store is unavailable\.$"):
         await connect(server.target).predict(ONE, timeout=PATIENCE_S)
 
 

@@ -112,7 +112,7 @@ def test_the_target_can_come_from_the_environment(
     assert run("health")[1] == f"{server.target} SERVING\n"
 
 
-def test_a_failed_server_is_exit_code_1_and_the_request_id_is_told(run: Run, server: FakeServer) -> None:
+def test_a_failed_server_is_exit_code_1_and_the_request_id_is_reported(run: Run, server: FakeServer) -> None:
     server.script("ModelInfer", refuse(grpc.StatusCode.INTERNAL, "internal error."))
     code, out, error = run("predict", *at(server), "--input", '{"numbers": [1]}')
     assert (code, out) == (1, "")

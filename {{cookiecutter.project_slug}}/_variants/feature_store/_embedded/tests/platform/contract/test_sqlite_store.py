@@ -45,7 +45,7 @@ class TestSqliteStore(FeatureStoreContract):
         yield self.reader(folder)
 
     @contextmanager
-    def away(self, folder: Path) -> Iterator[None]:
+    def unavailable(self, folder: Path) -> Iterator[None]:
         hidden = folder / "hidden"
         file(folder).rename(hidden)
         yield
@@ -62,14 +62,14 @@ async def test_a_store_that_was_never_filled_says_what_to_run(folder: Path) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no database" * 1000])
-async def test_a_file_that_is_no_database_is_told(folder: Path, content: bytes) -> None:
+async def test_a_file_that_is_no_database_is_reported(folder: Path, content: bytes) -> None:
     file(folder).parent.mkdir()
     file(folder).write_bytes(content)
     with pytest.raises(FeatureStoreUnavailable, match="can't be read"):
         await read(SqliteStore(file(folder)))
 
 
-async def test_a_feature_that_the_file_lacks_is_told(folder: Path) -> None:
+async def test_a_feature_that_the_file_lacks_is_reported(folder: Path) -> None:
     write(folder, 1.0)
     store = SqliteStore(file(folder))
     with pytest.raises(FeatureStoreUnavailable, match="fill it with `make features`"):
@@ -131,7 +131,7 @@ async def test_what_a_killed_writer_left_does_not_get_into_the_store(folder: Pat
 
 @pytest.fixture
 def read_only(folder: Path) -> Iterator[set[Path]]:
-    """Fill a store and take the right to write away; return what is there."""
+    """Fill a store and revoke the right to write; return what is there."""
     write(folder, 1.0)
     parent = file(folder).parent
     parent.chmod(0o500)

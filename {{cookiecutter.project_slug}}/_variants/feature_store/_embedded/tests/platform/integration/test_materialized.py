@@ -62,7 +62,7 @@ async def test_an_unknown_entity_is_answered_with_flagged_defaults(
     assert len(floats(answer)) == 2
 
 
-async def test_an_unknown_entity_is_not_found_where_told_to_refuse(
+async def test_an_unknown_entity_is_not_found_if_configured_refuse(
     example: Workspace, strict_server: ServerProcess, data: Dataset
 ) -> None:
     async with Wire(strict_server.target) as wire:
@@ -81,17 +81,17 @@ def materialized(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 def test_materializing_again_changes_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: Dataset
 ) -> None:
-    told = []
+    message = []
     for _ in range(2):
         materialized(monkeypatch, f"sqlite:{folder / 'features.db'}")
-        told.append(capsys.readouterr().out.splitlines()[-1])
-    assert told == [
+        message.append(capsys.readouterr().out.splitlines()[-1])
+    assert message == [
         f"wrote {len(data)} rows; the store holds {len(data)} rows, keyed by {FEATURES.entity.name}",
         "nothing is new since 2004-01-05",
     ]
 
 
-def test_a_store_that_can_not_be_filled_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_can_not_be_filled_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVING_FEATURE_STORE", "oracle:x")
     with pytest.raises(SettingsError, match=r"^SERVING_FEATURE_STORE='oracle:x': this repo can fill .*\.$"):
         materialize.main([])

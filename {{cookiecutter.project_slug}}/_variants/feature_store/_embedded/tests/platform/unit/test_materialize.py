@@ -16,7 +16,7 @@ LONG_S = 60.0
 
 
 class Recorder(FakeStore):
-    """A store that notes which entities were written, and loses its writer when told."""
+    """A store that notes which entities were written, and loses its writer on demand."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def test_a_push_does_not_pass_for_a_materialization() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"colour": "red"}, "feature 'colour' is not kept in the store; these are: age, sex, bmi"),
         ({"bmi": "heavy"}, "feature 'bmi': 'heavy' is not FP32"),
@@ -114,9 +114,9 @@ def test_a_push_does_not_pass_for_a_materialization() -> None:
         ({"bmi": ""}, "feature 'bmi': '' is not FP32"),
     ],
 )
-def test_what_does_not_fit_the_declaration_is_not_pushed(values: dict[str, str], told: str) -> None:
+def test_what_does_not_fit_the_declaration_is_not_pushed(values: dict[str, str], message: str) -> None:
     store = FakeStore()
-    with pytest.raises(InvalidRequest, match=told):
+    with pytest.raises(InvalidRequest, match=message):
         push(store, "bob", values, when=60)
     assert store.rows == {}
 

@@ -15,7 +15,7 @@ _HALF_BYTES = 40_000
 
 
 async def fill_and_be_killed(address: str, url: Callable[[str], str], number: signal.Signals) -> None:
-    """Fill the Redis at `host:port` from a process of its own, and end that by a signal half way.
+    """Fill the Redis at `host:port` from a separate process, and end that by a signal half way.
 
     `url` gives the URL of the store for another `host:port`.
     """

@@ -1,4 +1,4 @@
-"""A real Redis in a container of its own, for tests to fill, freeze and empty."""
+"""A real Redis in a container, for tests to fill, freeze and empty."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from serving.adapters.feature_store.breaker import FAILURES, PAUSE_S, Breaker
 
 
 class Clock:
-    """A clock that moves when told."""
+    """A clock that tests move."""
 
     def __init__(self) -> None:
         self.now = 100.0

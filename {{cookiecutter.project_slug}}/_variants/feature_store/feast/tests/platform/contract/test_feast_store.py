@@ -1,4 +1,4 @@
-"""The contract on Feast, with SQLite and with a real Redis in a container of its own."""
+"""The contract on Feast, with SQLite and with a real Redis in a container."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class TestFeastOnSqlite(FeatureStoreContract):
 
     @contextmanager
     def stalled(self, folder: Path) -> Iterator[FeastStore]:
-        with self.away(folder):
+        with self.unavailable(folder):
             yield self.reader(folder)
 
     @contextmanager
-    def away(self, folder: Path) -> Iterator[None]:
+    def unavailable(self, folder: Path) -> Iterator[None]:
         with closing(sqlite3.connect(folder / "data" / "online.db", isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             yield
@@ -87,11 +87,11 @@ class TestFeastOnRedis(FeatureStoreContract):
 
     @contextmanager
     def stalled(self, folder: Path) -> Iterator[FeastStore]:
-        with self.away(folder):
+        with self.unavailable(folder):
             yield self.reader(folder)
 
     @contextmanager
-    def away(self, folder: Path) -> Iterator[None]:
+    def unavailable(self, folder: Path) -> Iterator[None]:
         with redis_container.frozen(self.container):
             yield
 
@@ -129,17 +129,17 @@ async def test_a_writer_that_is_killed_half_way_changes_nothing(
     await store.close()
 
 
-async def test_where_nobody_listens_the_store_is_away_and_the_breaker_opens(folder: Path, address: str) -> None:
+async def test_where_nobody_listens_the_store_is_unavailable_and_the_breaker_opens(folder: Path, address: str) -> None:
     write(on_redis(folder, address), 31.0)
     url = on_redis(folder, "127.0.0.1:1")
     store = FeastStore.open(url)
-    told = []
+    message = []
     for _ in range(5):
         with pytest.raises(FeatureStoreUnavailable) as refusal:
             await store.read([b"ann"], [AGE], timeout=LONG_S)
-        told.append(str(refusal.value))
-    assert told[0] == "the feature store can't be read; fill it with `make features`."
-    assert "moment to recover" in told[-1]
+        message.append(str(refusal.value))
+    assert message[0] == "the feature store can't be read; fill it with `make features`."
+    assert "moment to recover" in message[-1]
     with pytest.raises(FeatureStoreUnavailable, match="can't be written"):
         write(url, 31.0)
     await store.close()
@@ -171,7 +171,7 @@ async def test_more_reads_than_may_wait_are_refused_and_the_others_answered(
     write(case.url(folder), 31.0)
     store = case.reader(folder)
     for _ in range(2):
-        with case.away(folder):
+        with case.unavailable(folder):
             waiting = [asyncio.create_task(store.read([b"ann"], [AGE], timeout=LONG_S)) for _ in range(2)]
             await asyncio.sleep(0)  # both take their places
             with pytest.raises(FeatureStoreUnavailable, match="more reads waiting than it can answer"):
@@ -209,22 +209,22 @@ async def test_a_store_that_was_never_filled_is_read_once_it_is(folder: Path) ->
     url = f"feast:{folder / 'feature_store.yaml'}"
     store = FeastStore.open(url)
 
-    async def is_away() -> None:
+    async def is_unavailable() -> None:
         with pytest.raises(FeatureStoreUnavailable, match="fill it with `make features`"):
             await store.read([b"ann"], [AGE], timeout=LONG_S)
 
-    await is_away()
+    await is_unavailable()
     with pytest.raises(SettingsError, match="feature_store.yaml' is not there"):
         write(url, 31.0)
     assert feature_repo(folder, "feature_store.yaml", path="data/online.db") == url
-    await is_away()
+    await is_unavailable()
     assert not (folder / "data").exists()
     write(url, 31.0)
     assert (await store.read([b"ann"], [AGE], timeout=LONG_S))["age"].values.tolist() == [31.0]
     await store.close()
 
 
-async def test_a_damaged_registry_is_a_store_that_is_away(folder: Path) -> None:
+async def test_a_damaged_registry_is_a_store_that_is_unavailable(folder: Path) -> None:
     url = feature_repo(folder, "feature_store.yaml", path="data/online.db")
     write(url, 31.0)
     store, registry = FeastStore.open(url), folder / "data" / "registry.db"
@@ -237,18 +237,18 @@ async def test_a_damaged_registry_is_a_store_that_is_away(folder: Path) -> None:
     await store.close()
 
 
-async def test_a_registry_that_is_damaged_while_it_serves_is_told_and_the_one_at_hand_stays(
+async def test_a_registry_that_is_damaged_while_it_serves_is_reported_and_the_one_at_hand_stays(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(feast, "_REFRESH_S", 0.01)
-    told = threading.Event()
-    monkeypatch.setattr(feast.log, "warning", lambda *_: told.set())
+    message = threading.Event()
+    monkeypatch.setattr(feast.log, "warning", lambda *_: message.set())
     url = feature_repo(folder, "feature_store.yaml", path="data/online.db")
     write(url, 31.0)
     store = FeastStore.open(url)
     await store.read([b"ann"], [AGE], timeout=LONG_S)
     (folder / "data" / "registry.db").write_bytes(b"\xff" * 100)
-    assert await asyncio.to_thread(told.wait, LONG_S)
+    assert await asyncio.to_thread(message.wait, LONG_S)
     assert (await store.read([b"ann"], [AGE], timeout=LONG_S))["age"].values.tolist() == [31.0]
     await store.close()
 

@@ -1,4 +1,4 @@
-"""The contract on a real Redis, in a container of its own."""
+"""The contract on a real Redis, in a container."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class TestRedisStore(FeatureStoreContract):
 
     @contextmanager
     def stalled(self, folder: Path) -> Iterator[RedisStore]:
-        with self.away(folder):
+        with self.unavailable(folder):
             yield self.reader(folder)
 
     @contextmanager
-    def away(self, folder: Path) -> Iterator[None]:
+    def unavailable(self, folder: Path) -> Iterator[None]:
         with redis_container.frozen(self.container):
             yield
 
@@ -73,15 +73,15 @@ async def test_a_writer_that_is_killed_half_way_changes_nothing(url: str, number
     await store.close()
 
 
-async def test_where_nobody_listens_the_store_is_away_and_the_breaker_opens() -> None:
+async def test_where_nobody_listens_the_store_is_unavailable_and_the_breaker_opens() -> None:
     store = RedisStore.open("redis://127.0.0.1:1/0")
-    told = []
+    message = []
     for _ in range(5):
         with pytest.raises(FeatureStoreUnavailable) as refusal:
             await store.read([b"ann"], [AGE], timeout=LONG_S)
-        told.append(str(refusal.value))
-    assert told[0] == "the feature store can't be read."
-    assert "moment to recover" in told[-1]
+        message.append(str(refusal.value))
+    assert message[0] == "the feature store can't be read."
+    assert "moment to recover" in message[-1]
     with pytest.raises(FeatureStoreUnavailable, match="can't be written"):
         RedisWriter.open("redis://127.0.0.1:1/0").write(FeatureRows([AGE], [b"ann"], {"age": np.zeros(1, np.float32)}))
     await store.close()
@@ -95,7 +95,7 @@ def test_user_and_database_come_from_the_url_and_the_password_from_a_file(folder
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("redis://:hidden@store:6379/0", "name a password_file"),
         ("redis://reader:hidden@store:6379/0", "name a password_file"),
@@ -105,8 +105,8 @@ def test_user_and_database_come_from_the_url_and_the_password_from_a_file(folder
         ("redis://store:6379/0?password_file=/nowhere", "'/nowhere' can't be read"),
     ],
 )
-def test_a_wrong_url_is_refused_without_showing_a_password(url: str, told: str) -> None:
+def test_a_wrong_url_is_refused_without_showing_a_password(url: str, message: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         Address.parse(url)
-    assert told in str(refusal.value)
+    assert message in str(refusal.value)
     assert "hidden" not in str(refusal.value)

@@ -92,10 +92,10 @@ def test_a_command_says_so_in_one_sentence(
         if trouble == GARBLED:
             garble(monkeypatch)
         said = command(*COMMANDS[name], timeout="0.3" if trouble == SILENT else "20")
-        is_told_once(said, "" if trouble == GARBLED else f"127.0.0.1:{port}")
+        is_reported_once(said, "" if trouble == GARBLED else f"127.0.0.1:{port}")
 
 
-def is_told_once(said: str, where: str) -> None:
+def is_reported_once(said: str, where: str) -> None:
     assert said.startswith("error: ")
     assert said.count("\n") == 1
     assert where in said

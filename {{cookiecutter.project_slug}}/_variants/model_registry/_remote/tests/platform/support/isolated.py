@@ -1,4 +1,4 @@
-"""A registry that many tests share, each with models of its own."""
+"""A registry that many tests share, with separate models for each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.domain.ports import ModelRecord, Promotion, RegisteredVersion, Regi
 from serving.domain.references import Reference
 
 
-class Apart:
+class Isolated:
     """Keep the models of one folder apart from all others, by a prefix that only the backend below sees."""
 
     def __init__(self, backend: RegistryBackend, folder: Path) -> None:

@@ -17,19 +17,19 @@ from tests.platform.support.troubled_server import PAGE, answering, silent
 def test_a_server_that_never_answers_is_given_up(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with silent() as port:
         point_to(port, monkeypatch)
-        told = rf"^MLflow at 127.0.0.1:{port}: gave no answer within 0.2 s; "
-        with pytest.raises(RegistryUnavailable, match=told) as refusal:
+        message = rf"^MLflow at 127.0.0.1:{port}: gave no answer within 0.2 s; "
+        with pytest.raises(RegistryUnavailable, match=message) as refusal:
             call(MlflowRegistry(), folder, 0.2)
     assert CANARY not in str(refusal.value)
     assert not [path for path in folder.iterdir() if path.name != "source"]
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_an_answer_that_is_not_mlflows_is_told(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_not_mlflows_is_reported(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with answering(200, PAGE) as port:
         point_to(port, monkeypatch)
-        told = rf"^MLflow at 127.0.0.1:{port}: gave no usable answer.*; "
-        with pytest.raises(RegistryUnavailable, match=told) as refusal:
+        message = rf"^MLflow at 127.0.0.1:{port}: gave no usable answer.*; "
+        with pytest.raises(RegistryUnavailable, match=message) as refusal:
             call(MlflowRegistry(), folder, 60)
     assert CANARY not in str(refusal.value)
 

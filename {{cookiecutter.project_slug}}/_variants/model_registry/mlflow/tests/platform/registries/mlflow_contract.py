@@ -14,15 +14,15 @@ from serving.adapters.model_registry.mlflow import MlflowRegistry
 from serving.domain.references import Reference
 from serving.offline.registry import ModelRegistry
 from tests.platform.contract.model_registry_contract import ModelRegistryContract, registered
-from tests.platform.support.isolated import Apart
+from tests.platform.support.isolated import Isolated
 
 
 class TestMlflowRegistry(ModelRegistryContract):
     def open(self, folder: Path) -> ModelRegistry:
         return ModelRegistry("mlflow", self.backend(folder), timeout=60)
 
-    def backend(self, folder: Path) -> Apart:
-        return Apart(MlflowRegistry(), folder)
+    def backend(self, folder: Path) -> Isolated:
+        return Isolated(MlflowRegistry(), folder)
 
     def damage(self, folder: Path, reference: Reference) -> None:
         client = MlflowClient()

@@ -76,7 +76,7 @@ class TestNeptuneRegistry(ModelRegistryContract):
         monkeypatch.undo()
         assert list(self.open(folder).versions("tiny")) == []
 
-    def test_of_what_the_client_raises_only_the_class_is_told(
+    def test_of_what_the_client_raises_only_the_class_is_reported(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(*_: object, **__: object) -> None:

@@ -12,7 +12,7 @@ from tests.platform.support.registry_address import CANARY, point_to
 from tests.platform.support.registry_calls import CALLS, PROMOTION, Call
 from tests.platform.support.troubled_server import PAGE, answering, nobody, silent
 
-# What a server says that is none, and what is told of it.
+# What a server says that is none, and the message about it.
 ANSWERS: dict[str, tuple[int, bytes, str]] = {
     "a page": (200, PAGE, "it answers, but is no Neptune server"),
     "other JSON": (200, b'{"detail": "hello"}', "it answers, but is no Neptune server"),
@@ -32,20 +32,20 @@ def test_a_server_that_never_answers_is_given_up(call: Call, folder: Path, monke
     assert not [path for path in folder.iterdir() if path.name != "source"]
 
 
-def test_a_server_that_refuses_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_refuses_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with nobody() as port:
         point_to(port, monkeypatch)
     with pytest.raises(RegistryUnavailable, match=r"gave no usable answer \(ConnectionRefusedError\)"):
         NeptuneRegistry().read("tiny", timeout=60)
 
 
-@pytest.mark.parametrize(("status", "content", "told"), ANSWERS.values(), ids=ANSWERS)
-def test_what_is_no_neptune_server_is_told(
-    status: int, content: bytes, told: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("status", "content", "output"), ANSWERS.values(), ids=ANSWERS)
+def test_what_is_no_neptune_server_is_reported(
+    status: int, content: bytes, output: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with answering(status, content) as port:
         point_to(port, monkeypatch)
-        with pytest.raises(Exception, match=told) as refusal:
+        with pytest.raises(Exception, match=output) as refusal:
             NeptuneRegistry().read("tiny", timeout=60)
     assert CANARY not in str(refusal.value)
 

@@ -24,7 +24,7 @@ from serving.domain.errors import RegistryUnavailable
 from serving.domain.references import Reference
 from serving.offline.registry import ModelRegistry
 from tests.platform.contract.model_registry_contract import ModelRegistryContract, registered
-from tests.platform.support.isolated import Apart
+from tests.platform.support.isolated import Isolated
 from tests.platform.support.neptune import asking
 from tests.platform.support.workspace import THIS_REPO
 
@@ -39,8 +39,8 @@ class TestNeptuneRegistry(ModelRegistryContract):
     def open(self, folder: Path) -> ModelRegistry:
         return ModelRegistry("neptune", self.backend(folder), timeout=60)
 
-    def backend(self, folder: Path) -> Apart:
-        return Apart(NeptuneRegistry(asking(neptune, read_access())), folder)
+    def backend(self, folder: Path) -> Isolated:
+        return Isolated(NeptuneRegistry(asking(neptune, read_access())), folder)
 
     def damage(self, folder: Path, reference: Reference) -> None:
         access = read_access()
@@ -60,7 +60,7 @@ class TestNeptuneRegistry(ModelRegistryContract):
 
 
 def test_the_whole_way_with_a_process_for_each_call(folder: Path) -> None:
-    registry = ModelRegistry("neptune", Apart(NeptuneRegistry(), folder), timeout=60)
+    registry = ModelRegistry("neptune", Isolated(NeptuneRegistry(), folder), timeout=60)
     first, second = (registered(registry, folder, number) for number in (1, 2))
     registry.promote(first, "champion", expect="none", by="ann")
     registry.promote(second, "champion", expect="1", by="ann")
@@ -90,9 +90,9 @@ def test_the_token_reaches_no_log(folder: Path) -> None:
 
 
 def test_a_download_that_is_given_up_leaves_nothing(folder: Path) -> None:
-    registry = ModelRegistry("neptune", Apart(NeptuneRegistry(), folder), timeout=60)
+    registry = ModelRegistry("neptune", Isolated(NeptuneRegistry(), folder), timeout=60)
     reference = registered(registry, folder)
-    away = ModelRegistry("neptune", Apart(NeptuneRegistry(), folder), timeout=60, transfer_timeout=0.1)
+    away = ModelRegistry("neptune", Isolated(NeptuneRegistry(), folder), timeout=60, transfer_timeout=0.1)
     with pytest.raises(RegistryUnavailable, match="no answer within 0.1 s"):
         away.fetch(reference, folder / "artifacts")
     assert list((folder / "artifacts").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Neptune's adapter, with its client in this process instead of one of its own."""
+"""Neptune's adapter, with its client in this process instead of a child process."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ CANARY = "the-secret-in-the-token"
 
 def point_to(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Neptune be at this port of this machine; all that is secret holds CANARY."""
-    told = {"api_address": f"http://127.0.0.1:{port}", "api_key": CANARY}
-    monkeypatch.setenv("NEPTUNE_API_TOKEN", base64.b64encode(json.dumps(told).encode()).decode())
+    message = {"api_address": f"http://127.0.0.1:{port}", "api_key": CANARY}
+    monkeypatch.setenv("NEPTUNE_API_TOKEN", base64.b64encode(json.dumps(message).encode()).decode())
     monkeypatch.setenv("NEPTUNE_PROJECT", "team/serving")
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
 

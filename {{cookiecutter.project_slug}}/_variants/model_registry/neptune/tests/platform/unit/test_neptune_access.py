@@ -77,7 +77,7 @@ def test_a_token_is_not_sent_in_the_clear_unless_somebody_insists(monkeypatch: p
     assert read_access().host == "neptune.example.com"
 
 
-def test_no_token_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_token_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="^NEPTUNE_API_TOKEN: is not set, nor does NEPTUNE_API_TOKEN_FILE hold it"):
         read_access()
 

@@ -43,9 +43,9 @@ class NeptuneRegistry:
 
     def read(self, model: str, *, timeout: float) -> ModelRecord:
         """Return all complete versions and promotions; skip versions without our digest."""
-        told = self._ask("read", {"model": model, "key": model_key(model)}, timeout)
-        rows = sorted(told["versions"], key=lambda row: int(_number(row["sys/id"])))
-        kept = told["promotions"]
+        known = self._ask("read", {"model": model, "key": model_key(model)}, timeout)
+        rows = sorted(known["versions"], key=lambda row: int(_number(row["sys/id"])))
+        kept = known["promotions"]
         where = f"{SCHEME}:{model}: its field promotions/"
         promotions = (parse_promotion(kept[key], f"{where}{key}") for key in sorted(kept))
         return ModelRecord(tuple(_registered(model, row) for row in rows), tuple(promotions))

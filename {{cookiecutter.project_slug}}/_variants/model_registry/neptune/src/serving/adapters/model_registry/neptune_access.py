@@ -69,8 +69,8 @@ def model_key(model: str) -> str:
 def _addresses(token: str) -> list[str]:
     """Return the addresses in a token; the last one is the API's."""
     try:
-        told = json.loads(base64.b64decode(token, validate=True))
-        found = [told["api_address"], told.get("api_url")]
+        decoded = json.loads(base64.b64decode(token, validate=True))
+        found = [decoded["api_address"], decoded.get("api_url")]
     except (ValueError, KeyError, TypeError, AttributeError):
         found = [None]
     addresses = [str(address) for address in found if address]

@@ -62,7 +62,7 @@ class Workspace:
         called = found["sys/name"].fetch() if found.exists("sys/name") else model
         if called != model:
             raise Refused(
-                REFUSED, f"the model {key} is called {called!a}, not {model}; set NEPTUNE_MODEL_KEY to one of its own."
+                REFUSED, f"the model {key} is called {called!a}, not {model}; set NEPTUNE_MODEL_KEY to another key."
             )
         if mode == "read-only":
             return found
@@ -200,14 +200,14 @@ def is_neptune(address: str) -> str:
     asked = f"{address.rstrip('/')}/api/backend/swagger.json"
     try:
         with urllib.request.build_opener(Straight).open(asked, timeout=_FIRST_ANSWER_S) as answer:
-            told = json.load(answer)
+            response = json.load(answer)
     except urllib.error.HTTPError as error:
         return f"HTTP {error.code}"
     except OSError as error:
         return type(getattr(error, "reason", error)).__name__
     except ValueError:
         return "it answers, but is no Neptune server"
-    return "" if isinstance(told, dict) and "swagger" in told else "it answers, but is no Neptune server"
+    return "" if isinstance(response, dict) and "swagger" in response else "it answers, but is no Neptune server"
 
 
 def main() -> None:
@@ -218,8 +218,8 @@ def main() -> None:
         for stream in (1, 2):
             os.dup2(nothing, stream)
         wrong = is_neptune(request["address"])
-        told = {"error": FAILED, "text": wrong} if wrong else perform(importlib.import_module("neptune"), request)
-        json.dump(told, answers)
+        response = {"error": FAILED, "text": wrong} if wrong else perform(importlib.import_module("neptune"), request)
+        json.dump(response, answers)
     os._exit(0)  # skips the client's exit hooks, which would call the server again
 
 
