@@ -17,7 +17,7 @@ from cookiecutter.main import cookiecutter
 from markdown_it import MarkdownIt
 from packaging.metadata import Metadata, parse_email
 
-from tests.support import Repo, blocks, is_text
+from tests.support import Repo, blocks, is_text, read_json
 
 Answers = Mapping[str, Any]
 
@@ -133,7 +133,7 @@ def parse(repo: Repo, path: Path, found: Found) -> None:
     if path.suffix == ".toml":
         tomllib.loads(text)
     elif path.suffix == ".json":
-        json.loads(text)
+        read_json(text)
     elif path.suffix in {".yaml", ".yml"}:
         list(yaml.safe_load_all(text))
     elif path.suffix in {".py", ".pyi"}:

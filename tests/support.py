@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
 import json
 import os
@@ -101,6 +102,11 @@ def is_text(path: Path) -> bool:
     return b"\0" not in path.read_bytes()[:8192]
 
 
+def read_json(text: str) -> object:
+    """Parse JSON; that of a development container may begin with comments."""
+    return json.loads(re.sub(r"^//.*$", "", text, flags=re.MULTILINE))
+
+
 def tracked() -> list[Path]:
     """Return the paths of the template's files, relative to its root, without what git ignores."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
@@ -196,3 +202,11 @@ def blocks(page: str) -> list[Block]:
     """Return the fenced blocks of a Markdown page, in order."""
     found = re.findall(r"(?:<!-- ([^\n]*) -->\n)?```(\w*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     return [Block(language, text, note) for note, language, text in found]
+
+
+def assert_shown(shown: str, printed: str) -> None:
+    """Every line that is shown was printed, in that order; `...` stands for anything."""
+    lines = iter(printed.splitlines())
+    for expected in shown.splitlines():
+        pattern = re.sub(r"\[", "[[]", expected).replace("...", "*")
+        assert any(fnmatch.fnmatchcase(line, pattern) for line in lines), f"{expected!r} is not in:\n{printed}"

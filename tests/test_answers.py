@@ -19,7 +19,7 @@ from slugify import slugify
 
 import local_extensions as gate
 from tests.releases import contents, cruft, release, surroundings
-from tests.support import CHOICES, PROMPTS, QUESTIONS, cookiecutter, generate, run
+from tests.support import CHOICES, PROMPTS, QUESTIONS, cookiecutter, generate, read_json, run
 
 CANARY = "canary"
 RUN_CANARY = f"open('{CANARY}', 'w')"
@@ -199,7 +199,7 @@ def test_every_file_with_answers_in_it_parses_and_has_them_whole(template: Path,
         if path.suffix == ".toml":
             tomllib.loads(repo.text(str(path)))
         elif path.suffix == ".json":
-            json.loads(repo.text(str(path)))
+            read_json(repo.text(str(path)))
         elif path.suffix in {".yaml", ".yml"}:
             list(yaml.safe_load_all(repo.text(str(path))))
         elif path.suffix == ".py":

@@ -15,8 +15,6 @@ from tests.support import AXES, CHOICES, PROMPTS, QUESTIONS, ROOT, is_text, run,
 GENERATED = [path for path in tracked() if path.parts[0] == ROOT_FOLDER]
 VARIANTS = Path(ROOT_FOLDER, "_variants")
 COPIED = PROMPTS["_copy_without_render"]
-# Few enough to be read; one more is a decision.
-CONDITIONALS_IN_README = 16
 
 # Who reads this repo may be anywhere: an address belongs in it only if it is for reading.
 LINKS_LEAD_TO = {
@@ -45,16 +43,7 @@ def test_every_python_file_is_copied_and_never_rendered(template: Path) -> None:
             compile(text_of(path), str(path), "exec")
 
 
-def test_conditionals_stand_in_the_readme_only() -> None:
-    counts = {
-        str(path.relative_to(ROOT_FOLDER)): len(re.findall(r"{%-? *(?:if|elif)\b", text_of(path)))
-        for path in GENERATED
-        if path.suffix != ".py"
-    }
-    assert {path: count for path, count in counts.items() if count} == {"README.md": CONDITIONALS_IN_README}
-
-
-def test_templates_use_no_other_syntax_than_answers_and_conditionals() -> None:
+def test_templates_use_no_other_syntax_than_answers() -> None:
     tags = {
         tag
         for path in GENERATED
@@ -63,7 +52,7 @@ def test_templates_use_no_other_syntax_than_answers_and_conditionals() -> None:
         for tag in tag
         if tag
     }
-    assert tags <= {"cookiecutter", "if", "elif", "else", "endif"}
+    assert tags == {"cookiecutter"}
 
 
 def test_the_hook_holds_no_template_syntax() -> None:

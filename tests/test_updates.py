@@ -402,9 +402,9 @@ def test_git_knows_every_generated_file(published: Template, tmp_path: Path) -> 
     assert set(git(repo.path, "ls-files").splitlines()) == set(contents(repo.path))
 
 
-def test_what_is_the_users_is_there_or_theirs_to_make_and_the_readme_says_it(generated: Callable[..., Repo]) -> None:
+def test_what_is_the_users_is_there_or_theirs_to_make_and_a_page_says_it(generated: Callable[..., Repo]) -> None:
     repo = generated()
     skipped = tomllib.loads(repo.text("pyproject.toml"))["tool"]["cruft"]["skip"]
     assert {entry for entry in skipped if not (repo.path / entry).exists()} == {"model.lineage.json"}
-    row = re.findall(r"^\| yours \| (.*?) \|", repo.text("README.md"), re.MULTILINE)[0]
+    row = re.findall(r"^\| yours \| (.*?) \|", repo.text("docs/updating.md"), re.MULTILINE)[0]
     assert [name.rstrip("/") for name in re.findall("`([^`]+)`", row)] == skipped

@@ -1,4 +1,4 @@
-"""The pages on model registries are true: what they tell to type works, in the order in which it stands there."""
+"""The pages on model registries are true: their commands work, in the order in which a reader meets them."""
 
 from __future__ import annotations
 

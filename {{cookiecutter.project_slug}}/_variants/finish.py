@@ -83,7 +83,7 @@ def next_steps(root: Path, of_variants: Sequence[str]) -> str:
   make demo       trains the example in build/, serves it and asks for predictions
   make train      registers the first version and pins it in model.lock: commit that{further}
   make help       says what else there is (without make: python tools/tasks.py help)
-  model/          is the part to edit; README.md begins with it"""
+  model/          is the part to edit; docs/model.md says how"""
 
 
 def main() -> int:
