@@ -51,7 +51,7 @@ def test_a_choice_that_is_added_by_the_page_can_be_made_and_breaks_no_rule(chang
 
 
 def test_a_step_that_is_left_out_is_found(changed: Path) -> None:
-    (changed / "README.md").write_bytes((ROOT / "README.md").read_bytes())
+    (changed / "docs" / "answers.md").write_bytes((ROOT / "docs" / "answers.md").read_bytes())
     done = run([sys.executable, "-m", "pytest", "-q", "tests/test_layout.py", "-k", "same_set"], cwd=changed)
     assert done.returncode == 1
     assert "1 failed" in done.stdout

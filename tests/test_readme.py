@@ -1,66 +1,117 @@
-"""The README is true: its commands do what it says and print what it shows."""
+"""The template's pages are true: their commands do what they say and print what they show."""
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
-from tests.support import ROOT, blocks, copy_of_template, run
+import pytest
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+from tests.support import ROOT, SAMPLE, Repo, assert_shown, blocks, copy_of_template, run
+from tools.recording import PICTURE, comparable, draw, drawn, shown
+
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/answers.md", "docs/updating.md")
 RUNNABLE = {"sh", "python"}
+TREE = "the tree of a generated repo"
+DEMO = "make demo\n"
 
+PUBLISHED = "not run: needs the template where it is published"
 NOT_RUN = {
-    "make test\n": "not run: it is what runs this",
-    "cookiecutter gh:org/ml-serving-template\n": "not run: needs the template where it is published",
-    "uvx cookiecutter gh:org/ml-serving-template\n": "not run: needs the template where it is published, and uv",
-    "pipx run cookiecutter gh:org/ml-serving-template\n": "not run: needs the template where it is published, and pipx",
-    "cookiecutter gh:org/ml-serving-template --checkout v0.1.0\n": "not run: needs the template where it is published",
+    "README.md": [
+        "not run: the template is not published yet; put your organization for `org`",
+        "not run here: the generated repo's docs/feature-store.md has the same lines, and a test runs them",
+    ],
+    "CONTRIBUTING.md": ["not run: they are what runs this"],
+    "docs/answers.md": [PUBLISHED, f"{PUBLISHED}, and uv", f"{PUBLISHED}, and pipx", PUBLISHED],
+    # tests/test_updates.py runs these commands on releases that it makes.
+    "docs/updating.md": [PUBLISHED, "not run: needs a newer release"],
 }
+QUESTIONS_IN_A_MAP = 10
+MAX_LINE = 120
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
 
 
 def test_what_is_not_run_is_known_and_says_why() -> None:
-    notes = {block.text: block.note for block in blocks(README) if block.language in RUNNABLE and block.note}
-    cruft = {text: note for text, note in notes.items() if "cruft " in text}
-    assert {text: note for text, note in notes.items() if text not in cruft} == NOT_RUN
-    # tests/test_updates.py runs these commands on releases that it makes.
-    assert list(cruft.values()) == [
-        "not run: needs the template where it is published",
-        "not run: needs a newer release",
-    ]
+    found = {
+        page: [block.note for block in blocks(text_of(page)) if block.note.startswith("not run")] for page in PAGES
+    }
+    assert found == NOT_RUN
 
 
-def test_its_commands_work_in_a_fresh_clone_and_print_what_it_shows(tmp_path: Path) -> None:
+def test_the_commands_work_in_a_fresh_clone_and_print_what_is_shown(tmp_path: Path) -> None:
     clone = copy_of_template(tmp_path / "clone")
     environment = os.environ | {"PYTHON": sys.executable, "HOME": str(tmp_path)}
     # Where uv keeps what it has fetched; it would be looked for in the home folder.
     environment.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
-    said = ""
-    ran = 0
-    for block in blocks(README):
+    printed: dict[str, str] = {}
+    for block in blocks(text_of("README.md")):
         if block.language in RUNNABLE and not block.note:
             done = run(["sh", "-e", "-c", block.text], cwd=clone, environment=environment)
             assert done.returncode == 0, f"{block.text}\n{done.stdout}{done.stderr}"
-            said = done.stdout + done.stderr
-            ran += 1
-        elif block.language == "text":
-            assert_shown(block.text, said)
-    assert ran >= 2
+            printed[block.text] = done.stdout
+        elif block.language == "text" and block.note != TREE:
+            assert_shown(block.text, list(printed.values())[-1])
+    assert len(printed) >= 2
     assert (clone / "build" / "own" / "fraud-score" / "README.md").exists()
+    # `make recording` draws the picture anew.
+    assert comparable(drawn(PICTURE.read_text(encoding="utf-8"))) == comparable(shown(printed[DEMO]))
 
 
-def assert_shown(shown: str, said: str) -> None:
-    """Every line that is shown was said, in that order; `...` stands for anything."""
-    lines = iter(said.splitlines())
-    for expected in shown.splitlines():
-        pattern = re.sub(r"\[", "[[]", expected).replace("...", "*")
-        assert any(fnmatch.fnmatchcase(line, pattern) for line in lines), f"{expected!r} is not in:\n{said}"
+def test_the_recording_is_drawn_as_it_is_read_and_compared_without_what_varies() -> None:
+    printed = "x\ngenerating a repo <1>\n a  12.5 sha256=" + 64 * "a" + " localhost:80\nanswered by m\nThat was"
+    lines = shown(printed)
+    assert lines == [
+        "$ make demo",
+        "generating a repo <1>",
+        " a  12.5 sha256=aaaaaaaa... localhost:80",
+        "answered by m",
+    ]
+    assert drawn(draw(lines)) == lines
+    ElementTree.fromstring(draw(lines))  # noqa: S314 - our own text
+    other = printed.replace("12.5", "7.25").replace("aaaaaaaa", "bbbbbbbb").replace(":80", ":81")
+    assert comparable(shown(other)) == comparable(lines)
+    assert comparable(shown(printed.replace("<1>", "<2>"))) != comparable(lines)
 
 
 def test_every_link_to_a_file_leads_to_one() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert links
-    assert [link for link in links if not (ROOT / link.partition("#")[0]).exists()] == []
+    for page in PAGES:
+        links = [link for link in re.findall(r"\]\(([^)]+)\)", text_of(page)) if "://" not in link]
+        folder = (ROOT / page).parent
+        assert [link for link in links if not (folder / link.partition("#")[0]).exists()] == [], page
+
+
+def test_the_call_in_python_is_the_one_that_a_generated_page_has(generated: Callable[..., Repo]) -> None:
+    (call,) = [block.text for block in blocks(text_of("README.md")) if block.language == "python"]
+    assert call in [block.text for block in blocks(generated().text("docs/feature-store.md"))]
+
+
+def test_the_tree_shows_only_what_is_there(generated: Callable[..., Repo]) -> None:
+    (tree,) = [block.text for block in blocks(text_of("README.md")) if block.note == TREE]
+    paths = [line.split()[0] for line in tree.splitlines()]
+    for choices in SAMPLE:
+        repo = generated(**choices)
+        assert [path for path in paths if not (repo.path / path).exists()] == []
+
+
+def test_the_map_of_files_leads_to_what_is_there() -> None:
+    _, _, section = text_of("CONTRIBUTING.md").partition("\n## Which file?\n")
+    rows = re.findall(r"^\| (.*\?) \| (.*) \|$", section.partition("\n## ")[0], re.MULTILINE)
+    assert len(rows) >= QUESTIONS_IN_A_MAP
+    for question, answer in rows:
+        paths = re.findall("`([^`]+)`", answer)
+        assert paths, question
+        missing = [path for path in paths if not list(ROOT.glob(re.sub(r"<\w+>", "*", path)))]
+        assert missing == [], question
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_lines_can_be_read_in_an_editor(page: str) -> None:
+    prose = re.sub(r"^```\w*\n.*?^```$", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in prose.splitlines() if len(line) > MAX_LINE and not line.startswith("|")] == []

@@ -140,6 +140,11 @@ def lock(arguments: Arguments) -> None:
     module("tools.lock", *arguments)
 
 
+def recording(_arguments: Arguments) -> None:
+    """Draw the demo's terminal for the README."""
+    step("python -m tools.recording", [sys.executable, "-m", "tools.recording"])
+
+
 def clean(_arguments: Arguments) -> None:
     """Remove what the other commands can make again."""
     for name in DISPOSABLE:
@@ -166,6 +171,7 @@ COMMANDS = {
     "test-all": Command("everything: also the own tests of every combination", test_all),
     "bench": Command("measure how long generating takes", bench),
     "lock": Command("resolve all requirements again (newer versions: ARGS=--upgrade)", lock),
+    "recording": Command("run the demo and draw its terminal as docs/demo.svg", recording),
     "clean": Command("remove .venv, caches and build/", clean),
 }
 
