@@ -80,7 +80,7 @@ def main() -> int:
 
 async def _measure(target: str, request: bytes, callers: int, seconds: float) -> Figures:
     async with grpc.aio.insecure_channel(target) as channel:
-        call = channel.unary_unary(_INFER)
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_INFER)
         await call(request, timeout=_TIMEOUT_S)
         took: list[float] = []
         failed = 0
@@ -116,7 +116,7 @@ async def _request(target: str, artifact: Artifact, rows: int) -> bytes:
     known = {artifact.manifest.features.entity.name: golden.entities, **golden.inputs}
     request = pb.ModelInferRequest(model_name=name)
     async with grpc.aio.insecure_channel(target) as channel:
-        describe = channel.unary_unary(_METADATA)
+        describe: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_METADATA)
         answer = await describe(pb.ModelMetadataRequest(name=name).SerializeToString(), timeout=_TIMEOUT_S)
     for spec in pb.ModelMetadataResponse.FromString(answer).inputs:
         values = [known[spec.name][row % len(golden.entities)] for row in range(rows)]

@@ -2,11 +2,11 @@
 
     python -m benchmarks.features
 
-The last one is the mistake: the records of each patient are queried by an indexed key and the features computed from
-them, within the call. Here they lie in this process's memory, which no service has: it is the mistake at its cheapest.
-It grows with the past of a patient, which a look-up does not. All ways end in the same model inputs, and are measured
-in turn in one process. Compare their differences; milliseconds depend on the machine. The store is the one that
-SERVING_FEATURE_STORE names.
+The last one is the mistake: all records of each entity are queried by an indexed key and its features taken from them,
+within the call. Here they lie in this process's memory, which no service has, and hold the finished features: it is the
+mistake at its cheapest. It grows with the past of an entity, which a look-up does not. All ways end in the same model
+inputs, and are measured in turn in one process. Compare their differences; milliseconds depend on the machine. The
+store is the one that SERVING_FEATURE_STORE names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from model.data import Visits, history, load, static_features, visits
+from model.data import history, load
 from model.features import FEATURES
 from model.history import History
 from serving.adapters.feature_store import READERS
@@ -61,17 +61,16 @@ class Sent:
 
 
 class Computed:
-    """Query the raw records of each entity and compute its features, on every call: the mistake."""
+    """Query all records of each entity and take its features from them, on every call: the mistake."""
 
     def __init__(self, copies: int) -> None:
         """Lay the records into a database in memory, indexed by key, each repeated `copies` times."""
-        records = visits()
+        self._history = history()
         self._database = sqlite3.connect(":memory:")
-        self._database.execute("CREATE TABLE visits (entity, time, age, sex, height, weight)")
-        columns = (records.times, records.age, records.sex, records.height, records.weight)
-        rows = list(zip(records.entities, *(column.tolist() for column in columns), strict=True))
-        self._database.executemany("INSERT INTO visits VALUES (?, ?, ?, ?, ?, ?)", rows * copies)
-        self._database.execute("CREATE INDEX by_entity ON visits (entity)")
+        self._database.execute("CREATE TABLE records (entity, number)")
+        rows = [(entity, number) for number, entity in enumerate(self._history.entities)]
+        self._database.executemany("INSERT INTO records VALUES (?, ?)", rows * copies)
+        self._database.execute("CREATE INDEX by_entity ON records (entity)")
 
     def supplies(self, features: FeatureSet) -> tuple[Feature, ...]:
         """Return all static features."""
@@ -83,10 +82,11 @@ class Computed:
         """Compute the features of each entity from all of its records."""
         keys = [entity.decode() for entity in entities]
         marks = ", ".join("?" * len(keys))
-        found = self._database.execute(f"SELECT * FROM visits WHERE entity IN ({marks})", keys).fetchall()  # noqa: S608
-        names, *columns = zip(*found, strict=True)
-        times, *values = (np.array(column) for column in columns)
-        past = History(names, times, static_features(Visits(names, times, *values)))
+        query = f"SELECT entity, number FROM records WHERE entity IN ({marks})"  # noqa: S608 - marks only
+        names, numbers = zip(*self._database.execute(query, keys).fetchall(), strict=True)
+        found = np.array(numbers)
+        times = self._history.times[found]
+        past = History(names, times, {f.name: self._history.columns[f.name][found] for f in features})
         rows = past.as_of(keys, np.full(len(keys), times.max()))
         present = np.ones(len(keys), np.bool_)
         return {f.name: Column(past.columns[f.name][rows], present, times[rows]) for f in features}
@@ -101,7 +101,7 @@ async def measure(store: FeatureStore, rows: int, seconds: float) -> list[float]
     data = load()
     enricher = Enricher(store, FEATURES, Metrics.create(), timeout=_TIMEOUT_S, unknown_entity=Fallback.REFUSE)
     supplied = store.supplies(FEATURES)
-    took = []
+    took: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         chosen = np.arange(len(took), len(took) + rows) % len(data)
@@ -115,7 +115,8 @@ async def measure(store: FeatureStore, rows: int, seconds: float) -> list[float]
 
 async def table(url: str, seconds: float, rounds: int) -> None:
     """Measure all ways in turn, several times, and print medians."""
-    each = len(visits().times) // len(load())
+    past = history()
+    each = len(past.times) // len(set(past.entities))
     ways: dict[str, FeatureStore] = {
         "sent by the caller": Sent(),
         f"read from {url.partition(':')[0]}": READERS[url.partition(":")[0]](url),
