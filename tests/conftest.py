@@ -11,10 +11,12 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.support import Answers, Repo, copy_of_template, generate
 
+collect_ignore = ["other_model"]  # its tests run in a repo: test_other_model.py
+
 CONTAINERS = "containers"
 LONGEST = (CONTAINERS, "tests/test_generated_readme.py", "tests/test_end_to_end.py")
 # Their tests share nothing that is slow to make.
-APART = ("test_answer_properties.py", "test_choices.py", "test_updates.py")
+APART = ("test_answer_properties.py", "test_choices.py", "test_other_model.py", "test_updates.py")
 
 
 def pytest_configure() -> None:

@@ -73,9 +73,13 @@ def show(prediction: Prediction, artifact: Artifact) -> None:
         print(f"{'row':16} {spec.name:>14} {'as trained':>14}")
         expected = artifact.golden_outputs()[spec.name]
         for entity, answer, trained in zip(artifact.golden.entities, prediction[spec.name], expected, strict=True):
-            print(f"{entity:16} {answer!s:>14} {trained!s:>14}")
+            print(f"{entity:16} {_on_one_line(answer):>14} {_on_one_line(trained):>14}")
     text = f"answered by {prediction.model} version {prediction.model_version}, {prediction.artifact_digest}"
     print(text, flush=True)  # before an error message
+
+
+def _on_one_line(value: object) -> str:
+    return " ".join(str(value).split())
 
 
 def check_version(target: str, reference: Reference, served: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.domain.features import Entity
 from serving.domain.references import read_lock, write_lock
 from serving.offline import project
 from tests.platform.support.workspace import Workspace, keep_below
@@ -56,7 +57,8 @@ def test_the_demo_serves_no_pinned_version_of_other_features(
 ) -> None:
     keep_below(trained.root, monkeypatch)
     assert demo.pinned() is not None
-    monkeypatch.setattr(demo, "FEATURES", replace(demo.FEATURES, derived=()))
+    another = replace(demo.FEATURES, entity=Entity("another_key"))
+    monkeypatch.setattr(demo, "FEATURES", another)
     assert demo.pinned() is None
     assert "model/features.py has changed since" in capsys.readouterr().out
 

@@ -12,7 +12,7 @@ from serving.domain.artifacts import Artifact, artifact_folder, open_artifact
 from serving.domain.errors import OperatorError
 from serving.domain.references import Reference, read_lock
 from serving_client import Prediction
-from tests.platform.support.artifacts import tiny
+from tests.platform.support.artifacts import rich, tiny
 from tests.platform.support.server import ServerProcess
 from tests.platform.support.workspace import Workspace
 from tools import predict
@@ -27,11 +27,14 @@ def test_predict_shows_the_servers_answers_beside_those_of_training(
     shutil.rmtree(trained.root / "artifacts")  # it fetches what it needs
     message = trained.printed("tools.predict", "--target", example_server.target)
     reference = read_lock(trained.root / "model.lock")
-    assert f"answered by {reference.model} version 1, {reference.digest}" in message
-    _, *rows, _ = (line.split() for line in message.splitlines())
-    assert len(rows) > 1
-    for _, answer, as_trained in rows:
-        assert float(answer) == pytest.approx(float(as_trained), rel=1e-4)
+    assert f"answered by {reference.model} version 1, {reference.digest}" in printed
+    artifact = open_artifact(artifact_folder(trained.root / "artifacts", reference.digest), reference.digest)
+    shown = [line.split()[:2] for line in printed.splitlines()[:-1]]
+    for spec in artifact.manifest.outputs:
+        assert shown.pop(0) == ["row", spec.name]
+        for entity in artifact.golden.entities:
+            assert shown.pop(0)[0] == entity
+    assert shown == []
 
 
 def test_predict_says_in_one_sentence_that_no_server_runs(example: Workspace) -> None:
@@ -85,6 +88,14 @@ def test_answers_that_are_not_those_of_training_are_reported(
     message = refusal(AnswersDiffer, lambda: predict.ask(target, reference, trained, timeout=10))
     assert message == f"{target}: 1 of 2 answers differ from those of training, the first for b."
     assert f"answered by tiny version 1, {reference.digest}" in capsys.readouterr().out
+
+
+def test_an_answer_of_several_dimensions_stays_on_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    artifact = rich().opened(folder / "artifact")
+    predict.show(Prediction(artifact.golden_outputs(), "rich", "1", artifact.digest, "request"), artifact)
+    entities, outputs = artifact.golden.entities, artifact.manifest.outputs
+    first = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert first == ["row", *entities] * len(outputs) + ["answered"]
 
 
 def test_a_server_without_a_model_is_reported_apart_from_none(folder: Path) -> None:

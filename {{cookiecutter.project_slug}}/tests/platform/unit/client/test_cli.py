@@ -46,12 +46,12 @@ def at(server: FakeServer) -> tuple[str, ...]:
 
 def test_predict_prints_a_line_per_row(run: Run, server: FakeServer) -> None:
     server.parameters["defaulted_features"] = '{"age":[0,1]}'
-    server.parameters["last_known_features"] = '{"bmi":[1]}'
+    server.parameters["last_known_features"] = '{"weight":[1]}'
     assert run("predict", *at(server), "--input", '{"numbers": [1, 2.5]}') == (
         0,
         (
             f"numbers[0]  1.0\nnumbers[1]  2.5\nanswered by echo version 1, {DIGEST}\n"
-            "the default of age stood in for rows 0, 1\nthe last known bmi stood in for rows 1\n"
+            "the default of age stood in for rows 0, 1\nthe last known weight stood in for rows 1\n"
         ),
         "",
     )

@@ -124,7 +124,7 @@ def test_a_prediction_is_a_mapping_and_can_be_written_as_json() -> None:
     response = answer(datatype="BYTES", contents=pb.InferTensorContents(bytes_contents=[b"a", b"\xff"]))
     response.parameters["artifact_digest"].string_param = "sha256=0"
     response.parameters["defaulted_features"].string_param = '{"age":[1]}'
-    response.parameters["last_known_features"].string_param = '{"bmi":[0]}'
+    response.parameters["last_known_features"].string_param = '{"weight":[0]}'
     prediction = question().prediction(response)
     assert (list(prediction), len(prediction), "y" in prediction) == (["y"], 1, True)
     assert json.loads(json.dumps(prediction.as_dict())) == {
@@ -133,7 +133,7 @@ def test_a_prediction_is_a_mapping_and_can_be_written_as_json() -> None:
         "artifact_digest": "sha256=0",
         "request_id": "id-1",
         "defaulted": {"age": [1]},
-        "last_known": {"bmi": [0]},
+        "last_known": {"weight": [0]},
         "outputs": {"y": ["a", "\\xff"]},
     }
 

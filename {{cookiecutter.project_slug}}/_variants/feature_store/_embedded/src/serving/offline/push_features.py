@@ -1,6 +1,6 @@
 """Push values of one entity to the feature store when an event arrives.
 
-    python -m serving.offline.push_features patient-001 bmi=26.1
+    python -m serving.offline.push_features KEY name=value
 
 The next request for this entity uses them. Other features keep their values; the next `make features` overrides them
 only if it has newer records of the entity.

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 
-from model.data import Dataset, load
+from model.data import Dataset, history, load
 from model.features import FEATURES
 from serving.domain.errors import SettingsError
 from serving.domain.references import read_lock
 from serving.offline import materialize
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from tests.platform.support.server import ServerProcess
-from tests.platform.support.wire import Wire, floats, request
+from tests.platform.support.wire import Wire, request
 from tests.platform.support.workspace import Workspace
 
 KNOWN, UNKNOWN = 0, b"nobody"
@@ -31,7 +32,7 @@ def data() -> Dataset:
 def question(workspace: Workspace, data: Dataset, *keys: bytes) -> pb.ModelInferRequest:
     """Ask for the first row's measurements under these keys."""
     name = read_lock(workspace.root / "model.lock").model
-    columns = {feature.name: np.repeat(data.columns[feature.name][:1], len(keys)) for feature in FEATURES.real_time}
+    columns = {feature.name: np.repeat(data.columns[feature.name][:1], len(keys), 0) for feature in FEATURES.real_time}
     datatypes = {feature.name: feature.datatype for feature in FEATURES.real_time}
     return request(name, {FEATURES.entity.name: keys, **columns}, datatypes=datatypes)
 
@@ -51,15 +52,20 @@ async def test_callers_send_a_key_in_place_of_the_static_features(
     assert [tensor.name for tensor in metadata.inputs] == expected
 
 
-async def test_an_unknown_entity_is_answered_with_flagged_defaults(
+async def test_an_unknown_entity_is_answered_with_flagged_defaults_or_refused_where_one_is_missing(
     example: Workspace, example_server: ServerProcess, data: Dataset
 ) -> None:
+    body = question(example, data, data.entities[KNOWN].encode(), UNKNOWN)
     async with Wire(example_server.target) as wire:
-        answer = await wire.infer(question(example, data, data.entities[KNOWN].encode(), UNKNOWN))
+        if any(feature.default_value is None for feature in FEATURES.static):
+            code, text = await wire.refused("ModelInfer", body.SerializeToString())
+            assert (code, "'nobody'" in text) == (grpc.StatusCode.NOT_FOUND, True)
+            return
+        answer = await wire.infer(body)
     assert json.loads(answer.parameters["defaulted_features"].string_param) == {
         feature.name: [1] for feature in FEATURES.static
     }
-    assert len(floats(answer)) == 2
+    assert {output.shape[0] for output in answer.outputs} == {2}
 
 
 async def test_an_unknown_entity_is_not_found_if_configured_refuse(
@@ -79,15 +85,17 @@ def materialized(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 
 def test_materializing_again_changes_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data: Dataset
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    past = history()
+    rows, newest = len(set(past.entities)), datetime.fromtimestamp(int(past.times.max()), UTC)
     message = []
     for _ in range(2):
         materialized(monkeypatch, f"sqlite:{folder / 'features.db'}")
         message.append(capsys.readouterr().out.splitlines()[-1])
     assert message == [
-        f"wrote {len(data)} rows; the store holds {len(data)} rows, keyed by {FEATURES.entity.name}",
-        "nothing is new since 2004-01-05",
+        f"wrote {rows} rows; the store holds {rows} rows, keyed by {FEATURES.entity.name}",
+        f"nothing is new since {newest:%Y-%m-%d}",
     ]
 
 

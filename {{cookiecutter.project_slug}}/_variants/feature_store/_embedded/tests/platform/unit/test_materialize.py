@@ -3,16 +3,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.features import FEATURES
 from model.history import History
 from serving.domain.errors import FeatureStoreUnavailable, InvalidRequest
+from serving.domain.features import Entity, Feature, FeatureSet
 from serving.domain.ports import FeatureRows
+from serving.offline import materialize as materializing
+from serving.offline import push_features
 from serving.offline.materialize import materialize
 from serving.offline.push_features import push
 from tests.platform.support.fakes import FakeStore
 
-BMI = next(feature for feature in FEATURES.static if feature.name == "bmi")
+WEIGHT = Feature("weight")
+FEATURES = FeatureSet(Entity("key"), (Feature("age"), WEIGHT), ())
 LONG_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Declare these features, whatever the model of this repo has."""
+    for module in (materializing, push_features):
+        monkeypatch.setattr(module, "FEATURES", FEATURES)
 
 
 class Recorder(FakeStore):
@@ -40,15 +50,15 @@ BEFORE = past(("ann", 10, 1.0), ("bob", 20, 2.0), ("ann", 30, 3.0))
 AFTER = past(("ann", 10, 1.0), ("bob", 20, 2.0), ("ann", 30, 3.0), ("bob", 40, 4.0), ("cid", 50, 5.0))
 
 
-async def bmi(store: FakeStore, *keys: bytes) -> list[tuple[float, int]]:
-    column = (await store.read(keys, [BMI], timeout=LONG_S))["bmi"]
+async def weights(store: FakeStore, *keys: bytes) -> list[tuple[float, int]]:
+    column = (await store.read(keys, [WEIGHT], timeout=LONG_S))["weight"]
     return list(zip(column.values.tolist(), column.times.tolist(), strict=True))
 
 
 async def test_the_newest_values_are_written_with_the_time_since_which_they_hold() -> None:
     store = FakeStore()
     materialize(BEFORE, store, until=100)
-    assert await bmi(store, b"ann", b"bob") == [(3.0, 30), (2.0, 20)]
+    assert await weights(store, b"ann", b"bob") == [(3.0, 30), (2.0, 20)]
 
 
 async def test_only_entities_with_something_new_are_written_again() -> None:
@@ -56,13 +66,13 @@ async def test_only_entities_with_something_new_are_written_again() -> None:
     for rows in (BEFORE, BEFORE, AFTER, AFTER):
         materialize(rows, store, until=100)
     assert store.written == [[b"ann", b"bob"], [b"bob", b"cid"]]
-    assert await bmi(store, b"ann", b"bob", b"cid") == [(3.0, 30), (4.0, 40), (5.0, 50)]
+    assert await weights(store, b"ann", b"bob", b"cid") == [(3.0, 30), (4.0, 40), (5.0, 50)]
 
 
 async def test_what_is_known_only_later_is_left_out_until_then() -> None:
     store = Recorder()
     materialize(AFTER, store, until=20)
-    assert await bmi(store, b"ann", b"bob") == [(1.0, 10), (2.0, 20)]
+    assert await weights(store, b"ann", b"bob") == [(1.0, 10), (2.0, 20)]
     materialize(AFTER, store, until=100)
     assert store.written[1] == [b"ann", b"bob", b"cid"]
 
@@ -91,15 +101,15 @@ def test_an_empty_store_or_another_declaration_is_filled_from_the_beginning(wate
 async def test_a_pushed_value_is_read_at_once_and_leaves_all_others() -> None:
     store = FakeStore()
     materialize(BEFORE, store, until=100)
-    push(store, "bob", {"bmi": "26.5"}, when=60)
-    assert await bmi(store, b"bob", b"ann") == [(26.5, 60), (3.0, 30)]
+    push(store, "bob", {"weight": "26.5"}, when=60)
+    assert await weights(store, b"bob", b"ann") == [(26.5, 60), (3.0, 30)]
     age = (await store.read([b"bob"], [FEATURES.static[0]], timeout=LONG_S))[FEATURES.static[0].name]
     assert (age.values.tolist(), age.times.tolist()) == ([2.0], [20])
 
 
 def test_a_push_does_not_pass_for_a_materialization() -> None:
     store = Recorder()
-    push(store, "bob", {"bmi": "26.5"}, when=60)
+    push(store, "bob", {"weight": "26.5"}, when=60)
     materialize(BEFORE, store, until=100)
     assert store.written[1] == [b"ann", b"bob"]
 
@@ -107,11 +117,11 @@ def test_a_push_does_not_pass_for_a_materialization() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"colour": "red"}, "feature 'colour' is not kept in the store; these are: age, sex, bmi"),
-        ({"bmi": "heavy"}, "feature 'bmi': 'heavy' is not FP32"),
-        ({"bmi": "1,2"}, "feature 'bmi': '1,2' is not FP32"),
-        ({"bmi": "nan"}, "holds NaN"),
-        ({"bmi": ""}, "feature 'bmi': '' is not FP32"),
+        ({"colour": "red"}, "feature 'colour' is not kept in the store; these are: age, weight"),
+        ({"weight": "heavy"}, "feature 'weight': 'heavy' is not FP32"),
+        ({"weight": "1,2"}, "feature 'weight': '1,2' is not FP32"),
+        ({"weight": "nan"}, "holds NaN"),
+        ({"weight": ""}, "feature 'weight': '' is not FP32"),
     ],
 )
 def test_what_does_not_fit_the_declaration_is_not_pushed(values: dict[str, str], message: str) -> None:

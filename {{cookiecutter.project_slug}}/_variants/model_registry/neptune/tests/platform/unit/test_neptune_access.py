@@ -91,9 +91,9 @@ def test_what_names_no_project_is_refused(project: str, monkeypatch: pytest.Monk
 
 
 def test_a_models_key_is_its_name_in_capital_letters_and_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert model_key("diabetes-2-progression") == "DIABETES2PROGRESSION"
-    monkeypatch.setenv("NEPTUNE_MODEL_KEY", "DIAB")
-    assert model_key("diabetes-2-progression") == "DIAB"
+    assert model_key("cultivar-2-classifier") == "CULTIVAR2CLASSIFIER"
+    monkeypatch.setenv("NEPTUNE_MODEL_KEY", "CULT")
+    assert model_key("cultivar-2-classifier") == "CULT"
     monkeypatch.setenv("NEPTUNE_MODEL_KEY", "di-ab")
     with pytest.raises(SettingsError, match="NEPTUNE_MODEL_KEY='di-ab': is no key"):
-        model_key("diabetes-2-progression")
+        model_key("cultivar-2-classifier")

@@ -1,0 +1,83 @@
+"""A repo whose owner has replaced the example by a model of their own stays green.
+
+`other_model/` is that model: a classifier of wines with another entity, other columns and datatypes, an integer label
+and an array as outputs. It keeps `model/history.py`, which knows nothing of the example, and the test of it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from local_extensions import ROOT_FOLDER
+from tests.support import ROOT, Repo, files_below, generate
+
+OTHER = ROOT / "tests" / "other_model"
+KEPT = {"model/__init__.py", "model/history.py", "tests/model/test_history.py"}
+REPLACED = ("model", "tests/model")
+OF_THE_EXAMPLE = re.compile(r"diabetes|progression|patients?[-_ ]?(id|\d)|\bpatients\b|\bbmi\b", re.IGNORECASE)
+
+
+def replace_model(repo: Repo) -> None:
+    """Do what the owner of a repo does: delete the example, write another model."""
+    for folder in REPLACED:
+        for path in (repo.path / folder).rglob("*.py"):
+            if path.relative_to(repo.path).as_posix() not in KEPT:
+                path.unlink()
+        shutil.copytree(OTHER / folder, repo.path / folder, dirs_exist_ok=True)
+
+
+def test_the_other_model_replaces_every_file_of_the_example() -> None:
+    example = {path.as_posix() for path in files_below(ROOT / ROOT_FOLDER / "model") if path.suffix == ".py"}
+    other = {path.as_posix() for path in files_below(OTHER / "model") if path.suffix == ".py"}
+    assert {f"model/{path}" for path in example} - KEPT == {f"model/{path}" for path in other}
+
+
+def test_only_model_and_its_tests_know_the_example() -> None:
+    """Whoever replaces the example must not have to look for it elsewhere."""
+    found = [
+        f"{path}:{number}: {line.strip()}"
+        for path in files_below(ROOT / ROOT_FOLDER)
+        if path.suffix == ".py" and not path.as_posix().startswith(REPLACED)
+        for number, line in enumerate((ROOT / ROOT_FOLDER / path).read_text(encoding="utf-8").splitlines(), start=1)
+        if OF_THE_EXAMPLE.search(line)
+    ]
+    assert found == []
+
+
+@pytest.mark.long
+def test_a_repo_with_another_model_passes_all_of_its_checks_and_tests(template: Path, tmp_path: Path) -> None:
+    repo = other_repo(template, tmp_path / "out", "sqlite")
+    repo.passes("check")
+    repo.passes("test-all", "-q")
+    assert "answered by wine-cultivar" in repo.passes("demo")
+
+
+@pytest.mark.long
+def test_a_repo_with_another_model_and_no_store_passes_what_depends_on_the_model(
+    template: Path, tmp_path: Path
+) -> None:
+    repo = other_repo(template, tmp_path / "out", "none")
+    repo.passes("check")
+    repo.passes("test", "-q", "tests/model", "tests/guardrails", "tests/test_service.py", *model_tests(repo))
+    assert "answered by wine-cultivar" in repo.passes("demo")
+
+
+def other_repo(template: Path, folder: Path, feature_store: str) -> Repo:
+    """Generate a repo that needs no server, and replace its model."""
+    answers = {"project_slug": "wine-cultivar", "feature_store": feature_store, "model_registry": "local"}
+    repo = generate(template, folder, answers)
+    replace_model(repo)
+    return repo
+
+
+def model_tests(repo: Repo) -> list[str]:
+    """Return the platform's tests that train, serve or read the repo's own model."""
+    tests = [path for path in repo.files() if path.parts[:2] == ("tests", "platform") and path.match("test_*.py")]
+    reads_it = re.compile(
+        r"^from model\.|support\.(training|workspace) import|\b(example|example_server|trained|clone): ", re.MULTILINE
+    )
+    return [path.as_posix() for path in tests if reads_it.search(repo.text(path.as_posix()))]
