@@ -130,12 +130,13 @@ async def test_health_is_reported(client: Caller) -> None:
             "outputs: the same output is asked for twice.",
         ),
         (INPUTS, {"version": "2"}, NotFound, "model version '2' is not served here; this server has version 1."),
+        (NONE, {"version": "2"}, NotFound, "model version '2' is not served here; this server has version 1."),
         (INPUTS, {"request_id": "a b"}, InvalidRequest, "request_id: 'a b' must be 1 to 128 visible ASCII characters,"),
         (INPUTS, {"timeout": 0}, InvalidRequest, "timeout: 0 is no time to answer in; give seconds, more than 0 and"),
     ],
     ids=[
         *("unknown input", "missing input", "fraction", "word", "shape", "rows", "no row", "too many rows"),
-        *("unknown output", "output twice", "version", "request id", "timeout"),
+        *("unknown output", "output twice", "version", "version and no row", "request id", "timeout"),
     ],
 )
 async def test_a_request_that_does_not_fit_is_refused(
