@@ -25,7 +25,7 @@ def test_predict_shows_the_servers_answers_beside_those_of_training(
     trained: Workspace, example_server: ServerProcess
 ) -> None:
     shutil.rmtree(trained.root / "artifacts")  # it fetches what it needs
-    message = trained.printed("tools.predict", "--target", example_server.target)
+    printed = trained.printed("tools.predict", "--target", example_server.target)
     reference = read_lock(trained.root / "model.lock")
     assert f"answered by {reference.model} version 1, {reference.digest}" in printed
     artifact = open_artifact(artifact_folder(trained.root / "artifacts", reference.digest), reference.digest)
