@@ -283,7 +283,7 @@ UNTRACKED = [
     write("no digest in the lock", "model.lock", "MODEL_VERSION=local:diabetes-progression/3\n", "not pinned"),
     write("two references in the lock", "model.lock", f"MODEL_VERSION=a:b/1#sha256={'0' * 64}\n" * 2, "2 references"),
     change("a default version", BASE, VERSION, "${MODEL_VERSION:-local:m/1}", "nobody chose"),
-    change("no version asked for", BASE, f"      MODEL_VERSION: {VERSION}\n", "", "which version"),
+    change("no version asked for", BASE, f"      MODEL_VERSION: {VERSION}\n", "", "version to serve"),
     change("a stage in compose", BASE, VERSION, "mlflow:model@production", "moves"),
     add("a stage in config", "config/service.toml", "[service]\n", 'model = "local:model@production"\n', "moves"),
     add("a stage in code", INFERENCE, IN_THE_CALL, '        name = "models:/model/Production"\n', "moves"),
