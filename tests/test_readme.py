@@ -111,7 +111,7 @@ def test_the_map_of_files_leads_to_what_is_there() -> None:
         assert missing == [], question
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *(f"docs/adr/{path.name}" for path in (ROOT / "docs" / "adr").iterdir())])
 def test_lines_can_be_read_in_an_editor(page: str) -> None:
     prose = re.sub(r"^```\w*\n.*?^```$", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
     assert [line for line in prose.splitlines() if len(line) > MAX_LINE and not line.startswith("|")] == []
