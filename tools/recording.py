@@ -18,6 +18,7 @@ PICTURE = ROOT / "docs" / "demo.svg"
 
 _PROMPT = "$ make demo"
 _FIRST, _LAST = "generating a repo", "answered by "
+_TIMEOUT_S = 600.0
 _DIGEST = re.compile(r"sha256=([0-9a-f]{8})[0-9a-f]{56}")
 _FONT_SIZE, _CHARACTER, _LINE, _MARGIN = 14, 8.43, 20, 16
 _PAPER, _INK, _ACCENT = "#0d1117", "#c9d1d9", "#7ee787"
@@ -29,7 +30,7 @@ class RecordingError(Exception):
 
 def main() -> int:
     """Run the demo and draw it; return the exit code."""
-    done = subprocess.run([sys.executable, "tools/tasks.py", "demo"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "tools/tasks.py", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=_TIMEOUT_S)
     try:
         if done.returncode:
             raise RecordingError(f"error: `make demo` failed with exit code {done.returncode}; run it to see why.")
