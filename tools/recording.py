@@ -30,7 +30,9 @@ class RecordingError(Exception):
 
 def main() -> int:
     """Run the demo and draw it; return the exit code."""
-    done = subprocess.run([sys.executable, "tools/tasks.py", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    done = subprocess.run(
+        [sys.executable, "tools/tasks.py", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=_TIMEOUT_S
+    )
     try:
         if done.returncode:
             raise RecordingError(f"error: `make demo` failed with exit code {done.returncode}; run it to see why.")
