@@ -1,4 +1,4 @@
-# Every command is one call of Python, so `python tools/tasks.py COMMAND` does the same without make.
+# Each command is one call of Python: without make, run `python tools/tasks.py COMMAND`.
 PYTHON ?= python3
 ARGS ?=
 
