@@ -245,8 +245,9 @@ def test_a_rollback_under_load_loses_nothing_and_goes_back_one_version(stack: St
         print(f"answers {seen['answers']}, failures {seen['failures']}, defaulted {seen['defaulted']}")
         assert seen["wrong"] == 0
     assert load.seen["failures"] == {}
-    # A client without our options may see each replica go once, and finds the new ones at once.
-    assert all(failure.startswith("UNAVAILABLE") for failure in plain.seen["failures"])
+    # A client without our options may see each replica go once, and finds the new ones at once. A gRPC server answers
+    # CANCELLED to a call that arrives as it stops; the service never saw that call (client/serving_client/channel.py).
+    assert all(failure.startswith(("UNAVAILABLE", "CANCELLED")) for failure in plain.seen["failures"])
     assert sum(plain.seen["failures"].values()) <= REPLICAS
     with stack.load(known) as after:
         after.wait_for(100)
