@@ -1,4 +1,4 @@
-"""Fill the feature store at start, and again whenever it comes back empty; runs until SIGTERM.
+"""Fill the feature store at start and whenever it is empty again, until SIGTERM.
 
 `--check` is the container's health check: its exit code says whether the store was filled at the last look. It reads
 that from a file, since a store's libraries can take longer to import than a check may last.

@@ -12,7 +12,7 @@ from serving.adapters.model_registry.neptune_process import perform
 
 
 def asking(client: Any, access: Access) -> Call:
-    """Return what stands in for the call of a child process."""
+    """Return a call that runs in this process, where the adapter starts a child process."""
 
     def ask(work: str, arguments: Mapping[str, Any], _timeout: float) -> Any:
         return parse_response(perform(client, request_for(access, work, arguments)), access)
