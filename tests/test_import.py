@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,14 @@ def test_it_goes_into_the_registry_that_is_named(repo: Repo) -> None:
     code, _, err = ran(repo, "serving.offline.model_version", "--registry", "elsewhere", *pickled)
     assert code == 0, err
     assert (repo.path / "elsewhere" / "diabetes-progression" / "1").is_dir()
+
+
+def test_the_command_of_the_page_makes_the_environment_that_opens_pickles(repo: Repo) -> None:
+    shutil.rmtree(repo.path / "build" / "import")
+    code, _, err = imported(repo, "classifier/pickled_model")
+    assert code == 1
+    assert err.splitlines()[-1].endswith('is missing; `make versions ARGS="import ..."` makes it.')
+    assert "sha256=" in repo.passes("versions", "import", "classifier/pickled_model", "--rows", "rows.csv")
 
 
 def test_a_pickle_sees_no_secret_and_what_it_leaves_behind_is_not_looked_at(repo: Repo, tmp_path: Path) -> None:
