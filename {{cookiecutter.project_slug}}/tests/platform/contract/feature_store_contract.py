@@ -272,11 +272,11 @@ class FeatureStoreContract(FeatureReaderContract):
     def test_a_watermark_is_kept_until_the_next_one(self, folder: Path) -> None:
         writer = self.writer(folder)
         assert writer.watermark() == ""
-        message = []
+        messages = []
         for watermark in ("first", "", "second"):
             writer.write(FeatureRows([AGE], [b"ann"], {"age": np.zeros(1, np.float32)}, watermark=watermark))
-            message.append(self.writer(folder).watermark())
-        assert message == ["first", "first", "second"]
+            messages.append(self.writer(folder).watermark())
+        assert messages == ["first", "first", "second"]
 
     async def test_a_value_of_another_type_is_refused_until_it_is_written_again(self, folder: Path) -> None:
         writer, store = self.writer(folder), self.reader(folder)

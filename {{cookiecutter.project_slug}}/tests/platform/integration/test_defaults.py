@@ -37,7 +37,7 @@ async def test_an_unknown_entity_is_answered_with_flagged_defaults() -> None:
     assert json.loads(answer.parameters["defaulted_features"].string_param) == {"base": [1, 2]}
 
 
-async def test_an_unknown_entity_is_not_found_if_configured_refuse() -> None:
+async def test_an_unknown_entity_is_not_found_if_the_setting_says_refuse() -> None:
     async with serving(fake_service(MODEL, store=store(), unknown=Fallback.REFUSE)) as wire:
         code, text = await wire.refused("ModelInfer", BODY.SerializeToString())
     assert code is grpc.StatusCode.NOT_FOUND

@@ -98,7 +98,7 @@ def test_an_answer_of_several_dimensions_stays_on_one_line(folder: Path, capsys:
     assert first == ["row", *entities] * len(outputs) + ["answered"]
 
 
-def test_a_server_without_a_model_is_reported_apart_from_none(folder: Path) -> None:
+def test_a_server_without_a_model_is_not_reported_as_no_server(folder: Path) -> None:
     reference = tiny().lay_out(folder)
     place = artifact_folder(folder / "artifacts", reference.digest)
     artifact = open_artifact(place, reference.digest)

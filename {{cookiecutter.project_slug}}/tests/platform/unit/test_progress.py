@@ -43,7 +43,7 @@ class TestWatchedRegistry(ModelRegistryContract):
         assert f"fetching tiny/1: {arrived / 1000:.2f}kB" in terminal.getvalue()
 
     def test_where_nobody_watches_nothing_is_said(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        message = io.StringIO()
-        monkeypatch.setattr(sys, "stderr", message)
+        terminal = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", terminal)
         registered(self.open(folder), folder)
-        assert message.getvalue() == ""
+        assert terminal.getvalue() == ""

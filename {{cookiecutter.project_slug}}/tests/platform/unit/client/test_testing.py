@@ -144,7 +144,7 @@ def test_what_is_no_error_of_the_client_is_not_raised() -> None:
         FakeClient(METADATA, FIXED).raise_next(error)
 
 
-def test_the_health_is_what_it_was_configured() -> None:
+def test_the_health_is_the_one_that_was_set() -> None:
     fake = FakeClient(METADATA, FIXED)
     fake.set_health("NOT_SERVING")
     assert fake.health(timeout=TIMEOUT_S) == "NOT_SERVING"

@@ -68,7 +68,7 @@ async def test_an_unknown_entity_is_answered_with_flagged_defaults_or_refused_wh
     assert {output.shape[0] for output in answer.outputs} == {2}
 
 
-async def test_an_unknown_entity_is_not_found_if_configured_refuse(
+async def test_an_unknown_entity_is_not_found_if_the_setting_says_refuse(
     example: Workspace, strict_server: ServerProcess, data: Dataset
 ) -> None:
     async with Wire(strict_server.target) as wire:
@@ -89,11 +89,11 @@ def test_materializing_again_changes_nothing(
 ) -> None:
     past = history()
     rows, newest = len(set(past.entities)), datetime.fromtimestamp(int(past.times.max()), UTC)
-    message = []
+    messages = []
     for _ in range(2):
         materialized(monkeypatch, f"sqlite:{folder / 'features.db'}")
-        message.append(capsys.readouterr().out.splitlines()[-1])
-    assert message == [
+        messages.append(capsys.readouterr().out.splitlines()[-1])
+    assert messages == [
         f"wrote {rows} rows; the store holds {rows} rows, keyed by {FEATURES.entity.name}",
         f"nothing is new since {newest:%Y-%m-%d}",
     ]

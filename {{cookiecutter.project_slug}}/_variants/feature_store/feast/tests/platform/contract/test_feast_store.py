@@ -133,13 +133,13 @@ async def test_where_nobody_listens_the_store_is_unavailable_and_the_breaker_ope
     write(on_redis(folder, address), 31.0)
     url = on_redis(folder, "127.0.0.1:1")
     store = FeastStore.open(url)
-    message = []
+    messages = []
     for _ in range(5):
         with pytest.raises(FeatureStoreUnavailable) as refusal:
             await store.read([b"ann"], [AGE], timeout=LONG_S)
-        message.append(str(refusal.value))
-    assert message[0] == "the feature store can't be read; fill it with `make features`."
-    assert "moment to recover" in message[-1]
+        messages.append(str(refusal.value))
+    assert messages[0] == "the feature store can't be read; fill it with `make features`."
+    assert "moment to recover" in messages[-1]
     with pytest.raises(FeatureStoreUnavailable, match="can't be written"):
         write(url, 31.0)
     await store.close()
@@ -241,14 +241,14 @@ async def test_a_registry_that_is_damaged_while_it_serves_is_reported_and_the_on
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(feast, "_REFRESH_S", 0.01)
-    message = threading.Event()
-    monkeypatch.setattr(feast.log, "warning", lambda *_: message.set())
+    warned = threading.Event()
+    monkeypatch.setattr(feast.log, "warning", lambda *_: warned.set())
     url = feature_repo(folder, "feature_store.yaml", path="data/online.db")
     write(url, 31.0)
     store = FeastStore.open(url)
     await store.read([b"ann"], [AGE], timeout=LONG_S)
     (folder / "data" / "registry.db").write_bytes(b"\xff" * 100)
-    assert await asyncio.to_thread(message.wait, LONG_S)
+    assert await asyncio.to_thread(warned.wait, LONG_S)
     assert (await store.read([b"ann"], [AGE], timeout=LONG_S))["age"].values.tolist() == [31.0]
     await store.close()
 

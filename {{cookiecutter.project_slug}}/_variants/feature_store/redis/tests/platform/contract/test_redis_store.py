@@ -75,13 +75,13 @@ async def test_a_writer_that_is_killed_half_way_changes_nothing(url: str, number
 
 async def test_where_nobody_listens_the_store_is_unavailable_and_the_breaker_opens() -> None:
     store = RedisStore.open("redis://127.0.0.1:1/0")
-    message = []
+    messages = []
     for _ in range(5):
         with pytest.raises(FeatureStoreUnavailable) as refusal:
             await store.read([b"ann"], [AGE], timeout=LONG_S)
-        message.append(str(refusal.value))
-    assert message[0] == "the feature store can't be read."
-    assert "moment to recover" in message[-1]
+        messages.append(str(refusal.value))
+    assert messages[0] == "the feature store can't be read."
+    assert "moment to recover" in messages[-1]
     with pytest.raises(FeatureStoreUnavailable, match="can't be written"):
         RedisWriter.open("redis://127.0.0.1:1/0").write(FeatureRows([AGE], [b"ann"], {"age": np.zeros(1, np.float32)}))
     await store.close()
