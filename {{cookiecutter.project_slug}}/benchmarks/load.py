@@ -121,7 +121,7 @@ async def _request(target: str, artifact: Artifact, rows: int) -> bytes:
     for spec in pb.ModelMetadataResponse.FromString(answer).inputs:
         values = [known[spec.name][row % len(golden.entities)] for row in range(rows)]
         request.inputs.add(name=spec.name, datatype=spec.datatype, shape=[rows, *spec.shape[1:]])
-        if spec.datatype == Datatype.BYTES:
+        if Datatype(spec.datatype).holds_bytes:
             raw = b"".join(len(value).to_bytes(4, "little") + value.encode() for value in values)
         else:
             raw = np.asarray(values, Datatype(spec.datatype).dtype).tobytes()

@@ -1,1 +1,1 @@
-"""The part you edit: data, features, signature, predictor, training. Nothing here knows how it is served."""
+"""The part you edit: features, data, estimator. Nothing here knows how it is served."""

@@ -9,7 +9,6 @@ together give the body mass index of the source.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from sklearn.datasets import load_diabetes
 
 from model.features import FEATURES
-from model.history import History, Times
+from serving.modeling import Dataset, History, Times
 
 _NAMES = {"bp": "blood_pressure", "s1": "total_cholesterol", "s2": "ldl", "s3": "hdl", "s4": "cholesterol_ratio"}
 _NAMES |= {"s5": "log_triglycerides", "s6": "glucose"}
@@ -29,19 +28,6 @@ _VISITS = 4
 _DAYS_BETWEEN = 180
 _GROWTH = 0.01
 """The share of today's weight that a patient gains between two visits."""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Hold one row per entity: its key, when it was examined, a column per feature, and the target."""
-
-    entities: tuple[str, ...]
-    times: Times
-    columns: Mapping[str, npt.NDArray[Any]]
-    target: npt.NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.entities)
 
 
 @dataclass(frozen=True)
@@ -74,20 +60,13 @@ def history() -> History:
 def load() -> Dataset:
     """Return the rows to train on: measurements and target, with the static features known when they were taken.
 
-    A patient of whom nothing was known then gets the declared defaults, as in serving. No network is used.
+    No network is used.
     """
     bunch = _source()
     entities, times = _keys(len(bunch.target)), _examined(len(bunch.target))
     measured = {_NAMES.get(name, name): bunch.data[:, index] for index, name in enumerate(bunch.feature_names)}
     columns = {feature.name: measured[feature.name].astype(np.float32) for feature in FEATURES.real_time}
-    past = history()
-    rows = past.as_of(entities, times)
-    for feature in FEATURES.static:
-        columns[feature.name] = past.columns[feature.name][rows]
-        if (rows < 0).any():
-            if feature.default_value is None:
-                raise ValueError(f"training data: {feature.name} is not known of every patient and has no default.")
-            columns[feature.name][rows < 0] = feature.default_value
+    columns |= history().known_at(entities, times, FEATURES.static)
     return Dataset(entities, times, columns, bunch.target.astype(np.float32))
 
 

@@ -1,11 +1,8 @@
-"""What the model is given: static features by patient, measurements with the request, and what derives from both.
-
-Add a feature here, compute its column in `data.py`, train, and it is part of the service.
-"""
+"""What the model receives: static features by patient, measurements with the request, and what derives from both."""
 
 from __future__ import annotations
 
-from serving.domain.features import Derived, Entity, Feature, FeatureSet, Missing, Operation
+from serving.modeling import Derived, Entity, Feature, FeatureSet, Missing, Operation
 
 FEATURES = FeatureSet(
     entity=Entity("patient_id", "Key of the patient, such as patient-001"),

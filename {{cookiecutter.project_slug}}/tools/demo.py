@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from model.features import FEATURES
 from serving.adapters.model_registry.local import SCHEME as LOCAL
 from serving.domain.artifacts import Artifact, open_artifact
 from serving.domain.errors import OperatorError
 from serving.domain.references import Reference, find_lock, write_lock
 from serving.domain.settings import default_store_url
-from serving.offline import project
+from serving.offline import project, user_model
 from serving.offline.bootstrap import fetch, open_registry
 from tools import predict
 
@@ -67,7 +66,7 @@ def pinned() -> Shown | None:
     except OperatorError as error:
         print(f"{error}\nSo this demo trains its own version.", flush=True)
         return None
-    if artifact.manifest.features != FEATURES:
+    if artifact.manifest.features != user_model.features():
         print(f"model/features.py has changed since {reference} was trained: this demo trains its own version.")
         return None
     return Shown(reference, project.ARTIFACTS, artifact, pinned=True)
@@ -77,7 +76,7 @@ def own() -> Shown:
     """Train a version into build/demo."""
     training = importlib.import_module("serving.offline.train")  # imported late: it takes seconds
     registry = open_registry(LOCAL, _PLACE / "registry")
-    reference = training.register(registry, training.export(*training.fit()))
+    reference = training.register(registry, training.export(training.fit()))
     print(f"registered {reference} in {_PLACE}/registry")
     write_lock(_PLACE / project.LOCK.name, reference)
     artifacts = _PLACE / "artifacts"

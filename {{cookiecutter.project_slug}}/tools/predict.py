@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from serving.domain.errors import OperatorError
 from serving.domain.golden import agreeing
 from serving.domain.references import Reference
 from serving.domain.settings import shared_settings
+from serving.domain.tensors import Datatype, Tensor, TensorSpec
 from serving.offline import project
 from serving.offline.bootstrap import fetch, open_registry
 from serving_client import Client, DeadlineExceeded, Prediction, ServingClientError, Unavailable
@@ -71,11 +73,20 @@ def show(prediction: Prediction, artifact: Artifact) -> None:
     """Print each output beside the one of the training framework."""
     for spec in artifact.manifest.outputs:
         print(f"{'row':16} {spec.name:>14} {'as trained':>14}")
-        expected = artifact.golden_outputs()[spec.name]
+        expected = _expected(artifact, spec)
         for entity, answer, trained in zip(artifact.golden.entities, prediction[spec.name], expected, strict=True):
             print(f"{entity:16} {_on_one_line(answer):>14} {_on_one_line(trained):>14}")
     text = f"answered by {prediction.model} version {prediction.model_version}, {prediction.artifact_digest}"
     print(text, flush=True)  # before an error message
+
+
+def _expected(artifact: Artifact, spec: TensorSpec) -> Tensor:
+    """Return an output as the client returns it: text as `str`."""
+    expected = artifact.golden_outputs()[spec.name]
+    return cast("Tensor", _TO_TEXT(expected)) if spec.datatype is Datatype.TEXT else expected
+
+
+_TO_TEXT = np.frompyfunc(bytes.decode, 1, 1)
 
 
 def _on_one_line(value: object) -> str:
@@ -96,7 +107,7 @@ def check_answers(target: str, prediction: Prediction, artifact: Artifact, *, lo
     golden = artifact.golden
     alike = np.ones(len(golden.entities), np.bool_)
     for spec in artifact.manifest.outputs:
-        alike &= agreeing(prediction[spec.name], artifact.golden_outputs()[spec.name], spec, golden)
+        alike &= agreeing(prediction[spec.name], _expected(artifact, spec), spec, golden)
     if alike.all():
         return
     first = golden.entities[int(np.flatnonzero(~alike)[0])]

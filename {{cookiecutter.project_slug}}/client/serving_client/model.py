@@ -39,7 +39,7 @@ class ModelMetadata:
 
 @dataclass(frozen=True)
 class Prediction(Mapping[str, Tensor]):
-    """Hold an answer: a mapping from output name to array, one row per row of the request; text comes as bytes.
+    """Hold an answer: a mapping from output name to array, one row per row of the request; text is `str`.
 
     `model_version` and `artifact_digest` identify the model. `defaulted` lists, by feature, the rows that used the
     declared default for an unknown value, `last_known` those that used the last known value: check both before you rely
@@ -78,6 +78,8 @@ class Prediction(Mapping[str, Tensor]):
 
 def _plain(tensor: Tensor) -> Any:
     if tensor.dtype == object:
-        text = [item.decode("utf-8", "backslashreplace") for item in tensor.ravel()]
+        text = [
+            item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item for item in tensor.ravel()
+        ]
         return np.array(text, dtype=object).reshape(tensor.shape).tolist()
     return tensor.tolist()

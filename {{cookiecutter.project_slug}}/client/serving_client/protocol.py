@@ -17,7 +17,7 @@ from ._proto import open_inference_pb2 as pb
 from .channel import INFERENCE
 from .errors import InvalidRequest, ServerFault
 from .model import ModelMetadata, Prediction, Tensor, TensorMetadata
-from .tensors import DTYPES, from_raw, shaped, to_raw, to_tensor
+from .tensors import DTYPES, from_raw, objects, shaped, to_raw, to_tensor
 
 INFER = (
     f"/{INFERENCE}/ModelInfer",
@@ -29,6 +29,9 @@ METADATA = (
     pb.ModelMetadataRequest.SerializeToString,
     pb.ModelMetadataResponse.FromString,
 )
+
+CONTENT_TYPE, TEXT = "content_type", "str"
+"""The parameter that marks BYTES as text in UTF-8."""
 
 REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -98,7 +101,9 @@ class InferRequest:
         raws = response.raw_output_contents
         try:
             outputs = {
-                output.name: from_raw(output.datatype, output.shape, raws[index]) if raws else _from_typed(output)
+                output.name: _text_if_marked(
+                    output, from_raw(output.datatype, output.shape, raws[index]) if raws else _from_typed(output)
+                )
                 for index, output in enumerate(response.outputs)
             }
             flags = [_flags(response, key) for key in ("defaulted_features", "last_known_features")]
@@ -125,6 +130,13 @@ def _from_typed(output: pb.ModelInferResponse.InferOutputTensor) -> Tensor:
     tensor = np.empty(len(values), dtype=DTYPES[output.datatype])
     tensor[:] = values
     return shaped(tensor, output.shape)
+
+
+def _text_if_marked(output: pb.ModelInferResponse.InferOutputTensor, tensor: Tensor) -> Tensor:
+    """Return BYTES that the server marks as text as `str`."""
+    if not tensor.dtype.hasobject or output.parameters[CONTENT_TYPE].string_param != TEXT:
+        return tensor
+    return objects([item.decode() for item in tensor.ravel()], tensor.shape)
 
 
 def model_metadata(response: pb.ModelMetadataResponse) -> ModelMetadata:

@@ -32,7 +32,7 @@ from .deadline import Deadline
 from .errors import InvalidRequest, NotFound, ServingClientError, to_status
 from .health import CHECK, SERVING, WATCH
 from .model import ModelMetadata, Tensor, TensorMetadata
-from .protocol import INFER, METADATA
+from .protocol import CONTENT_TYPE, INFER, METADATA, TEXT
 from .tensors import from_raw, to_raw, to_tensor
 
 __all__ = ["Answers", "FakeAsyncClient", "FakeClient", "Request"]
@@ -184,7 +184,9 @@ class _Server:
             response.parameters[key].string_param = json.dumps({name: list(rows) for name, rows in flags.items()})
         datatypes = {spec.name: spec.datatype for spec in self._metadata.outputs}
         for name in wanted or datatypes:
-            response.outputs.add(name=name, datatype=datatypes[name], shape=outputs[name].shape)
+            output = response.outputs.add(name=name, datatype=datatypes[name], shape=outputs[name].shape)
+            if self._metadata.properties.get(f"{name}.{CONTENT_TYPE}") == TEXT:
+                output.parameters[CONTENT_TYPE].string_param = TEXT
             response.raw_output_contents.append(to_raw(outputs[name]))
         return response
 

@@ -29,7 +29,7 @@ from serving.domain.errors import ArtifactError, quoted
 from serving.domain.features import FeatureSet
 from serving.domain.files import read_bounded, write_synced
 from serving.domain.lineage import LINEAGE, Lineage, read_lineage, write_lineage
-from serving.domain.tensors import Datatype, Tensor, Tensors, TensorSpec
+from serving.domain.tensors import Tensor, Tensors, TensorSpec
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.json"
@@ -69,8 +69,8 @@ class Manifest:
 class GoldenRows:
     """Hold model inputs with the outputs of the training framework for them.
 
-    `entities` are the keys the rows had in the training data; BYTES are text here, as UTF-8. Two answers agree within
-    rtol * |expected| + atol.
+    `entities` are the keys the rows had in the training data. BYTES are text here, as UTF-8, and NaN is null. Two
+    answers agree within rtol * |expected| + atol.
     """
 
     entities: tuple[str, ...]
@@ -231,7 +231,7 @@ _adapter: Callable[[Any], TypeAdapter[Any]] = functools.cache(TypeAdapter)
 
 def _tensor(values: list[Any], spec: TensorSpec) -> Tensor:
     tensor = np.asarray(values, spec.dtype)
-    if spec.datatype is Datatype.BYTES:
+    if spec.datatype.holds_bytes:
         tensor = np.frompyfunc(str.encode, 1, 1)(tensor)
     return tensor
 

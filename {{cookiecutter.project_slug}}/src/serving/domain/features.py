@@ -9,6 +9,7 @@ columns inside the exported model, by the operations that training used.
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ class Missing(enum.StrEnum):
     FAIL = "fail"
     """Refuse the call."""
 
+    NAN = "nan"
+    """Give the model NaN and flag it; for a feature with `allow_nan`."""
+
 
 class Operation(enum.StrEnum):
     """Name an element-wise operation on two columns, as ONNX does: the exported graph has the same operator."""
@@ -54,8 +58,9 @@ _OPERATIONS: Mapping[Operation, Callable[[Tensor, Tensor], Tensor]] = {
 class Feature:
     """Declare one feature: a column with one value, or one array of fixed `shape`, per row.
 
-    The last three are for static features: `default` and `missing` declare the fallback for a missing value; a value
-    older than `max_age_days` is counted as stale.
+    `allow_nan` accepts NaN as "not measured", for models that handle it. The last three are for static features:
+    `default` and `missing` declare the fallback for a missing value; a value older than `max_age_days` is counted as
+    stale.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Feature:
     description: str = ""
     datatype: Datatype = Datatype.FP32
     shape: tuple[int, ...] = ()
+    allow_nan: bool = False
     default: float | str | None = None
     missing: Missing = Missing.DEFAULT
     max_age_days: float | None = None
@@ -71,12 +77,18 @@ class Feature:
         _check_name(self.name)
         if self.max_age_days is not None and not self.max_age_days > 0:
             raise ValueError(f"feature {self.name}: max_age_days is {self.max_age_days}, must be more than 0")
+        if self.allow_nan and not self.datatype.is_float:
+            raise ValueError(f"feature {self.name}: allow_nan needs FP16, FP32 or FP64, {self.datatype} has no NaN")
+        if self.missing is Missing.NAN and not self.allow_nan:
+            raise ValueError(f"feature {self.name}: missing=Missing.NAN needs allow_nan=True")
 
     @property
     def default_value(self) -> float | bytes | None:
         """The default as a tensor element; None if a missing value must fail the call."""
         if self.missing is Missing.FAIL:
             return None
+        if self.missing is Missing.NAN:
+            return math.nan
         return self.default.encode() if isinstance(self.default, str) else self.default
 
     @property
@@ -87,7 +99,20 @@ class Feature:
     @property
     def spec(self) -> TensorSpec:
         """The tensor that carries this feature."""
-        return TensorSpec(self.name, self.datatype, (ROWS, *self.shape), self.unit, self.description)
+        return TensorSpec(self.name, self.datatype, (ROWS, *self.shape), self.unit, self.description, self.allow_nan)
+
+    def tensor(self, values: Tensor) -> Tensor:
+        """Return values in the declared type; text becomes UTF-8."""
+        if self.datatype is Datatype.TEXT:
+            return np.ascontiguousarray(_TO_UTF8(values), object)
+        return np.ascontiguousarray(values, self.datatype.dtype)
+
+
+def _utf8(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+_TO_UTF8 = np.frompyfunc(_utf8, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -132,10 +157,16 @@ class FeatureSet:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"feature names must differ; declared twice: {', '.join(twice)}")
-        lists = [feature.name for feature in self.static if feature.shape and feature.datatype is Datatype.BYTES]
+        lists = [feature.name for feature in self.static if feature.shape and feature.datatype.holds_bytes]
         if lists:
             raise ValueError(
-                f"static feature {lists[0]}: no store keeps arrays of BYTES; declare a feature per element"
+                f"static feature {lists[0]}: no store keeps arrays of text or BYTES; declare a feature per element"
+            )
+        unclear = [f.name for f in self.static if f.allow_nan and f.missing is not Missing.NAN]
+        if unclear:
+            raise ValueError(
+                f"static feature {unclear[0]}: not every store can tell NaN from a missing value; with allow_nan "
+                "declare missing=Missing.NAN"
             )
         forms = {feature.name: feature.form for feature in self.model_inputs if feature.datatype.is_float}
         for derived in self.derived:
@@ -157,10 +188,7 @@ class FeatureSet:
 
         Training and serving both call this, so both see the same inputs.
         """
-        return {
-            feature.name: np.ascontiguousarray(columns[feature.name], feature.datatype.dtype)
-            for feature in self.model_inputs
-        }
+        return {feature.name: feature.tensor(columns[feature.name]) for feature in self.model_inputs}
 
     def derive(self, inputs: Tensors) -> Tensors:
         """Return the derived columns, for training; the exported model computes them itself."""

@@ -22,7 +22,10 @@ ROWS = -1
 
 
 class Datatype(enum.StrEnum):
-    """Name the element types of the Open Inference Protocol that NumPy can hold (BF16 it can't)."""
+    """Name the element types of the Open Inference Protocol that NumPy can hold (BF16 it can't), and text.
+
+    TEXT travels as BYTES in UTF-8; callers and `model/` see `str`. STRING is its other name.
+    """
 
     BOOL = "BOOL"
     UINT8 = "UINT8"
@@ -37,10 +40,22 @@ class Datatype(enum.StrEnum):
     FP32 = "FP32"
     FP64 = "FP64"
     BYTES = "BYTES"
+    TEXT = "TEXT"
+    STRING = TEXT
+
+    @property
+    def wire(self) -> str:
+        """The protocol's name of this type."""
+        return "BYTES" if self is Datatype.TEXT else self.value
+
+    @property
+    def holds_bytes(self) -> bool:
+        """Whether each element is a `bytes`, of any length."""
+        return self in (Datatype.BYTES, Datatype.TEXT)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The little-endian NumPy type; BYTES are objects, each a `bytes`."""
+        """The little-endian NumPy type; BYTES and TEXT are objects, each a `bytes`."""
         return _DTYPES[self]
 
     @property
@@ -52,6 +67,7 @@ class Datatype(enum.StrEnum):
 _DTYPES: dict[Datatype, np.dtype[Any]] = {
     Datatype.BOOL: np.dtype("?"),
     Datatype.BYTES: np.dtype("O"),
+    Datatype.TEXT: np.dtype("O"),
     **{d: np.dtype(f"<u{int(d[4:]) // 8}") for d in Datatype if d.startswith("UINT")},
     **{d: np.dtype(f"<i{int(d[3:]) // 8}") for d in Datatype if d.startswith("INT")},
     **{d: np.dtype(f"<f{int(d[2:]) // 8}") for d in Datatype if d.startswith("FP")},
@@ -63,7 +79,7 @@ class TensorSpec:
     """Declare one named tensor.
 
     `shape` starts with ROWS and is fixed after that: the largest message a caller may send follows from it.
-    `max_bytes` bounds one element of a BYTES tensor.
+    `max_bytes` bounds one element of a BYTES or TEXT tensor. `allow_nan` lets NaN pass, but no infinity.
     """
 
     name: str
@@ -71,7 +87,7 @@ class TensorSpec:
     shape: tuple[int, ...] = (ROWS,)
     unit: str = ""
     description: str = ""
-    allow_non_finite: bool = False
+    allow_nan: bool = False
     max_bytes: int = 256
 
     def __post_init__(self) -> None:
@@ -90,8 +106,8 @@ class TensorSpec:
 
     def check_declared(self, datatype: str, shape: Sequence[int], max_rows: int) -> None:
         """Refuse an undeclared datatype or shape, before any element is read."""
-        if datatype != self.datatype:
-            fault = f"datatype is {quoted(datatype)}, must be {self.datatype}"
+        if datatype != self.datatype.wire:
+            fault = f"datatype is {quoted(datatype)}, must be {self.datatype.wire}"
         elif len(shape) != len(self.shape):
             fault = f"has {len(shape)} dimensions, must have {len(self.shape)}: {self.shape_text}"
         elif not 1 <= shape[0] <= max_rows:
@@ -108,18 +124,25 @@ class TensorSpec:
         return "[" + ", ".join(["rows", *map(str, self.shape[1:])]) + "]"
 
     def check_values(self, tensor: Tensor) -> None:
-        """Refuse NaN and infinities where the model does not allow them, and BYTES elements that are too long."""
-        if self.datatype is Datatype.BYTES:
+        """Refuse infinities, NaN where the model does not allow it, and BYTES elements that are too long."""
+        if self.datatype.holds_bytes:
             longest = max(map(len, tensor.flat), default=0)
             if longest > self.max_bytes:
                 raise InvalidRequest(
                     f"input {quoted(self.name)}: an element has {longest} bytes, at most {self.max_bytes} are allowed."
                 )
-        elif self.dtype.kind == "f" and not self.allow_non_finite and not np.isfinite(tensor).all():
-            where = int(np.argwhere(~np.isfinite(tensor))[0][0])
+        elif (row := self.forbidden_row(tensor)) is not None:
+            kind = "an infinity" if self.allow_nan else "NaN or an infinity"
             raise InvalidRequest(
-                f"input {quoted(self.name)}: row {where} holds NaN or an infinity, which this model does not accept."
+                f"input {quoted(self.name)}: row {row} holds {kind}, which this model does not accept."
             )
+
+    def forbidden_row(self, tensor: Tensor) -> int | None:
+        """Return the first row with a number that is not allowed: an infinity, or NaN without `allow_nan`."""
+        if not self.datatype.is_float or np.isfinite(tensor).all():
+            return None
+        forbidden = np.isinf(tensor) if self.allow_nan else ~np.isfinite(tensor)
+        return int(np.argwhere(forbidden)[0][0]) if forbidden.any() else None
 
 
 @dataclass(frozen=True)
@@ -173,7 +196,7 @@ class Signature:
                 return f"output {spec.name} is missing"
             if tensor.dtype != spec.dtype or tensor.shape != (rows, *spec.shape[1:]):
                 return f"output {spec.name} is {tensor.dtype}{list(tensor.shape)} for {rows} rows of {spec.shape_text}"
-            if spec.dtype.kind == "f" and not spec.allow_non_finite and not np.isfinite(tensor).all():
+            if spec.forbidden_row(tensor) is not None:
                 return f"output {spec.name} holds NaN or an infinity"
         return None
 

@@ -7,10 +7,15 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from serving.adapters.runtime import load_runtime
-from serving.domain.artifacts import GoldenRows, Manifest, open_artifact, write_artifact
-from serving.domain.golden import replay
+from serving.domain.artifacts import Artifact, GoldenRows, Manifest, open_artifact, write_artifact
+from serving.domain.errors import ArtifactError, quoted
+from serving.domain.golden import agreeing
 from serving.domain.lineage import Lineage
 from serving.domain.references import Reference
 from serving.offline.registry import ModelRegistry
@@ -46,7 +51,7 @@ def write_export(export: Export, folder: Path) -> str:
     print("comparing the exported model with the original ...")
     with tempfile.TemporaryDirectory() as staging:
         every = Path(staging, "every-row")
-        asyncio.run(_replay(every, _write(export, every, export.rows)))
+        asyncio.run(_compare(open_artifact(every, _write(export, every, export.rows))))
     return _write(export, folder, min(_GOLDEN_ROWS, export.rows))
 
 
@@ -54,10 +59,35 @@ def _write(export: Export, folder: Path, rows: int) -> str:
     return write_artifact(folder, export.manifest, export.model, export.golden(rows), export.lineage)
 
 
-async def _replay(folder: Path, digest: str) -> None:
-    artifact = open_artifact(folder, digest)
+async def _compare(artifact: Artifact) -> None:
+    """Run the exported model on all rows of its artifact; refuse it if one answer differs from the original's."""
     runtime = load_runtime(artifact, threads=1)
     try:
-        await replay(artifact, runtime, timeout=_TIMEOUT_S)
+        exported = await runtime.predict(artifact.golden_inputs(), timeout=_TIMEOUT_S)
     finally:
         await runtime.close()
+    for spec in artifact.manifest.outputs:
+        expected, actual = artifact.golden_outputs()[spec.name], exported[spec.name]
+        if actual.shape != expected.shape:
+            raise ArtifactError(
+                f"output {spec.name}: the exported model answers {list(actual.shape)}, the original "
+                f"{list(expected.shape)}; it is not registered."
+            )
+        differ = ~agreeing(actual, expected, spec, artifact.golden)
+        if differ.any():
+            row = int(np.argmax(differ))
+            raise ArtifactError(
+                f"output {spec.name}: the exported model differs from the original in {int(differ.sum())} of "
+                f"{len(differ)} rows, first for {artifact.golden.entities[row]} ({quoted(actual[row])}, must be "
+                f"{quoted(expected[row])}); it is not registered. A scaler before trees is a common cause: ONNX rounds "
+                "to FP32, and trees need no scaler."
+            )
+
+
+def as_json(values: npt.NDArray[Any]) -> list[Any]:
+    """Return an array as JSON has it; NaN is null."""
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        missing, values = np.isnan(values), values.astype(object)
+        values[missing] = None
+    listed: list[Any] = values.tolist()
+    return listed

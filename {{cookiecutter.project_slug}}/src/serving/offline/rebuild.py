@@ -60,7 +60,7 @@ def rebuild(pinned: Reference, registry: ModelRegistry) -> None:
 
     :raises OperatorError: this checkout gives another artifact
     """
-    export = training.export(*training.fit())
+    export = training.export(training.fit())
     first = pinned_lineage(pinned)
     with tempfile.TemporaryDirectory() as staging:
         folder = Path(staging, "artifact")

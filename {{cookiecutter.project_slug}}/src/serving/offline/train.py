@@ -11,26 +11,24 @@ import argparse
 import functools
 import hashlib
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib import metadata
+from typing import Any
 
 import numpy as np
 
-from model.data import Dataset, load
-from model.features import FEATURES
-from model.predictor import Columns, predict, to_onnx
-from model.signature import OUTPUTS
-from model.train import Trained, train
 from serving.domain.artifacts import GoldenRows, Manifest
-from serving.domain.errors import ArtifactError
-from serving.offline import project
+from serving.modeling import Dataset
+from serving.offline import project, user_model
 from serving.offline.bootstrap import default_scheme, open_registry
-from serving.offline.export import Export, register
+from serving.offline.convert import packages, to_onnx
+from serving.offline.estimators import answers
+from serving.offline.export import Export, as_json, register
 from serving.offline.lineage import lineage_here
 from serving.offline.model_version import current_user
 from serving.offline.pinning import pin, served_digest
 from serving.offline.registry import CHAMPION
 
-_LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
+_ALWAYS = ("numpy", "onnx", "onnxruntime", "skl2onnx")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     registry = open_registry(default_scheme(), project.REGISTRY)
     before = registry.holder(project.service()["name"], CHAMPION)
-    reference = register(registry, export(*fit()))
+    reference = register(registry, export(fit()))
     print(f"registered {reference}")
     if not options.no_promote:
         registry.fetch(reference, project.ARTIFACTS)  # promote only what can be fetched and verified
@@ -50,47 +48,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def fit() -> tuple[Dataset, Trained]:
+def fit() -> user_model.Training:
     """Load the data, train on it and print the metrics."""
-    data = load()
+    data = user_model.dataset()
     print(f"training on {len(data)} rows ...", flush=True)
-    trained = train(data)
-    print("  " + ", ".join(f"{name} {value}" for name, value in trained.metrics.items()))
-    return data, trained
+    training = user_model.train(data)
+    print("  " + ", ".join(f"{name} {value:.4g}" for name, value in training.fitted.metrics.items()))
+    return training
 
 
-def export(data: Dataset, trained: Trained) -> Export:
-    """Convert a trained model and collect its lineage; `export.py` compares both models."""
-    service = project.service()
-    libraries = {name: version(name) for name in _LIBRARIES}
-    lineage = lineage_here(service["description"], _data_digest(data), trained.parameters, trained.metrics, libraries)
-    manifest = Manifest(service["name"], "onnx", FEATURES, OUTPUTS)
-    golden = functools.partial(_golden, data, trained)
-    return Export(manifest, to_onnx(trained.estimator), golden, len(data), lineage)
+def export(training: user_model.Training) -> Export:
+    """Convert a trained model and collect its lineage; `export.py` compares both models.
+
+    :raises OperatorError: the estimator can't be converted, or an output does not fit it
+    """
+    data, fitted, service = training.data, training.fitted, project.service()
+    golden = functools.partial(_golden, training)
+    golden(1)  # an output that does not fit the estimator is reported before a fault of the converter
+    model = to_onnx(fitted.estimator, training.features, training.outputs, data.frame())
+    metrics = {name: round(float(value), 4) for name, value in fitted.metrics.items()}
+    lineage = lineage_here(
+        service["description"], _data_digest(data), fitted.parameters, metrics, _libraries(fitted.estimator)
+    )
+    outputs = tuple(output.spec for output in training.outputs)
+    return Export(Manifest(service["name"], "onnx", training.features, outputs), model, golden, len(data), lineage)
 
 
-def _golden(data: Dataset, trained: Trained, count: int) -> GoldenRows:
+def _golden(training: user_model.Training, count: int) -> GoldenRows:
     """Pick evenly spread rows, with the trained estimator's outputs."""
-    rows = np.linspace(0, len(data) - 1, count, dtype=int)
-    columns: Columns = {feature.name: data.columns[feature.name][rows] for feature in FEATURES.model_inputs}
-    answers = predict(trained.estimator, columns)
-    missing = [spec.name for spec in OUTPUTS if spec.name not in answers]
-    if missing:
-        raise ArtifactError(f"model/predictor.py: predict() gives no {missing[0]}, which model/signature.py declares.")
+    data = training.data.take(np.linspace(0, len(training.data) - 1, count, dtype=int))
+    answered = answers(training.fitted.estimator, training.outputs, data.frame())
     return GoldenRows(
-        tuple(data.entities[row] for row in rows),
-        {name: column.tolist() for name, column in columns.items()},
-        {spec.name: answers[spec.name].tolist() for spec in OUTPUTS},
+        data.entities,
+        {feature.name: as_json(data.columns[feature.name]) for feature in training.features.model_inputs},
+        {name: as_json(values) for name, values in answered.items()},
     )
 
 
 def _data_digest(data: Dataset) -> str:
     """Hash keys, columns and target in a fixed order."""
     hashed = hashlib.sha256("\0".join(data.entities).encode())
-    for name in sorted(data.columns):
-        hashed.update(name.encode() + data.columns[name].tobytes())
-    hashed.update(data.target.tobytes())
+    for name, column in [*sorted(data.columns.items()), ("", data.target)]:
+        content = "\0".join(map(str, column.flat)).encode() if column.dtype.hasobject else column.tobytes()
+        hashed.update(name.encode() + content)
     return f"sha256={hashed.hexdigest()}"
+
+
+def _libraries(estimator: Any) -> dict[str, str]:
+    """Return the versions of what fits, converts and runs the model."""
+    distributions = metadata.packages_distributions()
+    used = {name for package in packages(estimator) for name in distributions.get(package, ())}
+    return {name: metadata.version(name) for name in sorted(used.union(_ALWAYS))}
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ LONG_S = 60.0
 AGE = Feature("age")
 CITY = Feature("city", datatype=Datatype.BYTES)
 CURVE = Feature("curve", shape=(2, 3))
-NUMBERS = tuple(Feature(d.value.lower(), datatype=d) for d in Datatype if d is not Datatype.BYTES)
+NUMBERS = tuple(Feature(d.value.lower(), datatype=d) for d in Datatype if not d.holds_bytes)
 ALL = (AGE, CITY, CURVE)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from serving.domain.features import Entity
 from serving.domain.references import read_lock, write_lock
-from serving.offline import project
+from serving.offline import project, user_model
 from tests.platform.support.workspace import Workspace, keep_below
 from tools import demo
 
@@ -57,8 +57,8 @@ def test_the_demo_serves_no_pinned_version_of_other_features(
 ) -> None:
     keep_below(trained.root, monkeypatch)
     assert demo.pinned() is not None
-    another = replace(demo.FEATURES, entity=Entity("another_key"))
-    monkeypatch.setattr(demo, "FEATURES", another)
+    another = replace(user_model.features(), entity=Entity("another_key"))
+    monkeypatch.setattr(user_model, "features", lambda: another)
     assert demo.pinned() is None
     assert "model/features.py has changed since" in capsys.readouterr().out
 

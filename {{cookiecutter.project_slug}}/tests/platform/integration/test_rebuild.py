@@ -12,7 +12,7 @@ import pytest
 from serving.domain.artifacts import open_artifact
 from serving.domain.errors import OperatorError
 from serving.domain.references import Reference, read_lock, write_lock
-from serving.offline import model_version, project, rebuild
+from serving.offline import model_version, project, rebuild, user_model
 from serving.offline import train as training
 from tests.platform.support.training import fewer, registered
 from tests.platform.support.workspace import GIT_KEEPS, Workspace, keep_below
@@ -59,7 +59,7 @@ def test_after_a_rebuild_the_next_version_can_be_promoted_and_rolled_back(
     here: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert rebuild.main([]) == 0
-    monkeypatch.setattr(training, "load", lambda: fewer(1))
+    monkeypatch.setattr(user_model, "dataset", lambda: fewer(1))
     assert training.main(["--no-promote"]) == 0
     assert model_version.main(["promote", f"local:{here.model}/2"]) == 0
     assert read_lock(project.LOCK).version == "2"
@@ -68,7 +68,7 @@ def test_after_a_rebuild_the_next_version_can_be_promoted_and_rolled_back(
 
 
 def test_other_data_is_refused_by_name(clone: Workspace, here: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "load", lambda: fewer(1))
+    monkeypatch.setattr(user_model, "dataset", lambda: fewer(1))
     message = refused(clone)
     assert message.startswith(f"{here}: can't be rebuilt, this checkout gives sha256=")
     assert "the training data differs (sha256=" in message
@@ -85,7 +85,7 @@ def test_other_parameters_libraries_and_machines_are_refused_by_name(
     pinned["lineage"]["libraries"]["numpy"] = "1.0.0"
     pinned["lineage"]["machine"]["CPU"] = "One"
     file.write_text(json.dumps(pinned), encoding="utf-8")
-    monkeypatch.setattr(training, "load", lambda: fewer(1))
+    monkeypatch.setattr(user_model, "dataset", lambda: fewer(1))
     message = refused(clone)
     for words in (
         "the training data differs",
@@ -101,7 +101,7 @@ def test_without_the_pinned_lineage_a_refusal_says_so(
     clone: Workspace, here: Reference, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (clone.root / "model.lineage.json").write_text(text, encoding="utf-8")
-    monkeypatch.setattr(training, "load", lambda: fewer(1))
+    monkeypatch.setattr(user_model, "dataset", lambda: fewer(1))
     assert "model.lineage.json does not say how that was made" in refused(clone)
 
 
@@ -156,6 +156,6 @@ def test_training_another_model_in_a_clone_takes_a_number_above_the_pinned_one(
     clone: Workspace, here: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_lock(project.LOCK, replace(here, version="4"))
-    monkeypatch.setattr(training, "load", lambda: fewer(1))
+    monkeypatch.setattr(user_model, "dataset", lambda: fewer(1))
     assert training.main([]) == 0
     assert read_lock(project.LOCK).version == "5"

@@ -12,11 +12,11 @@ import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from model.data import Dataset, load
 from model.features import FEATURES
-from model.predictor import predict
-from model.train import train
+from serving.modeling import Dataset
+from serving.offline import user_model
 from tests.platform.support.server import PATIENCE_S, ServerProcess
+from tests.platform.support.training import own_answers
 from tests.platform.support.wire import TYPED_FIELDS
 from tests.platform.support.workspace import Workspace
 
@@ -28,7 +28,7 @@ Answers = dict[str, np.ndarray[Any, Any]]
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    return load()
+    return user_model.dataset()
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +49,16 @@ def metadata(client: triton.InferenceServerClient, name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def expected(data: Dataset) -> Answers:
-    """Return scikit-learn's own answers for every row."""
-    return predict(train(data).estimator, data.columns)
+    """Return the estimator's own answers for every row."""
+    return own_answers(data)
 
 
 def column(data: Dataset, tensor: Any, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return what belongs into an input, as the metadata name it."""
     if tensor.name == FEATURES.entity.name:
         return np.array([data.entities[row].encode() for row in rows], object)
-    values: np.ndarray[Any, Any] = data.columns[tensor.name][rows]
+    (feature,) = (feature for feature in FEATURES.model_inputs if feature.name == tensor.name)
+    values: np.ndarray[Any, Any] = feature.tensor(data.columns[tensor.name][rows])
     return values
 
 

@@ -31,6 +31,7 @@ _IR_VERSION = 10
 _ELEMENT_TYPES = {
     Datatype.BOOL: TensorProto.BOOL,
     Datatype.BYTES: TensorProto.STRING,
+    Datatype.TEXT: TensorProto.STRING,
     Datatype.FP16: TensorProto.FLOAT16,
     Datatype.FP32: TensorProto.FLOAT,
     Datatype.FP64: TensorProto.DOUBLE,
@@ -151,7 +152,7 @@ def external_data() -> bytes:
 
 def _row(feature: Feature) -> list[Any]:
     """Return two rows of golden values, extremes of the type among them."""
-    if feature.datatype is Datatype.BYTES:
+    if feature.datatype.holds_bytes:
         values: list[Any] = ["left", "right"]
     elif feature.datatype is Datatype.BOOL:
         values = [True, False]

@@ -89,7 +89,7 @@ _INPUTS = (
     _case("wrong input name", lambda r: setattr(tensor(r, "fp32"), "name", "fp23"), "input 'fp23' is unknown", "fp32"),
     _case("empty input name", lambda r: setattr(tensor(r, "fp32"), "name", ""), "input '' is unknown"),
     _case("the same input twice", lambda r: setattr(tensor(r, "fp32"), "name", "bool"), "input 'bool'", "twice"),
-    _case("one input too many", extra_input, "inputs: 15", "14"),
+    _case("one input too many", extra_input, "inputs: 16", "15"),
     _case("unknown datatype", datatype("FLOAT"), "input 'fp32'", "'FLOAT'", "FP32"),
     _case("datatype of another size", datatype("FP64"), "input 'fp32'", "'FP64'", "FP32"),
     _case("datatype of the same size", datatype("INT32"), "input 'fp32'", "'INT32'", "FP32"),
@@ -118,9 +118,9 @@ _RAW = (
     _case("raw contents long", raw_contents("fp32", lambda c: c * 2), "input 'fp32'", "16 bytes", "has 8"),
     _case("raw contents empty", raw_contents("fp32", lambda c: b""), "input 'fp32'", "0 bytes", "has 8"),
     _case(
-        "more raw contents than inputs", lambda r: r.raw_input_contents.append(b""), "raw_input_contents", "15", "14"
+        "more raw contents than inputs", lambda r: r.raw_input_contents.append(b""), "raw_input_contents", "16", "15"
     ),
-    _case("fewer raw contents than inputs", lambda r: r.raw_input_contents.pop(), "raw_input_contents", "13", "14"),
+    _case("fewer raw contents than inputs", lambda r: r.raw_input_contents.pop(), "raw_input_contents", "14", "15"),
     _case(
         "raw and typed contents",
         lambda r: tensor(r, "fp32").contents.fp32_contents.append(1),
@@ -200,13 +200,13 @@ _BYTES = (
 _REST = (
     _case("unknown output", outputs("answer"), "output 'answer'", "fp32_out"),
     _case("the same output twice", outputs("fp32_out", "fp32_out"), "outputs", "twice"),
-    _case("10,000 outputs", outputs(*["fp32_out"] * 10_000), "outputs: 10000", "14"),
+    _case("10,000 outputs", outputs(*["fp32_out"] * 10_000), "outputs: 10000", "15"),
     _case("10,000 parameters", parameters(10_000), "parameters: 10000", "32"),
     _case("parameters on an input", input_parameters, "parameters: 100", "32"),
     Malformed("no protobuf", lambda: b"\xff" * 64, ("inference.ModelInferRequest",)),
     Malformed("protobuf cut short", lambda: good().SerializeToString()[:-1], ("inference.ModelInferRequest",)),
     Malformed("text that is not UTF-8", lambda: b"\x0a\x02\xff\xfe", ("inference.ModelInferRequest",)),
-    Malformed("100,000 empty inputs", lambda: b"\x0a\x04rich" + b"\x2a\x00" * 100_000, ("inputs: 100000", "14")),
+    Malformed("100,000 empty inputs", lambda: b"\x0a\x04rich" + b"\x2a\x00" * 100_000, ("inputs: 100000", "15")),
 )
 
 MALFORMED = (*_NAMES, *_INPUTS, *_SHAPES, *_RAW, *_CONTENTS, *_VALUES, *_BYTES, *_REST)

@@ -20,9 +20,9 @@ def good(text: bytes = b"\xff\x00text") -> Request:
     request = Request(model_name=MODEL.name)
     for feature in MODEL.manifest.features.model_inputs:
         values = np.ones((ROWS, *feature.shape)).astype(feature.datatype.dtype)
-        if feature.datatype is Datatype.BYTES:
-            values.fill(text)
-        request.inputs.add(name=feature.name, datatype=feature.datatype, shape=values.shape)
+        if feature.datatype.holds_bytes:
+            values.fill(text if feature.datatype is not Datatype.TEXT else b"text")
+        request.inputs.add(name=feature.name, datatype=feature.datatype.wire, shape=values.shape)
         request.raw_input_contents.append(raw(values))
     return request
 
@@ -31,10 +31,10 @@ def good_typed() -> Request:
     """Return a request without a fault, contents typed."""
     request = Request(model_name=MODEL.name)
     for feature in MODEL.manifest.features.model_inputs:
-        sent = request.inputs.add(name=feature.name, datatype=feature.datatype, shape=[ROWS, *feature.shape])
+        sent = request.inputs.add(name=feature.name, datatype=feature.datatype.wire, shape=[ROWS, *feature.shape])
         count = int(np.prod(sent.shape))
-        element = b"text" if feature.datatype is Datatype.BYTES else 1
-        getattr(sent.contents, TYPED_FIELDS[feature.datatype]).extend([element] * count)
+        element = b"text" if feature.datatype.holds_bytes else 1
+        getattr(sent.contents, TYPED_FIELDS[feature.datatype.wire]).extend([element] * count)
     return request
 
 

@@ -106,7 +106,7 @@ def request(
         guess = Datatype.BYTES if isinstance(next(iter(values), 0.0), bytes) else Datatype.FP32
         datatype = (datatypes or {}).get(name, guess)
         tensor = np.asarray(values, datatype.dtype)
-        message.inputs.add(name=name, datatype=datatype, shape=tensor.shape)
+        message.inputs.add(name=name, datatype=datatype.wire, shape=tensor.shape)
         message.raw_input_contents.append(raw(tensor))
     return message
 

@@ -29,7 +29,7 @@ def tensors(spec: TensorSpec) -> st.SearchStrategy[Tensor]:
 
     def of_rows(rows: int) -> st.SearchStrategy[Tensor]:
         shape = (rows, *spec.shape[1:])
-        if spec.datatype is not Datatype.BYTES:
+        if not spec.datatype.holds_bytes:
             return hnp.arrays(spec.dtype, shape)
         size = int(np.prod(shape))
         return st.lists(st.binary(max_size=20), min_size=size, max_size=size).map(lambda items: objects(items, shape))
@@ -61,13 +61,13 @@ def test_raw_contents_arrive_as_they_were_sent(datatype: Datatype, shape: tuple[
     spec = TensorSpec("x", datatype, shape)
     sent = data.draw(tensors(spec))
     request = pb.ModelInferRequest(raw_input_contents=[raw(sent)])
-    request.inputs.add(name="x", datatype=datatype, shape=sent.shape)
+    request.inputs.add(name="x", datatype=datatype.wire, shape=sent.shape)
     decoded = codec.decode(request, signature(spec))
     assert decoded.raw
     assert_same(decoded.inputs["x"], sent)
 
 
-@pytest.mark.parametrize("datatype", [datatype for datatype in Datatype if datatype in TYPED_FIELDS])
+@pytest.mark.parametrize("datatype", [datatype for datatype in Datatype if datatype.wire in TYPED_FIELDS])
 @settings(max_examples=25)
 @given(shape=SHAPES, data=st.data())
 def test_typed_contents_arrive_as_they_were_sent(
@@ -76,8 +76,8 @@ def test_typed_contents_arrive_as_they_were_sent(
     spec = TensorSpec("x", datatype, shape)
     sent = data.draw(tensors(spec))
     request = pb.ModelInferRequest()
-    message = request.inputs.add(name="x", datatype=datatype, shape=sent.shape)
-    getattr(message.contents, TYPED_FIELDS[datatype]).extend(sent.ravel().tolist())
+    message = request.inputs.add(name="x", datatype=datatype.wire, shape=sent.shape)
+    getattr(message.contents, TYPED_FIELDS[datatype.wire]).extend(sent.ravel().tolist())
     decoded = codec.decode(request, signature(spec))
     assert not decoded.raw
     if datatype.is_float:
@@ -97,13 +97,14 @@ def test_an_answer_travels_as_the_request_did(datatype: Datatype, travels_raw: b
     inference = Inference({name: answer}, fake_service(model).model, {})
     response = codec.encode(inference, raw=travels_raw, request_id="7")
     (output,) = response.outputs
-    assert (output.name, output.datatype, tuple(output.shape)) == (name, datatype, answer.shape)
+    assert (output.name, output.datatype, tuple(output.shape)) == (name, datatype.wire, answer.shape)
     if travels_raw or datatype is Datatype.FP16:  # which has no typed field
         assert list(response.raw_output_contents) == [raw(answer)]
         assert not output.HasField("contents")
     else:
         assert not response.raw_output_contents
-        np.testing.assert_array_equal(list(getattr(output.contents, TYPED_FIELDS[datatype])), answer.ravel().tolist())
+        field = TYPED_FIELDS[datatype.wire]
+        np.testing.assert_array_equal(list(getattr(output.contents, field)), answer.ravel().tolist())
 
 
 def test_half_floats_travel_raw_only() -> None:
@@ -181,7 +182,7 @@ def test_every_request_that_the_signature_allows_fits_into_the_largest_message(r
 def fill(message: pb.ModelInferRequest.InferInputTensor, request: pb.ModelInferRequest, spec: TensorSpec) -> None:
     """Put the elements into an input that need most room."""
     count = 2 * spec.row_elements
-    largest: Any = b"x" * spec.max_bytes if spec.datatype is Datatype.BYTES else 1
+    largest: Any = b"x" * spec.max_bytes if spec.datatype.holds_bytes else 1
     if spec.datatype.value.startswith("INT"):
         largest = -1
     elif spec.datatype.value.startswith("UINT"):
@@ -190,7 +191,7 @@ def fill(message: pb.ModelInferRequest.InferInputTensor, request: pb.ModelInferR
         tensor = np.full(count, largest, spec.dtype)
         request.raw_input_contents[list(request.inputs).index(message)] = raw(tensor)
     else:
-        field = getattr(message.contents, TYPED_FIELDS[spec.datatype])
+        field = getattr(message.contents, TYPED_FIELDS[spec.datatype.wire])
         del field[:]
         field.extend([largest] * count)
 

@@ -25,7 +25,7 @@ def test_names_must_differ_from_each_other_and_from_the_entity() -> None:
 
 def test_what_no_store_can_keep_is_no_static_feature() -> None:
     words = Feature("words", datatype=Datatype.BYTES, shape=(2,))
-    with pytest.raises(ValueError, match="static feature words: no store keeps arrays of BYTES"):
+    with pytest.raises(ValueError, match="static feature words: no store keeps arrays of text or BYTES"):
         FeatureSet(Entity("patient"), (words,), ())
     assert FeatureSet(Entity("patient"), (), (words,)).model_inputs == (words,)
 

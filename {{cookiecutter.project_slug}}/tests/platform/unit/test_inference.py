@@ -34,8 +34,8 @@ async def test_a_request_goes_straight_through_check_store_model_and_check() -> 
 async def test_only_the_outputs_asked_for_are_answered_in_their_order() -> None:
     model = rich()
     inputs = {f.name: np.zeros((1, *f.shape), f.datatype.dtype) for f in model.manifest.features.model_inputs}
-    inputs["bytes"].fill(b"")
-    inputs["words"].fill(b"")
+    for name in ("bytes", "text", "words"):
+        inputs[name].fill(b"")
     answer = await fake_service(model).infer(inputs, ["matrix_out", "bool_out"], Deadline(LONG))
     assert list(answer.outputs) == ["matrix_out", "bool_out"]
 

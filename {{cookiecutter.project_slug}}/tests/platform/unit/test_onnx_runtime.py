@@ -61,13 +61,13 @@ def test_a_model_that_points_at_another_file_is_refused_even_if_it_is_there(
 @pytest.mark.parametrize(
     ("side", "inputs", "outputs"),
     [
-        ("inputs", (Feature("base"),), None),
-        ("inputs", (Feature("base"), Feature("value"), Feature("more")), None),
-        ("inputs", (Feature("base"), Feature("other")), None),
-        ("inputs", (Feature("base"), Feature("value", datatype=Datatype.FP64)), None),
-        ("inputs", (Feature("base"), Feature("value", shape=(2,))), None),
-        ("outputs", None, (TensorSpec("sum", Datatype.FP32),)),
-        ("outputs", None, (TensorSpec("total", Datatype.INT32),)),
+        ("input", (Feature("base"),), None),
+        ("input", (Feature("base"), Feature("value"), Feature("more")), None),
+        ("input", (Feature("base"), Feature("other")), None),
+        ("input", (Feature("base"), Feature("value", datatype=Datatype.FP64)), None),
+        ("input", (Feature("base"), Feature("value", shape=(2,))), None),
+        ("output", None, (TensorSpec("sum", Datatype.FP32),)),
+        ("output", None, (TensorSpec("total", Datatype.INT32),)),
     ],
 )
 def test_a_model_that_is_not_what_its_manifest_declares_is_refused(
@@ -85,7 +85,7 @@ def test_a_model_that_is_not_what_its_manifest_declares_is_refused(
         inputs={**model.golden.inputs, "more": ones, "other": ones},
         outputs={**model.golden.outputs, "sum": ones},
     )
-    with pytest.raises(ArtifactError, match=f"the {side} of model.onnx are .*, its manifest declares .*; train it"):
+    with pytest.raises(ArtifactError, match=f"model.onnx does not fit its manifest: {side} .* declared is "):
         load(replace(model, manifest=manifest, golden=golden), folder)
 
 

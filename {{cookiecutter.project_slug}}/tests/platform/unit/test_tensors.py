@@ -94,8 +94,11 @@ def test_a_bad_row_of_a_matrix_is_named_by_its_number() -> None:
         MATRIX.check_values(tensor)
 
 
-def test_a_model_may_accept_values_that_are_not_finite() -> None:
-    TensorSpec("x", Datatype.FP32, allow_non_finite=True).check_values(floats(np.nan, np.inf))
+def test_a_model_may_accept_nan_and_then_still_no_infinity() -> None:
+    spec = TensorSpec("x", Datatype.FP32, allow_nan=True)
+    spec.check_values(floats(np.nan, 1.0))
+    with pytest.raises(InvalidRequest, match="input 'x': row 1 holds an infinity"):
+        spec.check_values(floats(np.nan, -np.inf))
 
 
 def test_the_length_of_byte_elements_is_bounded() -> None:

@@ -22,15 +22,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from model.data import history, load
 from model.features import FEATURES
-from model.history import History
 from serving.adapters.feature_store import READERS
 from serving.domain.deadline import Deadline
 from serving.domain.features import Feature, FeatureSet
 from serving.domain.ports import Column, FeatureStore
 from serving.domain.tensors import Tensors
-from serving.offline import project
+from serving.modeling import History
+from serving.offline import project, user_model
 from serving.offline.materialize import materialize, open_writer
 from serving.online.enrichment import Enricher
 from serving.online.fallback import Fallback
@@ -65,7 +64,7 @@ class Computed:
 
     def __init__(self, copies: int) -> None:
         """Lay the records into a database in memory, indexed by key, each repeated `copies` times."""
-        self._history = history()
+        self._history = user_model.history()
         self._database = sqlite3.connect(":memory:")
         self._database.execute("CREATE TABLE records (entity, number)")
         rows = [(entity, number) for number, entity in enumerate(self._history.entities)]
@@ -98,14 +97,16 @@ class Computed:
 
 async def measure(store: FeatureStore, rows: int, seconds: float) -> list[float]:
     """Return the seconds that each call took to get from the request to the model's inputs."""
-    data = load()
+    data = user_model.dataset()
     enricher = Enricher(store, FEATURES, Metrics.create(), timeout=_TIMEOUT_S, unknown_entity=Fallback.REFUSE)
     supplied = store.supplies(FEATURES)
     took: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         chosen = np.arange(len(took), len(took) + rows) % len(data)
-        request: Tensors = {f.name: data.columns[f.name][chosen] for f in FEATURES.model_inputs if f not in supplied}
+        request: Tensors = {
+            f.name: f.tensor(data.columns[f.name][chosen]) for f in FEATURES.model_inputs if f not in supplied
+        }
         keys = np.array([data.entities[row].encode() for row in chosen], object)
         start = time.perf_counter()
         await enricher.enrich({**request, FEATURES.entity.name: keys}, Deadline(_TIMEOUT_S))
@@ -115,7 +116,7 @@ async def measure(store: FeatureStore, rows: int, seconds: float) -> list[float]
 
 async def table(url: str, seconds: float, rounds: int) -> None:
     """Measure all ways in turn, several times, and print medians."""
-    past = history()
+    past = user_model.history()
     each = len(past.times) // len(set(past.entities))
     ways: dict[str, FeatureStore] = {
         "sent by the caller": Sent(),
@@ -146,8 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
     options = parser.parse_args(arguments)
     url = load_settings().store_url()
-    past = history()
-    materialize(past, open_writer(url), until=int(past.times.max()))
+    past = user_model.history()
+    materialize(past, FEATURES, open_writer(url), until=int(past.times.max()))
     asyncio.run(table(url, options.seconds, options.rounds))
     return 0
 

@@ -16,8 +16,8 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from benchmarks.store_url import store_url
-from model.data import history
 from serving.domain.errors import OperatorError
+from serving.offline import user_model
 from serving.offline.materialize import materialize, open_writer
 
 IMAGE = os.environ.get("REDIS_IMAGE", "redis:8.10.2-trixie")
@@ -62,8 +62,8 @@ class Store:
 
     def fill(self) -> None:
         """Materialize everything."""
-        past = history()
-        materialize(past, open_writer(self._url), until=int(past.times.max()))
+        past = user_model.history()
+        materialize(past, user_model.features(), open_writer(self._url), until=int(past.times.max()))
 
     def ping(self) -> None:
         """Wait until Redis answers."""

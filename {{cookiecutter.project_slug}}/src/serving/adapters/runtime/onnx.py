@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -20,12 +22,15 @@ from serving.domain.artifacts import Artifact
 from serving.domain.errors import ArtifactError, InvalidRequest, ModelFailed, quoted
 from serving.domain.tensors import Datatype, Tensor, Tensors, TensorSpec
 
+_SHOWN, _NAMED = 200, 3
+
 _ONNX_TYPES = {
     Datatype.BOOL: "tensor(bool)",
     Datatype.FP16: "tensor(float16)",
     Datatype.FP32: "tensor(float)",
     Datatype.FP64: "tensor(double)",
     Datatype.BYTES: "tensor(string)",
+    Datatype.TEXT: "tensor(string)",
     **{d: f"tensor({d.value.lower()})" for d in Datatype if d.value.lstrip("U").startswith("INT")},
 }
 
@@ -55,8 +60,8 @@ class OnnxRuntime:
             session = onnxruntime.InferenceSession(artifact.model, options, providers=["CPUExecutionProvider"])
         except _OnnxErrors as error:
             raise ArtifactError(
-                f"artifact {artifact.digest}: onnxruntime {onnxruntime.__version__} refuses its model.onnx "
-                f"({type(error).__name__}); export it as one file, without external data."
+                f"artifact {artifact.digest}: onnxruntime {onnxruntime.__version__} refuses its model.onnx: "
+                f"{_cause(error)}."
             ) from error
         manifest = artifact.manifest
         inputs = [feature.spec for feature in manifest.features.model_inputs]
@@ -113,10 +118,30 @@ _TO_TEXT = np.frompyfunc(bytes.decode, 1, 1)
 _TO_BYTES = np.frompyfunc(str.encode, 1, 1)
 
 
+def _cause(error: Exception) -> str:
+    """Return onnxruntime's reason, without codes and places in its source, and the way out of a common one."""
+    text = " ".join(str(error).split())
+    reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.cc:\d+ .*\) ", "", text).rstrip(".")
+    out = "; export it as one file, without external data" if "model_path" in text else ""
+    return f"{ascii(reason[:_SHOWN])[1:-1]}{out}"
+
+
 def _compare(digest: str, side: str, declared: object, actual: object) -> None:
-    want = {spec.name: (_ONNX_TYPES[spec.datatype], len(spec.shape)) for spec in cast("list[TensorSpec]", declared)}
-    have = {node.name: (node.type, len(node.shape)) for node in cast("list[onnxruntime.NodeArg]", actual)}
-    if want != have:
+    """Refuse a model whose inputs or outputs are not the declared ones; name the first few that differ."""
+    want = {spec.name: _form(_ONNX_TYPES[spec.datatype], spec.shape) for spec in cast("list[TensorSpec]", declared)}
+    have = {node.name: _form(node.type, node.shape) for node in cast("list[onnxruntime.NodeArg]", actual)}
+    differ = [name for name in sorted(want | have) if want.get(name) != have.get(name)]
+    if differ:
+        faults = [
+            f"{side} {name} is {have.get(name, 'missing')}, declared is {want.get(name, 'nothing')}"
+            for name in differ[:_NAMED]
+        ]
+        more = f" and {len(differ) - _NAMED} more" if len(differ) > _NAMED else ""
         raise ArtifactError(
-            f"artifact {digest}: the {side}s of model.onnx are {have}, its manifest declares {want}; train it again."
+            f"artifact {digest}: model.onnx does not fit its manifest: {'; '.join(faults)}{more}. Declare features and "
+            "outputs as the model has them, and train or import it again."
         )
+
+
+def _form(kind: str, shape: Sequence[object]) -> str:
+    return f"{kind} of {len(shape)} dimensions"

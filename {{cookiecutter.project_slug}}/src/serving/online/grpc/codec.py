@@ -29,6 +29,9 @@ _OVERHEAD_BYTES = 64 * 1024
 _MAX_MESSAGE_BYTES = (1 << 31) - 1
 _LENGTH = struct.Struct("<I")
 
+_CONTENT_TYPE, _TEXT = "content_type", "str"
+"""How MLServer marks BYTES that are text: its clients decode such outputs."""
+
 _Message = TypeVar("_Message", bound=Message)
 
 _PLATFORMS = {"onnx": "onnxruntime_onnx"}
@@ -47,6 +50,7 @@ _CONTENTS: Mapping[Datatype, str] = {
     Datatype.FP32: "fp32_contents",
     Datatype.FP64: "fp64_contents",
     Datatype.BYTES: "bytes_contents",
+    Datatype.TEXT: "bytes_contents",
 }
 """Where the protocol puts typed contents; FP16 has no field and travels raw only."""
 
@@ -86,7 +90,7 @@ def max_request_bytes(signature: Signature) -> int:
 
 
 def _element_bytes(spec: TensorSpec) -> int:
-    if spec.datatype is Datatype.BYTES:
+    if spec.datatype.holds_bytes:
         return spec.max_bytes + 8
     return spec.datatype.dtype.itemsize if spec.datatype.is_float else 10  # a negative integer's varint has 10 bytes
 
@@ -136,7 +140,7 @@ def _check_counts(request: pb.ModelInferRequest, signature: Signature) -> None:
 
 
 def _from_raw(spec: TensorSpec, shape: tuple[int, ...], raw: bytes) -> Tensor:
-    if spec.datatype is Datatype.BYTES:
+    if spec.datatype.holds_bytes:
         return _objects(_split(spec, raw, shape[0] * spec.row_elements), shape)
     dtype = spec.dtype
     expected = shape[0] * spec.row_elements * dtype.itemsize
@@ -174,13 +178,13 @@ def _from_typed(spec: TensorSpec, shape: tuple[int, ...], contents: pb.InferTens
     for descriptor, _ in contents.ListFields():
         if descriptor.name != field:
             raise InvalidRequest(
-                f"input {quoted(spec.name)}: {spec.datatype} travels in {field}, {descriptor.name} is sent."
+                f"input {quoted(spec.name)}: {spec.datatype.wire} travels in {field}, {descriptor.name} is sent."
             )
     values: Sequence[Any] = getattr(contents, field)
     expected = shape[0] * spec.row_elements
     if len(values) != expected:
         raise InvalidRequest(f"input {quoted(spec.name)}: has {len(values)} elements, {list(shape)} has {expected}.")
-    if spec.datatype is Datatype.BYTES:
+    if spec.datatype.holds_bytes:
         return _objects(list(values), shape)
     dtype = spec.datatype.dtype
     if dtype.kind not in "iu" or dtype.itemsize >= 4:  # the protocol's field has the range of the type itself
@@ -211,7 +215,9 @@ def encode(inference: Inference, *, raw: bool, request_id: str) -> pb.ModelInfer
     datatypes = {spec.name: spec.datatype for spec in model.signature.outputs}
     for name, tensor in inference.outputs.items():
         datatype = datatypes[name]
-        message = response.outputs.add(name=name, datatype=datatype, shape=tensor.shape)
+        message = response.outputs.add(name=name, datatype=datatype.wire, shape=tensor.shape)
+        if datatype is Datatype.TEXT:
+            message.parameters[_CONTENT_TYPE].string_param = _TEXT
         field = _CONTENTS.get(datatype)
         if raw or field is None:
             response.raw_output_contents.append(_to_raw(tensor))
@@ -242,7 +248,9 @@ def metadata(model: ServedModel) -> pb.ModelMetadataResponse:
     }
     for side, specs in ((response.inputs, model.signature.inputs), (response.outputs, model.signature.outputs)):
         for spec in specs:
-            side.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
+            side.add(name=spec.name, datatype=spec.datatype.wire, shape=spec.shape)
+            if spec.datatype is Datatype.TEXT:
+                properties[f"{spec.name}.{_CONTENT_TYPE}"] = _TEXT
             properties |= {f"{spec.name}.unit": spec.unit, f"{spec.name}.description": spec.description}
     for key, value in properties.items():
         if value:

@@ -30,7 +30,7 @@ def refusal(datatype: str, value: Any, *shape: int) -> str:
 
 
 def test_the_client_knows_the_servers_datatypes() -> None:
-    assert set(DTYPES) == set(Datatype)
+    assert set(DTYPES) == {datatype.wire for datatype in Datatype}
 
 
 @pytest.mark.parametrize("datatype", NUMERIC)

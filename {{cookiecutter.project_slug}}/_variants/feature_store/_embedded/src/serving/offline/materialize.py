@@ -16,14 +16,13 @@ from typing import overload
 import numpy as np
 from tqdm import tqdm
 
-from model.data import history
-from model.features import FEATURES
-from model.history import History
 from serving.adapters.feature_store import WRITERS
 from serving.domain.errors import SettingsError, quoted
+from serving.domain.features import FeatureSet
 from serving.domain.ports import FeatureRows, FeatureWriter
 from serving.domain.settings import shared_settings
-from serving.offline import project
+from serving.modeling import History
+from serving.offline import project, user_model
 
 _NEVER = np.iinfo(np.int64).min
 
@@ -35,30 +34,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--until", type=_moment, metavar="YYYY-MM-DD", help="leave out what is known only later")
     options = parser.parse_args(arguments)
     url = shared_settings().store_url()
-    past = history()
+    features = user_model.features()
+    if not features.static:
+        print("model/features.py declares no static features: there is nothing to write")
+        return 0
+    past = user_model.history()
     until = int(past.times.max(initial=0)) if options.until is None else options.until
-    print(f"materializing {', '.join(feature.name for feature in FEATURES.static)} into {url} ...")
-    print(materialize(past, open_writer(url), until=until, everything=options.all))
+    print(f"materializing {', '.join(feature.name for feature in features.static)} into {url} ...")
+    print(materialize(past, features, open_writer(url), until=until, everything=options.all))
     return 0
 
 
-def materialize(past: History, writer: FeatureWriter, *, until: int, everything: bool = False) -> str:
+def materialize(
+    past: History, features: FeatureSet, writer: FeatureWriter, *, until: int, everything: bool = False
+) -> str:
     """Write the newest row of each changed entity; return a summary.
 
     A late record, dated before the last watermark, needs `everything`.
     """
-    since = _NEVER if everything else reached(writer.watermark())
+    since = _NEVER if everything else reached(writer.watermark(), features)
     rows = past.latest(since, until)
     if not len(rows):
         return f"nothing is new since {_day(since)}"
-    columns = {feature.name: past.columns[feature.name][rows] for feature in FEATURES.static}
-    for feature in FEATURES.static:
+    columns = {feature.name: feature.tensor(past.columns[feature.name][rows]) for feature in features.static}
+    for feature in features.static:
         feature.spec.check_values(columns[feature.name])
     # Not `until` itself: a later record may be dated before it.
-    mark = f"{_fingerprint()} {max(since, int(past.times[rows].max()))}"
+    mark = f"{_fingerprint(features)} {max(since, int(past.times[rows].max()))}"
     entities = _Watched([past.entities[row].encode() for row in rows])
-    count = writer.write(FeatureRows(FEATURES.static, entities, columns, past.times[rows], mark))
-    return f"wrote {len(rows)} rows; the store holds {count} rows, keyed by {FEATURES.entity.name}"
+    count = writer.write(FeatureRows(features.static, entities, columns, past.times[rows], mark))
+    return f"wrote {len(rows)} rows; the store holds {count} rows, keyed by {features.entity.name}"
 
 
 class _Watched(Sequence[bytes]):
@@ -92,14 +97,14 @@ def open_writer(url: str) -> FeatureWriter:
     return WRITERS[scheme](url)
 
 
-def reached(watermark: str) -> int:
+def reached(watermark: str, features: FeatureSet) -> int:
     """Return the time up to which the last run wrote; _NEVER if the declaration has changed since."""
     fingerprint, _, until = watermark.partition(" ")
-    return int(until) if fingerprint == _fingerprint() else _NEVER
+    return int(until) if fingerprint == _fingerprint(features) else _NEVER
 
 
-def _fingerprint() -> str:
-    declared = "\n".join(f"{feature.name} {feature.form}" for feature in FEATURES.static)
+def _fingerprint(features: FeatureSet) -> str:
+    declared = "\n".join(f"{feature.name} {feature.form}" for feature in features.static)
     return hashlib.sha256(declared.encode()).hexdigest()[:16]
 
 

@@ -14,36 +14,35 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from model.features import FEATURES
 from serving.domain.errors import InvalidRequest, quoted
-from serving.domain.features import Feature
+from serving.domain.features import Feature, FeatureSet
 from serving.domain.ports import FeatureRows, FeatureWriter
 from serving.domain.settings import shared_settings
-from serving.domain.tensors import Datatype
-from serving.offline import project
+from serving.offline import project, user_model
 from serving.offline.materialize import open_writer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Push the values of the command line."""
     parser = argparse.ArgumentParser(prog="python -m serving.offline.push_features", description=__doc__)
-    parser.add_argument("entity", help=f"the {FEATURES.entity.name}")
+    features = user_model.features()
+    parser.add_argument("entity", help=f"the {features.entity.name}")
     parser.add_argument("values", nargs="+", metavar="name=value")
     parser.add_argument("--time", type=int, help="when it happened, in seconds since 1970 (default: now)")
     options = parser.parse_args(arguments)
     values = dict(text.partition("=")[::2] for text in options.values)
     when = int(time.time()) if options.time is None else options.time
-    push(open_writer(shared_settings().store_url()), options.entity, values, when=when)
+    push(open_writer(shared_settings().store_url()), features, options.entity, values, when=when)
     print(f"{options.entity}: {', '.join(options.values)}")
     return 0
 
 
-def push(writer: FeatureWriter, entity: str, values: Mapping[str, str], *, when: int) -> None:
+def push(writer: FeatureWriter, features: FeatureSet, entity: str, values: Mapping[str, str], *, when: int) -> None:
     """Write the values of one entity, all or none; call this from your event handler.
 
     :raises InvalidRequest: a name is no static feature, or a value has the wrong type
     """
-    declared = {feature.name: feature for feature in FEATURES.static}
+    declared = {feature.name: feature for feature in features.static}
     for name in values:
         if name not in declared:
             raise InvalidRequest(f"feature {quoted(name)} is not kept in the store; these are: {', '.join(declared)}.")
@@ -56,7 +55,7 @@ def push(writer: FeatureWriter, entity: str, values: Mapping[str, str], *, when:
 def _column(feature: Feature, text: str) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
     """Parse one row: a number, a text, or comma-separated numbers for an array."""
     try:
-        if feature.datatype is Datatype.BYTES:
+        if feature.datatype.holds_bytes:
             column = np.array([text.encode()], object)
         else:
             column = np.array(text.split(","), np.float64).astype(feature.datatype.dtype).reshape(1, *feature.shape)

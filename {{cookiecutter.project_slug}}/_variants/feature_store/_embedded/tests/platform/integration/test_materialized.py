@@ -11,11 +11,11 @@ import grpc
 import numpy as np
 import pytest
 
-from model.data import Dataset, history, load
 from model.features import FEATURES
 from serving.domain.errors import SettingsError
 from serving.domain.references import read_lock
-from serving.offline import materialize
+from serving.modeling import Dataset
+from serving.offline import materialize, user_model
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from tests.platform.support.server import ServerProcess
 from tests.platform.support.wire import Wire, request
@@ -26,7 +26,7 @@ KNOWN, UNKNOWN = 0, b"nobody"
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    return load()
+    return user_model.dataset()
 
 
 def question(workspace: Workspace, data: Dataset, *keys: bytes) -> pb.ModelInferRequest:
@@ -87,7 +87,7 @@ def materialized(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 def test_materializing_again_changes_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    past = history()
+    past = user_model.history()
     rows, newest = len(set(past.entities)), datetime.fromtimestamp(int(past.times.max()), UTC)
     messages = []
     for _ in range(2):

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from model.data import history, load
 from model.features import FEATURES
-from model.history import History
 from serving.adapters.feature_store.sqlite import SqliteStore
 from serving.domain.deadline import Deadline
 from serving.domain.tensors import Tensors
+from serving.modeling import History
+from serving.offline import user_model
 from serving.offline.materialize import materialize
 from serving.online.enrichment import Enricher
 from serving.online.fallback import Fallback
@@ -26,11 +26,11 @@ LONG_S = 60.0
 
 async def served(past: History, folder: Path) -> Tensors:
     """Return what the model is asked with for every training row, by way of the store."""
-    data = load()
+    data = user_model.dataset()
     store = SqliteStore(folder / "features.db")
-    materialize(past, store, until=int(past.times.max()))
+    materialize(past, FEATURES, store, until=int(past.times.max()))
     enricher = Enricher(store, FEATURES, Observed(), timeout=LONG_S, unknown_entity=Fallback.REFUSE)
-    request = {feature.name: data.columns[feature.name] for feature in FEATURES.real_time}
+    request = {feature.name: feature.tensor(data.columns[feature.name]) for feature in FEATURES.real_time}
     keys = np.array([entity.encode() for entity in data.entities], object)
     enriched = await enricher.enrich({FEATURES.entity.name: keys, **request}, Deadline(LONG_S))
     await store.close()
@@ -45,7 +45,7 @@ def differing(trained: Tensors, online: Tensors) -> list[str]:
 
 
 async def test_every_training_row_is_the_same_to_the_last_bit_by_way_of_the_store(folder: Path) -> None:
-    assert differing(FEATURES.assemble(load().columns), await served(history(), folder)) == []
+    assert differing(FEATURES.assemble(user_model.dataset().columns), await served(user_model.history(), folder)) == []
 
 
 def last_bit_turned(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -60,6 +60,6 @@ def last_bit_turned(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 @pytest.mark.parametrize("feature", [feature.name for feature in FEATURES.static])
 async def test_a_difference_in_the_last_bit_of_one_value_is_seen(folder: Path, feature: str) -> None:
-    past = history()
+    past = user_model.history()
     changed = replace(past, columns={**past.columns, feature: last_bit_turned(past.columns[feature])})
-    assert differing(FEATURES.assemble(load().columns), await served(changed, folder)) == [feature]
+    assert differing(FEATURES.assemble(user_model.dataset().columns), await served(changed, folder)) == [feature]

@@ -3,12 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.history import History
 from serving.domain.errors import FeatureStoreUnavailable, InvalidRequest
 from serving.domain.features import Entity, Feature, FeatureSet
 from serving.domain.ports import FeatureRows
-from serving.offline import materialize as materializing
-from serving.offline import push_features
+from serving.modeling import History
 from serving.offline.materialize import materialize
 from serving.offline.push_features import push
 from tests.platform.support.fakes import FakeStore
@@ -16,13 +14,6 @@ from tests.platform.support.fakes import FakeStore
 WEIGHT = Feature("weight")
 FEATURES = FeatureSet(Entity("key"), (Feature("age"), WEIGHT), ())
 LONG_S = 60.0
-
-
-@pytest.fixture(autouse=True)
-def _declared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Declare these features, whatever the model of this repo has."""
-    for module in (materializing, push_features):
-        monkeypatch.setattr(module, "FEATURES", FEATURES)
 
 
 class Recorder(FakeStore):
@@ -57,51 +48,51 @@ async def weights(store: FakeStore, *keys: bytes) -> list[tuple[float, int]]:
 
 async def test_the_newest_values_are_written_with_the_time_since_which_they_hold() -> None:
     store = FakeStore()
-    materialize(BEFORE, store, until=100)
+    materialize(BEFORE, FEATURES, store, until=100)
     assert await weights(store, b"ann", b"bob") == [(3.0, 30), (2.0, 20)]
 
 
 async def test_only_entities_with_something_new_are_written_again() -> None:
     store = Recorder()
     for rows in (BEFORE, BEFORE, AFTER, AFTER):
-        materialize(rows, store, until=100)
+        materialize(rows, FEATURES, store, until=100)
     assert store.written == [[b"ann", b"bob"], [b"bob", b"cid"]]
     assert await weights(store, b"ann", b"bob", b"cid") == [(3.0, 30), (4.0, 40), (5.0, 50)]
 
 
 async def test_what_is_known_only_later_is_left_out_until_then() -> None:
     store = Recorder()
-    materialize(AFTER, store, until=20)
+    materialize(AFTER, FEATURES, store, until=20)
     assert await weights(store, b"ann", b"bob") == [(1.0, 10), (2.0, 20)]
-    materialize(AFTER, store, until=100)
+    materialize(AFTER, FEATURES, store, until=100)
     assert store.written[1] == [b"ann", b"bob", b"cid"]
 
 
 def test_a_run_that_was_lost_is_made_up_for_by_the_next_one() -> None:
     store = Recorder()
-    materialize(BEFORE, store, until=100)
+    materialize(BEFORE, FEATURES, store, until=100)
     store.lost = True
     with pytest.raises(FeatureStoreUnavailable):
-        materialize(AFTER, store, until=100)
+        materialize(AFTER, FEATURES, store, until=100)
     store.lost = False
-    materialize(AFTER, store, until=100)
+    materialize(AFTER, FEATURES, store, until=100)
     assert store.written == [[b"ann", b"bob"], [b"bob", b"cid"]]
 
 
 @pytest.mark.parametrize("watermark", ["", "another-declaration 100"])
 def test_an_empty_store_or_another_declaration_is_filled_from_the_beginning(watermark: str) -> None:
     store = Recorder()
-    materialize(BEFORE, store, until=100)
+    materialize(BEFORE, FEATURES, store, until=100)
     store.mark = watermark
-    materialize(BEFORE, store, until=100)
-    materialize(BEFORE, store, until=100, everything=True)
+    materialize(BEFORE, FEATURES, store, until=100)
+    materialize(BEFORE, FEATURES, store, until=100, everything=True)
     assert store.written == [[b"ann", b"bob"]] * 3
 
 
 async def test_a_pushed_value_is_read_at_once_and_leaves_all_others() -> None:
     store = FakeStore()
-    materialize(BEFORE, store, until=100)
-    push(store, "bob", {"weight": "26.5"}, when=60)
+    materialize(BEFORE, FEATURES, store, until=100)
+    push(store, FEATURES, "bob", {"weight": "26.5"}, when=60)
     assert await weights(store, b"bob", b"ann") == [(26.5, 60), (3.0, 30)]
     age = (await store.read([b"bob"], [FEATURES.static[0]], timeout=LONG_S))[FEATURES.static[0].name]
     assert (age.values.tolist(), age.times.tolist()) == ([2.0], [20])
@@ -109,8 +100,8 @@ async def test_a_pushed_value_is_read_at_once_and_leaves_all_others() -> None:
 
 def test_a_push_does_not_pass_for_a_materialization() -> None:
     store = Recorder()
-    push(store, "bob", {"weight": "26.5"}, when=60)
-    materialize(BEFORE, store, until=100)
+    push(store, FEATURES, "bob", {"weight": "26.5"}, when=60)
+    materialize(BEFORE, FEATURES, store, until=100)
     assert store.written[1] == [b"ann", b"bob"]
 
 
@@ -127,10 +118,10 @@ def test_a_push_does_not_pass_for_a_materialization() -> None:
 def test_what_does_not_fit_the_declaration_is_not_pushed(values: dict[str, str], message: str) -> None:
     store = FakeStore()
     with pytest.raises(InvalidRequest, match=message):
-        push(store, "bob", values, when=60)
+        push(store, FEATURES, "bob", values, when=60)
     assert store.rows == {}
 
 
 def test_nothing_is_shown_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
-    materialize(BEFORE, FakeStore(), until=100)
+    materialize(BEFORE, FEATURES, FakeStore(), until=100)
     assert capsys.readouterr() == ("", "")

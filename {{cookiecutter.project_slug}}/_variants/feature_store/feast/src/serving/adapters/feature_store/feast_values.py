@@ -29,6 +29,7 @@ _KINDS: Mapping[Datatype, str] = {
     Datatype.FP32: "float",
     Datatype.FP64: "double",
     Datatype.BYTES: "bytes",
+    Datatype.TEXT: "bytes",
 }
 """The narrowest Feast type that holds every value; UINT64 is stored as bytes."""
 
@@ -85,7 +86,7 @@ def _cell(feature: Feature, value: Value) -> Any:
     if field != _field(feature):
         raise FeaturesOutdated.of(feature.name, str(field).removesuffix("_val"), feature.form)
     content = getattr(value, field)
-    if feature.datatype is Datatype.BYTES:
+    if feature.datatype.holds_bytes:
         return content
     dtype = feature.datatype.dtype
     if _packed(feature):

@@ -25,7 +25,7 @@ from serving.adapters.feature_store.breaker import Breaker
 from serving.domain.errors import FeaturesOutdated, FeatureStoreUnavailable, SettingsError, quoted
 from serving.domain.features import Feature, FeatureSet
 from serving.domain.ports import Column, FeatureRows
-from serving.domain.tensors import Datatype, Tensor
+from serving.domain.tensors import Tensor
 
 _PREFIX = b"features:"
 MARKER = b"features-watermark"
@@ -181,7 +181,7 @@ def _password(path: str) -> str | None:
 
 def _cells(feature: Feature, tensor: Tensor, times: Sequence[int]) -> list[bytes]:
     """Return one value per row as its bytes in the feature's datatype: what is read is what was written, to the bit."""
-    if feature.datatype is Datatype.BYTES:
+    if feature.datatype.holds_bytes:
         values = list(tensor)
     else:
         values = [row.tobytes() for row in np.ascontiguousarray(tensor, feature.datatype.dtype)]
@@ -195,7 +195,7 @@ def _column(feature: Feature, cells: Sequence[Any]) -> Column:
         if cell is not None and not cell.startswith(form, _TIME.size):
             stored = bytes(cell[_TIME.size :]).partition(b":")[0]
             raise FeaturesOutdated.of(feature.name, stored.decode("utf-8", "backslashreplace"), feature.form)
-    if feature.datatype is Datatype.BYTES:
+    if feature.datatype.holds_bytes:
         start = _TIME.size + len(form)
         times = [0 if cell is None else _TIME.unpack_from(cell)[0] for cell in cells]
         return Column.of_cells(feature, [cell and cell[start:] for cell in cells], times)

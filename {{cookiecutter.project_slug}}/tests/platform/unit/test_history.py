@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.history import History
+from serving.modeling import History
 
 ENTITIES = st.sampled_from(["ann", "bob", "cid", "d\0", "d"])
 MOMENTS = st.integers(-3, 12)

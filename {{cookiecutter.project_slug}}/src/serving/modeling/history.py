@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from serving.domain.features import Feature
+
 Times = npt.NDArray[np.int64]
 """Seconds since 1970, UTC."""
 
@@ -37,6 +39,27 @@ class History:
         rows = np.where(found >= 0, order[found], -1) if len(order) else np.full(len(asked), -1)
         of_entity = np.array([-1, *codes[: len(self.times)]])[rows + 1]
         return np.where(of_entity == codes[len(self.times) :], rows, -1)
+
+    def known_at(
+        self, entities: Sequence[str], moments: Times, features: Sequence[Feature]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Return the columns known of each entity at its moment; the declared default where nothing was, as in serving.
+
+        :raises ValueError: nothing was known, and the feature has no default
+        """
+        rows = self.as_of(entities, moments)
+        unknown = rows < 0
+        columns = {}
+        for feature in features:
+            column = self.columns[feature.name][rows]
+            if unknown.any():
+                default = feature.default_value
+                if default is None:
+                    first = entities[int(np.argmax(unknown))]
+                    raise ValueError(f"{feature.name} is not known of {first} at its time, and has no default")
+                column[unknown] = default.decode() if isinstance(default, bytes) else default
+            columns[feature.name] = column
+        return columns
 
     def latest(self, since: int, until: int) -> npt.NDArray[np.intp]:
         """Return the newest row up to `until` of each entity that has one later than `since`, in key order."""

@@ -1,0 +1,303 @@
+"""Convert a fitted estimator to one ONNX graph: an input per feature, an output per declared output.
+
+    columns --(cast, reshape)--> the estimator's input --(estimator)--> its answers --(select, reshape)--> outputs
+
+Only the part in the middle comes from a converter: sklearn-onnx, with onnxmltools for XGBoost and LightGBM, or
+CatBoost's own. Names of its nodes get a prefix, so that they can't be those of a feature.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, compose, helper, load, numpy_helper
+
+from serving.domain.errors import OperatorError
+from serving.domain.features import Feature, FeatureSet
+from serving.domain.tensors import Datatype
+from serving.modeling.outputs import Answer, Output
+from serving.offline.estimators import class_index, class_names
+
+_OPSET, _ML_OPSET, _IR = 21, 3, 10
+_PREFIX = "estimator/"
+_WHERE = "model/estimator.py"
+
+
+def to_onnx(estimator: Any, features: FeatureSet, outputs: Sequence[Output], frame: Any) -> bytes:
+    """Return the estimator as ONNX; `frame` is what it was fitted on, or a part of it.
+
+    :raises OperatorError: there is no converter for a part of the estimator
+    """
+    estimator = getattr(estimator, "best_estimator_", estimator)  # a search: what it found
+    _check_dense(estimator, frame)
+    inner = compose.add_prefix(_converted(estimator, frame), _PREFIX)
+    graph = _Graph(features, outputs)
+    graph.compute_derived()
+    if _by_column(estimator, frame):
+        graph.widen_to_columns([value.name for value in inner.graph.input], frame)
+    else:
+        graph.widen_to_matrix(inner.graph.input[0].name)
+    graph.nodes.extend(inner.graph.node)
+    graph.constants.extend(inner.graph.initializer)
+    graph.answer(estimator, [value.name for value in inner.graph.output])
+    opsets = {"": _OPSET, "ai.onnx.ml": _ML_OPSET} | {
+        opset.domain: opset.version for opset in inner.opset_import if opset.domain not in ("", "ai.onnx.ml")
+    }
+    model = helper.make_model(
+        graph.proto(),
+        ir_version=_IR,
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in opsets.items()],
+    )
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def packages(estimator: Any) -> set[str]:
+    """Return the import packages that an estimator and its parts come from."""
+    return {_library(part) for part in _parts(estimator)}
+
+
+class _Graph:
+    """Collect the nodes around the estimator."""
+
+    def __init__(self, features: FeatureSet, outputs: Sequence[Output]) -> None:
+        self._features = features
+        self._outputs = outputs
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+        self.widths = {feature.name: feature.spec.row_elements for feature in features.model_inputs}
+        self.widths |= {derived.name: 1 for derived in features.derived}
+
+    def node(self, operator: str, inputs: Sequence[str], output: str | Sequence[str], **attributes: Any) -> None:
+        """Add a node."""
+        names = [output] if isinstance(output, str) else list(output)
+        self.nodes.append(helper.make_node(operator, list(inputs), names, f"{names[0]}/{operator}", **attributes))
+
+    def constant(self, name: str, values: Sequence[int | str]) -> str:
+        """Add a vector of whole numbers or of text."""
+        vector = np.array(values, object if isinstance(values[0], str) else np.int64)
+        self.constants.append(numpy_helper.from_array(vector, name))
+        return name
+
+    def compute_derived(self) -> None:
+        """Compute the derived features from whole columns."""
+        for derived in self._features.derived:
+            self.node(derived.operation.value, [derived.left, derived.right], derived.name)
+
+    def widen_to_matrix(self, matrix: str) -> None:
+        """Join all columns to one matrix of FP32, in their order."""
+        parts = [self._wide(name, f"{name}/wide", TensorProto.FLOAT) for name in self.widths]
+        self.node("Concat", parts, matrix, axis=1)
+
+    def widen_to_columns(self, inputs: Sequence[str], frame: Any) -> None:
+        """Give each column of the DataFrame its own input [rows, 1]: text, INT64 or FP32."""
+        kinds = [frame[name].dtype.kind for name in frame.columns]
+        place = 0
+        for name, width in self.widths.items():
+            targets, kind = list(inputs[place : place + width]), kinds[place]
+            element = None if kind == "O" else TensorProto.INT64 if kind in "iu" else TensorProto.FLOAT
+            if width == 1:
+                self._wide(name, targets[0], element)
+            else:
+                self.node("Split", [self._wide(name, f"{name}/wide", element)], targets, axis=1, num_outputs=width)
+            place += width
+
+    def _wide(self, name: str, target: str, element: int | None) -> str:
+        source = name
+        if element is not None:
+            source = f"{name}/cast"
+            self.node("Cast", [name], source, to=element)
+        self.node("Reshape", [source, self.constant(f"{name}/shape", [-1, self.widths[name]])], target)
+        return target
+
+    def answer(self, estimator: Any, given: Sequence[str]) -> None:
+        """Connect the estimator's answers, prediction or label first, then probabilities, to the outputs."""
+        for output in self._outputs:
+            source = given[1] if output.answer is Answer.PROBABILITIES else given[0]
+            if output.of is not None:
+                index = self.constant(f"{output.name}/class", [class_index(output, class_names(estimator) or [])])
+                self.node("Gather", [source, index], source := f"{output.name}/one", axis=1)
+            if output.labels:
+                names = self.constant(f"{output.name}/labels", output.labels)
+                self.node("Gather", [names, source], source := f"{output.name}/named")
+            elif output.datatype is not Datatype.TEXT:
+                element = helper.np_dtype_to_tensor_dtype(output.datatype.dtype)
+                self.node("Cast", [source], source := f"{output.name}/cast", to=element)
+            shape = self.constant(f"{output.name}/shape", [-1, *output.shape])
+            self.node("Reshape", [source, shape], output.name)
+
+    def proto(self) -> Any:
+        """Return the graph."""
+        return helper.make_graph(
+            self.nodes,
+            "model",
+            [_declared(feature) for feature in self._features.model_inputs],
+            [_declared(output) for output in self._outputs],
+            self.constants,
+        )
+
+
+def _declared(item: Feature | Output) -> ValueInfoProto:
+    text = item.datatype.holds_bytes
+    element = TensorProto.STRING if text else helper.np_dtype_to_tensor_dtype(item.datatype.dtype)
+    return helper.make_tensor_value_info(item.name, element, ["rows", *item.shape])
+
+
+def _converted(estimator: Any, frame: Any) -> ModelProto:
+    """Convert with the libraries' own converters; outputs are the prediction or label, then probabilities."""
+    if _library(estimator) == "catboost":
+        return _catboost(estimator)
+    steps = getattr(estimator, "steps", None)
+    if steps and _library(steps[-1][1]) == "catboost":
+        first = compose.add_prefix(_sklearn(estimator[:-1], frame), "columns/")
+        last = _catboost(steps[-1][1])
+        return compose.merge_models(
+            _same_opset(first), _same_opset(last), [(first.graph.output[0].name, last.graph.input[0].name)]
+        )
+    return _sklearn(estimator, frame)
+
+
+def _sklearn(estimator: Any, frame: Any) -> ModelProto:
+    skl2onnx, types = import_module("skl2onnx"), import_module("skl2onnx.common.data_types")
+    for part in _parts(estimator):
+        if _library(part) in _TEACHERS:
+            _TEACHERS[_library(part)](skl2onnx)
+    if _by_column(estimator, frame):
+        kinds = {"O": types.StringTensorType, "i": types.Int64TensorType, "u": types.Int64TensorType}
+        inputs = [
+            (str(name), kinds.get(frame[name].dtype.kind, types.FloatTensorType)([None, 1])) for name in frame.columns
+        ]
+    else:
+        inputs = [("matrix", types.FloatTensorType([None, len(frame.columns)]))]
+    try:
+        model: ModelProto = skl2onnx.convert_sklearn(
+            _anonymous(estimator),
+            name="estimator",  # else a random name, and each training would be another version
+            initial_types=inputs,
+            target_opset={"": _OPSET, "ai.onnx.ml": _ML_OPSET},
+            options={"zipmap": False} if class_names(estimator) is not None else None,
+        )
+    except Exception as error:  # converters raise whatever they like
+        raise OperatorError(_refusal(estimator, error)) from error
+    return model
+
+
+def _catboost(estimator: Any) -> ModelProto:
+    """Convert with CatBoost, which adds a map of probabilities that no caller could read."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        try:
+            estimator.save_model(str(path), format="onnx")
+        except Exception as error:  # CatBoost's own class, which this module does not import
+            raise OperatorError(_refusal(estimator, error)) from error
+        model = load(path)
+    graph = model.graph
+    for node in [node for node in graph.node if node.op_type == "ZipMap"]:
+        graph.output[-1].CopyFrom(helper.make_tensor_value_info(node.input[0], TensorProto.FLOAT, ["N", None]))
+        graph.node.remove(node)
+    return model
+
+
+def _same_opset(model: ModelProto) -> ModelProto:
+    """Declare one operator set for two models that become one; none of their operators differs between the two."""
+    del model.opset_import[:]
+    model.opset_import.extend([helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", _ML_OPSET)])
+    model.ir_version = _IR
+    return model
+
+
+def _by_column(estimator: Any, frame: Any) -> bool:
+    """Return whether the estimator reads columns by name or type, not one matrix of numbers."""
+    text = any(frame[name].dtype.kind == "O" for name in frame.columns)
+    return text or any(type(part).__name__ == "ColumnTransformer" for part in _parts(estimator))
+
+
+def _parts(estimator: Any) -> list[Any]:
+    """Return an estimator and the fitted ones inside it."""
+    nested = [getattr(estimator, "final_estimator_", None), *getattr(estimator, "estimators_", ())]
+    for name in ("steps", "transformers_", "transformer_list"):
+        nested.extend(entry[1] for entry in getattr(estimator, name, ()))
+    parts = [part for part in nested if hasattr(part, "get_params") and not isinstance(part, type)]
+    return [estimator, *(inner for part in parts for inner in _parts(part))]
+
+
+def _library(estimator: Any) -> str:
+    return type(estimator).__module__.partition(".")[0]
+
+
+def _anonymous(estimator: Any) -> Any:
+    """Return a copy whose XGBoost models forget their columns' names: its converter accepts f0, f1 ... only."""
+    if not any(_library(part) == "xgboost" for part in _parts(estimator)):
+        return estimator
+    unnamed = copy.deepcopy(estimator)
+    for part in _parts(unnamed):
+        if _library(part) == "xgboost":
+            part.get_booster().feature_names = None
+    return unnamed
+
+
+def _check_dense(estimator: Any, frame: Any) -> None:
+    """Refuse what converts without an error and then answers otherwise."""
+    steps: Any = getattr(estimator, "steps", ())
+    if len(steps) > 1 and _library(steps[-1][1]) == "xgboost" and hasattr(estimator[:-1].transform(frame), "tocsr"):
+        raise OperatorError(
+            f"{_WHERE}: XGBoost takes the zeros of a sparse matrix for missing values; pass sparse_threshold=0 to "
+            "ColumnTransformer, or sparse_output=False to the encoder."
+        )
+
+
+def _refusal(estimator: Any, error: Exception) -> str:
+    """Return why an estimator can't be converted; the cause is the converter's."""
+    text = " ".join(str(error).split())
+    unknown = re.search(r"for type '<class '([\w.]+)'>'", text)
+    if unknown:
+        name = unknown.group(1).rpartition(".")[2]
+        return (
+            f"{_WHERE}: {name} can't be exported to ONNX: no converter knows it. Use another estimator or transformer "
+            "in its place; docs/model.md lists what converts."
+        )
+    cause = re.split(r"(?<=[.!?]) ", text, maxsplit=1)[0].rstrip(".")
+    return f"{_WHERE}: {type(estimator).__name__} can't be exported to ONNX ({type(error).__name__}: {cause[:200]})."
+
+
+def _xgboost(skl2onnx: Any) -> None:
+    xgboost, shapes = import_module("xgboost"), import_module("skl2onnx.common.shape_calculator")
+    convert = _onnxmltools("xgboost.operator_converters.XGBoost").convert_xgboost
+    _register(skl2onnx, shapes, convert, "XGBoost", xgboost.XGBClassifier, xgboost.XGBRegressor)
+
+
+def _lightgbm(skl2onnx: Any) -> None:
+    lightgbm, shapes = import_module("lightgbm"), import_module("skl2onnx.common.shape_calculator")
+    convert = _onnxmltools("lightgbm.operator_converters.LightGbm").convert_lightgbm
+    _register(skl2onnx, shapes, convert, "LightGbm", lightgbm.LGBMClassifier, lightgbm.LGBMRegressor)
+
+
+def _register(skl2onnx: Any, shapes: Any, convert: Any, prefix: str, classifier: Any, regressor: Any) -> None:
+    skl2onnx.update_registered_converter(
+        classifier,
+        f"{prefix}{classifier.__name__}",
+        shapes.calculate_linear_classifier_output_shapes,
+        convert,
+        options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
+    )
+    skl2onnx.update_registered_converter(
+        regressor,
+        f"{prefix}{regressor.__name__}",
+        shapes.calculate_linear_regressor_output_shapes,
+        convert,
+        options={"split": None},
+    )
+
+
+def _onnxmltools(module: str) -> Any:
+    return import_module(f"onnxmltools.convert.{module}")
+
+
+_TEACHERS: dict[str, Callable[[Any], None]] = {"xgboost": _xgboost, "lightgbm": _lightgbm}
+"""Register another library's estimators with sklearn-onnx."""
