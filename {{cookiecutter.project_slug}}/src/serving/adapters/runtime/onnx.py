@@ -122,7 +122,7 @@ def _cause(error: Exception) -> str:
     """Return onnxruntime's reason, without codes and places in its source, and the way out of a common one."""
     text = " ".join(str(error).split())
     reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.cc:\d+ .*\) ", "", text).rstrip(".")
-    out = "; export it as one file, without external data" if "model_path" in text else ""
+    out = "; export it as one file, without external data" if re.search("model_path|External data", text) else ""
     return f"{ascii(reason[:_SHOWN])[1:-1]}{out}"
 
 
