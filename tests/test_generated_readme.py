@@ -43,6 +43,7 @@ SHOWN = {"text", "mermaid", "diff"}
 AS_A_CALLER = "run: as a caller"
 IN_THE_BACKGROUND = "run: in the background"
 IN_THE_REPO = "run: in the repo's environment"
+A_FILE = "file: "
 IN_CONTAINERS = "not run: needs a container engine; the template's tests/containers runs these commands"
 MISTAKE = "not run: the mistake"
 NOT_RUN = {
@@ -67,8 +68,8 @@ def page(repo: Repo, name: str) -> list[Block]:
 
 
 def runnable(repo: Repo) -> list[Block]:
-    """Return what all pages tell a reader to run."""
-    return [block for name in PAGES for block in page(repo, name) if not block.note.startswith("not run")]
+    """Return what all pages tell a reader to run; tests/test_model_page.py writes the files that they show."""
+    return [block for name in PAGES for block in page(repo, name) if not block.note.startswith(("not run", A_FILE))]
 
 
 def commands(block: Block) -> list[str]:
@@ -156,15 +157,34 @@ def test_the_page_on_the_model_lists_what_the_platform_imports_from_it() -> None
     text = (ROOT / ROOT_FOLDER / "docs" / "model.md").read_text(encoding="utf-8")
     for file, names in re.findall(r"^\| `model/(\w+)\.py` \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE):
         listed[f"model.{file}"] = set(re.findall(r"`(\w+)`", names))
-    imported: dict[str, set[str]] = {}
-    for path in (ROOT / ROOT_FOLDER).rglob("*.py"):
-        inside = path.relative_to(ROOT / ROOT_FOLDER)
-        if {"tests", "benchmarks", "model"} & set(inside.parts):
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("model."):
-                imported.setdefault(str(node.module), set()).update(alias.name for alias in node.names)
-    assert listed == imported
+    protocols = {}
+    for node in ast.parse((ROOT / ROOT_FOLDER / "src/serving/offline/user_model.py").read_text(encoding="utf-8")).body:
+        named = (
+            re.match(r"The names of `model/(\w+)\.py`", ast.get_docstring(node) or "")
+            if isinstance(node, ast.ClassDef)
+            else None
+        )
+        if named and isinstance(node, ast.ClassDef):
+            members = [m.target if isinstance(m, ast.AnnAssign) else m for m in node.body]
+            names = {
+                m.id if isinstance(m, ast.Name) else m.name
+                for m in members
+                if isinstance(m, ast.Name | ast.FunctionDef)
+            }
+            protocols[f"model.{named.group(1)}"] = names
+    assert listed == protocols
+
+
+def test_one_module_opens_the_model() -> None:
+    """Feast imports the declaration by a path in its own configuration."""
+    importing = {
+        path.relative_to(ROOT / ROOT_FOLDER).as_posix()
+        for path in (ROOT / ROOT_FOLDER).rglob("*.py")
+        if not {"tests", "benchmarks", "model"} & set(path.relative_to(ROOT / ROOT_FOLDER).parts)
+        and re.search(r"^\s*(from|import) model\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    definitions = "_variants/feature_store/feast/config/feature_repo/definitions.py"
+    assert importing == {"src/serving/offline/user_model.py", definitions}
 
 
 def declared_settings() -> dict[str, str]:
@@ -330,7 +350,7 @@ def work_through(repo: Repo, folder: Path, only: set[str]) -> None:
                 chosen = [command for command in commands(block) if command in only]
                 if block.note == IN_THE_BACKGROUND:
                     running.enter_context(served(block, repo, reader.environment))
-                elif block.language in RUNNABLE and not block.note.startswith("not run"):
+                elif block.language in RUNNABLE and not block.note.startswith(("not run", A_FILE)):
                     reader.printed = ""
                     for command in chosen:
                         reader.do(block, command)

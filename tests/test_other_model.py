@@ -1,7 +1,7 @@
 """A repo whose owner has replaced the example by a model of their own stays green.
 
 `other_model/` is that model: a classifier of wines with another entity, other columns and datatypes, an integer label
-and an array as outputs. It keeps `model/history.py`, which knows nothing of the example, and the test of it.
+and an array as outputs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from local_extensions import ROOT_FOLDER
 from tests.support import ROOT, Repo, files_below, generate
 
 OTHER = ROOT / "tests" / "other_model"
-KEPT = {"model/__init__.py", "model/history.py", "tests/model/test_history.py"}
+KEPT = {"model/__init__.py"}
 REPLACED = ("model", "tests/model")
 OF_THE_EXAMPLE = re.compile(r"diabetes|progression|patients?[-_ ]?(id|\d)|\bpatients\b|\bbmi\b", re.IGNORECASE)
 

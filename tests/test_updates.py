@@ -36,11 +36,11 @@ MARK = b"# as it was in the release before\n"
 ADAPTER = "src/serving/adapters/feature_store/redis.py"
 TELEMETRY = "src/serving/online/telemetry.py"
 TRAIN_LOCK = "requirements/train.txt"
-UNTOUCHED = "model/predictor.py"  # the present changes it, the user does not, and it is the user's all the same
+UNTOUCHED = "model/estimator.py"  # the present changes it, the user does not, and it is the user's all the same
 
 # What the user does between two releases: in files that are theirs, and at the end of two that are the platform's.
 THEIR_FILES: Tree = {
-    "model/train.py": b"# all mine\n",
+    "model/data.py": b"# all mine\n",
     "model/extra.py": b"# mine too\n",
     "model.lock": b"local:mine/1#sha256=0\n",
     "config/service.toml": b"# my service\n",
@@ -108,7 +108,7 @@ def taken_back(template: Path) -> dict[str, dict[str, bytes | None]]:
             f"{base}README.md": without(f"{base}README.md", r" \| markdown"),
         },
         "file of the user's changed": {
-            base + path: older(base + path) for path in (UNTOUCHED, "model/train.py", "model/features.py")
+            base + path: older(base + path) for path in (UNTOUCHED, "model/data.py", "model/features.py")
         },
     }
 

@@ -29,9 +29,9 @@ def fit(data: Dataset) -> Fitted:
     predicted = estimator.predict(test.frame())
     return Fitted(
         estimator,
-        parameters={"estimator": "StandardScaler, RidgeCV", "alpha": float(estimator[-1].alpha_), "seed": SEED},
+        parameters={"alpha": estimator[-1].alpha_, "seed": SEED},
         metrics={
-            "r2": float(r2_score(test.target, predicted)),
-            "mean_absolute_error": float(mean_absolute_error(test.target, predicted)),
+            "r2": r2_score(test.target, predicted),
+            "mean_absolute_error": mean_absolute_error(test.target, predicted),
         },
     )

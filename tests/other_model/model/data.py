@@ -5,33 +5,19 @@ Synthetic, by a fixed rule from the number of the row, are the keys of the casks
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.datasets import load_wine
 
-from model.history import History, Times
+from model.features import FEATURES
+from serving.modeling import Dataset, History, Times
 
 _DAY_S = 86_400
 _FIRST_DAY = int(np.datetime64("2019-03-01", "D").astype(np.int64))
 _INSPECTIONS = 3
 _DAYS_BETWEEN = 30
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Hold one row per cask: its key, when it was sampled, a column per feature, and its cultivar."""
-
-    entities: tuple[str, ...]
-    times: Times
-    columns: Mapping[str, npt.NDArray[Any]]
-    target: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.entities)
 
 
 def history() -> History:
@@ -50,9 +36,8 @@ def history() -> History:
 def load() -> Dataset:
     """Return the rows to train on, each with what was known of its cask when it was sampled."""
     target = load_wine().target.astype(np.int64)
-    entities, times, past = _keys(len(target)), _sampled(len(target)), history()
-    rows = past.as_of(entities, times)
-    columns = {name: column[rows] for name, column in past.columns.items()}
+    entities, times = _keys(len(target)), _sampled(len(target))
+    columns = history().known_at(entities, times, FEATURES.static)
     columns["flavanoids"] = _measured("flavanoids")
     columns["proline"] = _measured("proline").astype(np.int64)
     columns["hue"] = np.column_stack([_measured("hue"), _measured("color_intensity")]).astype(np.float32)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from serving.domain.features import Entity, Feature, FeatureSet
-from serving.domain.tensors import Datatype
+from serving.modeling import Datatype, Entity, Feature, FeatureSet
 
 FEATURES = FeatureSet(
     entity=Entity("cask", "Key of the cask, such as C17"),

@@ -123,7 +123,7 @@ def nothing_follows_a_stage(root: Path) -> Iterator[Violation]:
 def nothing_is_unpickled(root: Path) -> Iterator[Violation]:
     """The server can't read a format that runs code when it is read."""
     why = "unpickling runs whatever the file says: who can write the artifact owns the server"
-    fix = "export to ONNX in model/predictor.py: it holds numbers and operators, and no code"
+    fix = "export to ONNX, as `make train` does: it holds numbers and operators, and no code"
     for file in server_files(root):
         name = file.relative_to(root).as_posix()
         tree = tree_of(file)

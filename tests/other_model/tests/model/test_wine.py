@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 
 from model.data import history, load
+from model.estimator import OUTPUTS, fit
 from model.features import FEATURES
-from model.predictor import predict
-from model.signature import OUTPUTS
-from model.train import train
+from serving.offline import user_model
+from serving.offline.estimators import answers
 
 
 def test_every_static_feature_is_in_the_history() -> None:
@@ -21,9 +21,8 @@ def test_no_cask_is_trained_on_with_what_became_known_later() -> None:
 
 
 def test_the_classifier_is_mostly_right_and_says_how_sure_it_is() -> None:
-    data = load()
-    trained = train(data)
-    assert trained.metrics["accuracy"] > 0.9
-    answers = predict(trained.estimator, data.columns)
-    assert list(answers) == [spec.name for spec in OUTPUTS]
-    np.testing.assert_array_equal(answers["probability"].argmax(axis=1), answers["cultivar"])
+    data = user_model.dataset()
+    fitted = fit(data)
+    assert fitted.metrics["accuracy"] > 0.9
+    answered = answers(fitted.estimator, OUTPUTS, data.frame())
+    np.testing.assert_array_equal(answered["probability"].argmax(axis=1), answered["cultivar"])

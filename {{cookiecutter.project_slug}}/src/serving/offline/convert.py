@@ -58,6 +58,12 @@ def to_onnx(estimator: Any, features: FeatureSet, outputs: Sequence[Output], fra
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def summary(estimator: Any) -> str:
+    """Return the classes of a pipeline's steps, or of the estimator, for the lineage."""
+    steps = [step for _, step in getattr(estimator, "steps", [("", estimator)])]
+    return ", ".join(type(step).__name__ for step in steps)
+
+
 def packages(estimator: Any) -> set[str]:
     """Return the import packages that an estimator and its parts come from."""
     return {_library(part) for part in _parts(estimator)}

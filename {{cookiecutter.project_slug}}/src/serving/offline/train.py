@@ -20,7 +20,7 @@ from serving.domain.artifacts import GoldenRows, Manifest
 from serving.modeling import Dataset
 from serving.offline import project, user_model
 from serving.offline.bootstrap import default_scheme, open_registry
-from serving.offline.convert import packages, to_onnx
+from serving.offline.convert import packages, summary, to_onnx
 from serving.offline.estimators import answers
 from serving.offline.export import Export, as_json, register
 from serving.offline.lineage import lineage_here
@@ -66,9 +66,10 @@ def export(training: user_model.Training) -> Export:
     golden = functools.partial(_golden, training)
     golden(1)  # an output that does not fit the estimator is reported before a fault of the converter
     model = to_onnx(fitted.estimator, training.features, training.outputs, data.frame())
-    metrics = {name: round(float(value), 4) for name, value in fitted.metrics.items()}
+    metrics = {name: round(value, 4) for name, value in fitted.metrics.items()}
+    parameters = {"estimator": summary(fitted.estimator), **fitted.parameters}
     lineage = lineage_here(
-        service["description"], _data_digest(data), fitted.parameters, metrics, _libraries(fitted.estimator)
+        service["description"], _data_digest(data), parameters, metrics, _libraries(fitted.estimator)
     )
     outputs = tuple(output.spec for output in training.outputs)
     return Export(Manifest(service["name"], "onnx", training.features, outputs), model, golden, len(data), lineage)

@@ -6,16 +6,17 @@
 
 from __future__ import annotations
 
-import importlib
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
-from serving.domain.errors import OperatorError, ServingError
+import numpy as np
+
+from serving.domain.errors import OperatorError, ServingError, quoted
 from serving.domain.features import FeatureSet
 from serving.domain.tensors import Datatype
 from serving.modeling import Dataset, Fitted, History, Output
@@ -47,7 +48,9 @@ class Data(Protocol):
 class Estimator(Protocol):
     """The names of `model/estimator.py`."""
 
-    OUTPUTS: tuple[Output, ...]
+    @property
+    def OUTPUTS(self) -> tuple[Output, ...]:  # noqa: N802 - a constant, here only read
+        """What the model answers."""
 
     def fit(self, data: Dataset) -> Fitted:
         """Fit an estimator on the columns of `data`, derived features last, and measure it."""
@@ -66,7 +69,7 @@ class Training:
 def features() -> FeatureSet:
     """Return the declared features."""
     with _user_code():
-        return _declared(cast("Declaration", _module("features")).FEATURES, FeatureSet, "features.py: FEATURES")
+        return _declared(_features().FEATURES, FeatureSet, "features.py: FEATURES")
 
 
 def dataset() -> Dataset:
@@ -76,7 +79,7 @@ def dataset() -> Dataset:
     """
     declared = features()
     with _user_code():
-        data = cast("Data", _module("data")).load()
+        data = _data().load()
     return prepared(_declared(data, Dataset, "data.py: load()"), declared)
 
 
@@ -84,14 +87,14 @@ def history() -> History:
     """Load the static features over time and check them against the declaration; raises like `dataset`."""
     declared = features()
     with _user_code():
-        past = cast("Data", _module("data")).history()
+        past = _data().history()
     return check_history(_declared(past, History, "data.py: history()"), declared)
 
 
 def outputs() -> tuple[Output, ...]:
     """Return the declared outputs."""
     with _user_code():
-        declared = _declared(cast("Estimator", _module("estimator")).OUTPUTS, tuple, "estimator.py: OUTPUTS")
+        declared = _declared(_estimator().OUTPUTS, tuple, "estimator.py: OUTPUTS")
     typed = tuple(_declared(output, Output, "estimator.py: an entry of OUTPUTS") for output in declared)
     names = [output.name for output in typed]
     if not names or len(set(names)) < len(names):
@@ -102,8 +105,24 @@ def outputs() -> tuple[Output, ...]:
 def fit(data: Dataset) -> Fitted:
     """Fit the model on prepared rows."""
     with _user_code():
-        fitted = cast("Estimator", _module("estimator")).fit(data)
-    return _declared(fitted, Fitted, "estimator.py: fit()")
+        fitted = _estimator().fit(data)
+    fitted = _declared(fitted, Fitted, "estimator.py: fit()")
+    return replace(
+        fitted,
+        parameters={name: _plain("parameter", name, value) for name, value in fitted.parameters.items()},
+        metrics={name: float(_plain("metric", name, value)) for name, value in fitted.metrics.items()},
+    )
+
+
+def _plain(kind: str, name: str, value: object) -> float | int | str | bool:
+    """Return a value as JSON can hold it."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    if isinstance(plain, bool | int | float) or (isinstance(plain, str) and kind == "parameter"):
+        return plain
+    raise OperatorError(f"model/estimator.py: {kind} {name} is {quoted(plain)}, must be a number{_OR_TEXT[kind]}.")
+
+
+_OR_TEXT = {"parameter": ", True, False or text", "metric": ""}
 
 
 def train(data: Dataset) -> Training:
@@ -111,8 +130,23 @@ def train(data: Dataset) -> Training:
     return Training(features(), outputs(), data, fit(data))
 
 
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"{_FOLDER}.{name}")
+# Imported late: the user's code may fail. `make check` compares each module with its protocol.
+def _features() -> Declaration:
+    from model import features
+
+    return features
+
+
+def _data() -> Data:
+    from model import data
+
+    return data
+
+
+def _estimator() -> Estimator:
+    from model import estimator
+
+    return estimator
 
 
 def _declared(value: object, kind: type[_T], what: str) -> _T:

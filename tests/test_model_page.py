@@ -1,0 +1,81 @@
+"""The page on replacing the model, followed word by word, gives a service; so do other libraries' estimators.
+
+Each model is fitted on real data. Its own answers are the golden rows: training compares every row of the exported
+model with them, and `make demo` and `make predict` compare the served ones.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT, Block, Repo, blocks, generate
+from tests.test_generated_readme import A_FILE, free_port, served
+
+pytestmark = pytest.mark.long
+
+MAX_LINES = 60
+LIBRARIES = ("xgboost-cpu", "lightgbm", "catboost")
+ESTIMATORS = ROOT / "tests" / "estimators"
+A_TEXT = re.compile(r"static=\(Feature\(.*\),\),")
+
+
+def files(repo: Repo) -> list[tuple[str, str]]:
+    """Return the files that the page shows."""
+    shown = blocks(repo.text("docs/model.md"))
+    return [(block.note.removeprefix(A_FILE), block.text) for block in shown if block.note.startswith(A_FILE)]
+
+
+@pytest.fixture(scope="module")
+def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    """A new repo whose owner has done what the page says, and nothing else."""
+    answers = {"project_slug": "tumour-diagnosis", "feature_store": "sqlite", "model_registry": "local"}
+    made = generate(template, tmp_path_factory.mktemp("page") / "out", answers)
+    for name, text in files(made):
+        (made.path / name).write_text(text, encoding="utf-8")
+    (made.path / "tests" / "model" / "test_training_data.py").unlink()
+    return made
+
+
+def test_the_page_shows_three_short_files(repo: Repo) -> None:
+    assert [name for name, _ in files(repo)] == ["model/features.py", "model/data.py", "model/estimator.py"]
+    assert len([line for _, text in files(repo) for line in text.splitlines() if line]) <= MAX_LINES
+
+
+def test_a_repo_whose_model_was_replaced_trains_passes_its_tests_and_answers(repo: Repo) -> None:
+    for command in ("train", "features", "check"):
+        repo.passes(command)
+    repo.passes("test-all", "-q")
+    port = str(free_port())
+    ports = {"SERVING_GRPC_PORT": port, "SERVING_METRICS_PORT": "0", "PYTHON": sys.executable}
+    with served(Block("sh", "make run", ""), repo, os.environ | ports):
+        shown = repo.passes("predict", "--target", f"localhost:{port}")
+    rows = re.findall(r"^tumour-\d+ +(benign|malignant) +(benign|malignant)$", shown, re.MULTILINE)
+    assert len(rows) == 8
+    assert all(answered == trained for answered, trained in rows)
+
+
+@pytest.fixture(scope="module")
+def with_libraries(repo: Repo) -> Repo:
+    """Add the libraries as the page says."""
+    requirements = repo.path / "requirements" / "train.in"
+    requirements.write_text(repo.text("requirements/train.in") + "\n".join(LIBRARIES) + "\n", encoding="utf-8")
+    repo.passes("lock")
+    repo.passes("setup")
+    return repo
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in ESTIMATORS.glob("*.py")))
+def test_another_librarys_estimator_is_served_as_it_answers_itself(with_libraries: Repo, name: str) -> None:
+    repo, (features, *_) = with_libraries, files(with_libraries)
+    declared = features[1] if name.endswith("pipeline") else A_TEXT.sub("static=(),", features[1])
+    (repo.path / features[0]).write_text(declared, encoding="utf-8")
+    (repo.path / "model" / "estimator.py").write_bytes((ESTIMATORS / f"{name}.py").read_bytes())
+    (repo.path / "model.lock").unlink(missing_ok=True)  # so the demo trains, and refuses an answer that differs
+    shown = repo.passes("demo")
+    assert "comparing the exported model with the original ..." in shown
+    assert "answered by tumour-diagnosis version 1" in shown
