@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from catboost import CatBoostClassifier
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
-from catboost import CatBoostClassifier
 
 from serving.modeling import Answer, Dataset, Datatype, Fitted, Output
 

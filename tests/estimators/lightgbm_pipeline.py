@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from lightgbm import LGBMRegressor
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
-from lightgbm import LGBMRegressor
 
 from serving.modeling import Dataset, Fitted, Output
 
