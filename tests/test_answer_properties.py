@@ -44,7 +44,7 @@ def drawn(seed: int) -> list[dict[str, object]]:
     return [hostile.answers(chance) for _ in range(CHECKED)]
 
 
-def test_any_answers_are_let_through_or_refused_with_a_command_that_is_let_through(
+def test_any_answers_are_accepted_or_refused_with_a_command_that_is_accepted(
     seed: int, drawn: list[dict[str, object]]
 ) -> None:
     print(f"SEED={seed}")
@@ -75,7 +75,7 @@ def assert_shows_a_way_out(given: dict[str, object], said: str) -> None:
 
 
 @pytest.mark.parametrize("mark", gate.SYNTAX)
-def test_any_text_with_template_syntax_is_rendered_as_it_is(seed: int, mark: str) -> None:
+def test_any_text_with_template_syntax_is_rendered_unchanged(seed: int, mark: str) -> None:
     print(f"SEED={seed}")
     chance = hostile.drawer(seed)
     environment = StrictEnvironment(context={"cookiecutter": PROMPTS})
@@ -97,7 +97,7 @@ def rendered(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
-def test_any_answers_that_are_let_through_land_whole_in_files_that_parse(
+def test_any_accepted_answers_are_written_unchanged_into_files_that_parse(
     seed: int, drawn: list[dict[str, object]], rendered: Path, tmp_path: Path, count: int
 ) -> None:
     print(f"SEED={seed}")

@@ -41,7 +41,7 @@ def test_every_pair_of_choices_is_run() -> None:
     assert run == {pair for choices in COMBINATIONS for pair in pairs(choices, AXES)}
 
 
-def test_no_choice_imports_what_another_axis_brings() -> None:
+def test_no_choice_imports_modules_of_another_axis() -> None:
     brought = {axis: dict(modules(ROOT / ROOT_FOLDER / "_variants" / axis)) for axis in AXES}
     for axis, elsewhere in itertools.permutations(AXES, 2):
         used = {name for path in brought[axis].values() for name in imported(path)}

@@ -88,7 +88,7 @@ def test_a_clone_shows_a_prediction_rebuilds_the_pinned_version_and_serves_it(ow
 
 
 @pytest.mark.long
-def test_a_clone_with_one_row_of_other_data_is_not_taken_for_the_pinned_version(clone: Repo) -> None:
+def test_a_clone_with_one_changed_row_does_not_pass_for_the_pinned_version(clone: Repo) -> None:
     data = clone.path / "model" / "data.py"
     text = data.read_text(encoding="utf-8")
     other = text.replace("bunch.target.astype", "np.append(bunch.target[:-1], 1).astype")

@@ -120,7 +120,7 @@ def test_no_template_syntax_is_left(generated: Generated, choices: dict[str, str
 
 
 @EVERY
-def test_every_text_is_utf8_with_unix_line_ends_and_a_last_newline(
+def test_every_text_file_is_utf8_with_unix_line_ends_and_a_final_newline(
     generated: Generated, choices: dict[str, str]
 ) -> None:
     repo = generated(**choices)
@@ -147,7 +147,7 @@ def assert_legal_on_windows(paths: Sequence[Path]) -> None:
     assert len({str(path).casefold() for path in paths}) == len(paths)
 
 
-def test_lines_end_in_the_same_way_where_python_would_end_them_as_windows_does(
+def test_line_ends_are_the_same_where_python_defaults_to_those_of_windows(
     generated: Generated, template: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "windows").mkdir()
@@ -227,7 +227,7 @@ def test_the_next_steps_are_short_begin_with_git_and_fit_the_answers(
     assert [step for step in steps if step[0] != "make" and not (repo.path / step[0]).exists()] == []
 
 
-def test_it_works_as_a_library_too(cookies: Cookies, template: Path) -> None:
+def test_generating_works_from_python_too(cookies: Cookies, template: Path) -> None:
     result = cookies.bake(template=str(template), extra_context={"project_slug": "another-name"})
     assert result.exception is None
     assert result.project_path.name == "another-name"
@@ -265,7 +265,7 @@ def test_a_repo_without_its_hook_says_so_and_one_command_finishes_it(
 
 
 @EVERY
-def test_nothing_of_the_finishing_is_left_in_a_finished_repo(generated: Generated, choices: dict[str, str]) -> None:
+def test_a_finished_repo_has_no_trace_of_the_hook(generated: Generated, choices: dict[str, str]) -> None:
     left = {
         path for path, content in contents(generated(**choices).path).items() for word in FINISHING if word in content
     }
@@ -315,7 +315,7 @@ def test_a_choice_is_laid_over_what_it_extends(finishing: ModuleType, unfinished
 @pytest.mark.parametrize("path", ["base.txt", "src/shared.txt"], ids=["of the base", "of what it extends"])
 def test_a_variant_that_would_replace_a_file_is_an_error(finishing: ModuleType, unfinished: Path, path: str) -> None:
     write(unfinished, f"_variants/store/redis/{path}", "other")
-    with pytest.raises(finishing.LayingError, match=rf"{path} is there already, store/redis may only add files"):
+    with pytest.raises(finishing.LayingError, match=rf"{path} exists already; store/redis may only add files"):
         finishing.finish(unfinished)
 
 
@@ -325,11 +325,11 @@ def test_a_choice_without_a_folder_is_an_error(finishing: ModuleType, unfinished
         finishing.finish(unfinished)
 
 
-def test_a_template_at_fault_leaves_nothing_behind(template: Path, tmp_path: Path) -> None:
+def test_a_fault_of_the_template_leaves_nothing_behind(template: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(template, broken)
     write(broken / ROOT_FOLDER, f"_variants/feature_store/{PROMPTS['feature_store'][0]}/Makefile", "other")
     done = cookiecutter(broken, tmp_path / "out")
     assert done.returncode == 1
-    assert "error: the template is at fault: Makefile is there already" in done.stderr
+    assert "error: the template is at fault: Makefile exists already" in done.stderr
     assert list((tmp_path / "out").iterdir()) == []

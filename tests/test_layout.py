@@ -44,7 +44,7 @@ def test_every_python_file_is_copied_and_never_rendered(template: Path) -> None:
             compile(text_of(path), str(path), "exec")
 
 
-def test_templates_use_no_other_syntax_than_answers() -> None:
+def test_templates_contain_no_syntax_except_answers() -> None:
     tags = {
         tag
         for path in GENERATED
@@ -65,14 +65,14 @@ def test_there_is_no_hook_but_the_one_that_lays_variants() -> None:
     assert [path.name for path in tracked() if path.parts[0] == "hooks"] == ["post_gen_project.py"]
 
 
-def test_no_answer_depends_on_the_time_or_on_chance() -> None:
+def test_no_answer_depends_on_time_or_chance() -> None:
     text = (ROOT / "cookiecutter.json").read_text(encoding="utf-8") + "".join(
         text_of(path) for path in GENERATED if path.suffix != ".py"
     )
     assert re.findall(r"{% *now|random_ascii_string|uuid4", text) == []
 
 
-def test_every_address_is_one_for_reading() -> None:
+def test_every_url_is_a_link_for_readers() -> None:
     addresses = {
         (str(path), host)
         for path in tracked()
@@ -100,7 +100,7 @@ def test_both_repos_make_and_lock_their_environments_in_the_same_way(name: str) 
 
 
 @pytest.mark.parametrize("folder", [".", ROOT_FOLDER])
-def test_make_knows_exactly_the_verbs_that_python_knows(folder: str) -> None:
+def test_make_has_exactly_the_commands_of_python(folder: str) -> None:
     makefile = (ROOT / folder / "Makefile").read_text(encoding="utf-8")
     tasks = (ROOT / folder / "tools" / "tasks.py").read_text(encoding="utf-8")
     commands = re.findall(r'^    "([\w-]+)": Command\(', tasks, re.MULTILINE)

@@ -94,7 +94,7 @@ def test_every_package_has_one_version_in_a_repo(choices: Mapping[str, str], pyt
     assert {name: several for name, several in found.items() if len(several) > 1} == {}
 
 
-def test_a_choice_that_needs_older_packages_holds_back_its_own_repos_only() -> None:
+def test_a_choice_that_needs_older_packages_affects_only_its_own_repos() -> None:
     """Feast 0.67 pins three packages down; whoever has not chosen it gets newer ones."""
     feast = versions(variant("feature_store/feast"))
     base, redis, neptune = (
@@ -110,13 +110,13 @@ def variant(folder: str, slot: str = "feature_store") -> Path:
     return Path(ROOT_FOLDER, "_variants", folder, "requirements", f"{slot}.txt")
 
 
-def test_no_lock_brings_the_libraries_of_a_gpu() -> None:
+def test_no_lock_installs_gpu_libraries() -> None:
     gpu = re.compile(r"nvidia-.*|triton|xgboost")
     assert [(lock, name) for lock in LOCKS for name in versions(lock) if gpu.fullmatch(name)] == []
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=str)
-def test_a_lock_keeps_what_its_file_asks_for(source: Path) -> None:
+def test_a_lock_satisfies_its_requirements(source: Path) -> None:
     wanted = [
         Requirement(line)
         for line in (ROOT / source).read_text(encoding="utf-8").splitlines()
@@ -135,7 +135,7 @@ def test_the_server_is_locked_without_training_and_test_tools() -> None:
 
 
 @pytest.mark.parametrize("folder", [".", ROOT_FOLDER])
-def test_hooks_have_the_versions_that_are_locked(folder: str) -> None:
+def test_hooks_have_the_locked_versions(folder: str) -> None:
     hooks = (ROOT / folder / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     locked = {f"{entry.name}{entry.specifier}" for entry in requirements(Path(folder, "requirements", "dev.txt"))}
     pinned = re.findall(r'additional_dependencies: \["([^"]+)"\]', hooks)

@@ -216,7 +216,7 @@ def follows(published: Template, repo: Repo, tree: Tree) -> None:
 
 
 @EVERY
-def test_an_update_brings_all_that_is_new_and_leaves_alone_what_is_the_users(
+def test_an_update_brings_every_change_and_keeps_the_files_of_the_user(
     published: Template, fresh: Fresh, tmp_path: Path, choices: dict[str, str]
 ) -> None:
     follows(published, published.create(tmp_path / "out", choices, BEFORE), fresh(choices))
@@ -224,7 +224,7 @@ def test_an_update_brings_all_that_is_new_and_leaves_alone_what_is_the_users(
 
 @pytest.mark.long
 @pytest.mark.parametrize("missed", KINDS)
-def test_a_change_that_an_update_misses_is_seen(
+def test_a_change_that_an_update_misses_is_detected(
     published: Template, fresh: Fresh, template: Path, tmp_path: Path, missed: str
 ) -> None:
     tag = f"present-but-{missed.replace(' ', '-')}"
@@ -238,7 +238,7 @@ def test_a_change_that_an_update_misses_is_seen(
     assert seen - {".cruft.json"}
 
 
-def test_an_update_works_from_each_release_that_there_is(template: Path, tmp_path: Path) -> None:
+def test_an_update_works_from_every_release(template: Path, tmp_path: Path) -> None:
     for tag in git(ROOT, "tag", "--list", "v*").split():
         place = tmp_path / tag
         surroundings(place)
@@ -284,7 +284,7 @@ def test_another_answer_swaps_an_overlay(
     assert differing(contents(repo.path), expected) == set()
 
 
-def test_a_refused_answer_changes_nothing_and_the_refusal_ends_with_a_command_that_works(
+def test_a_refused_answer_changes_nothing_and_ends_with_a_command_that_works(
     published: Template, tmp_path: Path
 ) -> None:
     repo = published.create(tmp_path / "out", {}, PRESENT)
@@ -306,7 +306,7 @@ def test_a_refused_answer_changes_nothing_and_the_refusal_ends_with_a_command_th
 # What goes not by itself
 
 
-def test_where_both_changed_the_same_lines_both_stand_between_marks_and_the_rest_arrives(
+def test_a_conflict_shows_both_changes_between_markers_and_the_rest_is_updated(
     published: Template, fresh: Fresh, tmp_path: Path
 ) -> None:
     repo = published.create(tmp_path / "out", SAMPLE[0], BEFORE)
@@ -346,9 +346,7 @@ def test_an_update_of_a_repo_that_is_not_committed_is_refused_and_changes_nothin
 # What the other commands say
 
 
-def test_check_fails_when_there_is_a_newer_release_and_passes_after_the_update(
-    published: Template, tmp_path: Path
-) -> None:
+def test_check_fails_if_a_newer_release_exists_and_passes_after_the_update(published: Template, tmp_path: Path) -> None:
     repo = published.create(tmp_path / "out", {}, BEFORE)
     late = cruft(published.place, "check", "--checkout", PRESENT, cwd=repo.path)
     assert (late.returncode, "out of date" in late.stdout) == (1, True)
@@ -363,9 +361,7 @@ def test_diff_is_empty_in_a_new_repo(published: Template, tmp_path: Path, choice
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_diff_shows_what_the_user_changed_of_the_platforms_and_nothing_else(
-    published: Template, tmp_path: Path
-) -> None:
+def test_diff_shows_only_platform_files_that_the_user_changed(published: Template, tmp_path: Path) -> None:
     repo = published.create(tmp_path / "out", {}, PRESENT)
     work(repo)
     done = cruft(published.place, "diff", "--exit-code", cwd=repo.path)
@@ -373,7 +369,7 @@ def test_diff_shows_what_the_user_changed_of_the_platforms_and_nothing_else(
     assert set(re.findall(r"^\+\+\+ \S+?/(\S+)$", done.stdout, re.MULTILINE)) == set(THEIR_LINES)
 
 
-def test_a_repo_that_cookiecutter_made_can_be_linked_and_then_follows(
+def test_a_repo_made_by_cookiecutter_can_be_linked_and_updated(
     published: Template, fresh: Fresh, tmp_path: Path
 ) -> None:
     made = published.create(tmp_path / "out", SAMPLE[0], BEFORE)
@@ -390,7 +386,7 @@ def test_a_repo_that_cookiecutter_made_can_be_linked_and_then_follows(
 
 
 @EVERY
-def test_a_repo_by_cruft_is_one_by_cookiecutter_and_what_cruft_remembers(
+def test_a_repo_made_by_cruft_differs_only_by_the_file_of_cruft(
     fresh: Fresh, generated: Callable[..., Repo], choices: dict[str, str]
 ) -> None:
     assert differing(fresh(choices), contents(generated(**choices).path)) == {".cruft.json"}
@@ -402,7 +398,7 @@ def test_git_knows_every_generated_file(published: Template, tmp_path: Path) -> 
     assert set(git(repo.path, "ls-files").splitlines()) == set(contents(repo.path))
 
 
-def test_what_is_the_users_is_there_or_theirs_to_make_and_a_page_says_it(generated: Callable[..., Repo]) -> None:
+def test_the_files_of_the_user_exist_or_are_optional_and_a_page_lists_them(generated: Callable[..., Repo]) -> None:
     repo = generated()
     skipped = tomllib.loads(repo.text("pyproject.toml"))["tool"]["cruft"]["skip"]
     assert {entry for entry in skipped if not (repo.path / entry).exists()} == {"model.lineage.json"}

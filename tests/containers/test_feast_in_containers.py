@@ -48,7 +48,7 @@ def test_the_server_may_only_read_its_own_keys_of_redis(stack: Stack) -> None:
     stack.keeps_its_store_to_itself("made-by-a-test-serving")  # Feast's keys end with its project's name
 
 
-def test_without_redis_every_answer_is_right_or_flagged_through_feast_too(stack: Stack) -> None:
+def test_without_redis_every_answer_through_feast_is_right_or_flagged(stack: Stack) -> None:
     (digest,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock"))
     # The server's containers fetched it to a volume; here it is fetched for the load, which knows the right answers.
     python = str(stack.repo.path / ".venv" / "bin" / "python")

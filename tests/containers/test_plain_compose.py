@@ -80,7 +80,7 @@ def test_two_clones_share_no_container_volume_network_or_image(stack: Stack, tmp
 
 
 @pytest.mark.long
-def test_before_training_each_command_says_in_one_line_what_to_do(template: Path, tmp_path: Path) -> None:
+def test_each_command_says_in_one_line_what_to_do_before_training(template: Path, tmp_path: Path) -> None:
     needs_engine()
     stack = Stack(generate(template, tmp_path / "out", {"project_slug": SLUG} | STACKS[SLUG]))
     for words in COMMANDS:

@@ -143,7 +143,7 @@ def test_plain_compose_commands_agree_with_what_runs(stack: Stack, case: Case) -
     stack.agrees_with_plain_compose(**case.settings)
 
 
-def test_a_version_in_it_is_deployed_and_the_server_knows_nothing_of_it(stack: Stack, case: Case) -> None:
+def test_a_version_of_the_remote_registry_is_deployed_without_access_by_the_server(stack: Stack, case: Case) -> None:
     train = stack.repo.path / "model" / "train.py"
     train.write_text(train.read_text(encoding="utf-8").replace("SEED = 7", "SEED = 8"), encoding="utf-8")
     case.register(stack)
@@ -157,7 +157,7 @@ def test_a_version_in_it_is_deployed_and_the_server_knows_nothing_of_it(stack: S
         stack.is_powerless("mlflow")
 
 
-def test_while_it_is_unavailable_the_last_verified_version_is_deployed_again(stack: Stack, case: Case) -> None:
+def test_the_last_verified_version_can_be_deployed_while_the_registry_is_unavailable(stack: Stack, case: Case) -> None:
     (registry,) = stack.containers(case.registry)
     docker("stop", registry)
     try:

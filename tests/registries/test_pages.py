@@ -53,14 +53,14 @@ def typed(repo: Repo) -> list[str]:
 
 
 @pytest.mark.parametrize("registry", SERVERS)
-def test_it_says_what_is_not_simply_run(generated: Callable[..., Repo], registry: str) -> None:
+def test_blocks_that_are_not_run_say_why(generated: Callable[..., Repo], registry: str) -> None:
     notes = [block.note for block in blocks(page(generated(model_registry=registry))) if block.note != SETTINGS]
     assert notes == NOT_HERE[registry]
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("registry", SERVERS)
-def test_its_commands_work(template: Path, tmp_path: Path, registry: str) -> None:
+def test_the_commands_of_the_page_work(template: Path, tmp_path: Path, registry: str) -> None:
     repo = generate(template, tmp_path / "out", {"model_registry": registry, "feature_store": "none"})
     repo.passes("train")  # a version in the folder, before anything is said of a server
     (tmp_path / "server").mkdir()

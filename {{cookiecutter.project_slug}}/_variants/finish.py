@@ -67,7 +67,7 @@ def move(folder: Path, root: Path) -> None:
         target = root / path
         if target.exists():
             raise LayingError(
-                f"{path.as_posix()} is there already, {folder.parent.name}/{folder.name} may only add files"
+                f"{path.as_posix()} exists already; {folder.parent.name}/{folder.name} may only add files"
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)

@@ -86,8 +86,8 @@ def check_version(target: str, reference: Reference, served: str) -> None:
     """Refuse a server with another artifact than the pinned one."""
     if served.partition("#")[2] != reference.digest:
         raise OperatorError(
-            f"{target}: serves {served}, and what is pinned here is {reference}; "
-            "`make deploy` brings it into containers, a new `make run` into a server of this machine."
+            f"{target}: serves {served}, but {reference} is pinned here; "
+            "`make deploy` updates the containers, a new `make run` a server on this machine."
         )
 
 

@@ -76,7 +76,7 @@ class ModelRuntimeContract(ABC):
             assert (await runtime.predict(inputs, timeout=LONG_S))["total"].tolist() == [1.0, 3.0]
         await runtime.close()
 
-    async def test_calls_at_the_same_time_get_their_own_answers(self, folder: Path) -> None:
+    async def test_concurrent_calls_get_their_own_answers(self, folder: Path) -> None:
         runtime = self.load(tiny(), folder)
         answers = await asyncio.gather(
             *(runtime.predict(question(*[number] * 3), timeout=LONG_S) for number in range(50))
@@ -91,7 +91,7 @@ class ModelRuntimeContract(ABC):
         assert (await runtime.predict(question(1.0), timeout=LONG_S))["total"].tolist() == [1.0]
         await runtime.close()
 
-    async def test_a_model_that_takes_too_long_is_left_and_told(self, folder: Path) -> None:
+    async def test_a_model_call_that_takes_too_long_is_abandoned_and_reported(self, folder: Path) -> None:
         with self.stalled(folder) as (runtime, inputs):
             with pytest.raises(DeadlineExceeded, match=r"the model did not answer within 0\.050 s"):
                 await runtime.predict(inputs, timeout=SHORT_S)

@@ -42,7 +42,7 @@ async def ask(wire: Wire, seed: int, count: int) -> Counter[grpc.StatusCode]:
     return codes
 
 
-async def test_mutated_requests_are_answered_or_refused_and_cost_no_memory(folder: Path) -> None:
+async def test_mutated_requests_are_answered_or_refused_and_leak_no_memory(folder: Path) -> None:
     MODEL.lay_out(folder)
     print(f"{COUNT} requests, SERVING_FUZZ_SEED={SEED}")
     with ServerProcess(folder) as server:

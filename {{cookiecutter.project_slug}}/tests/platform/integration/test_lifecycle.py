@@ -93,7 +93,7 @@ async def test_fifty_calls_in_flight_are_all_answered_before_the_server_ends(fol
         assert "Traceback" not in server.log
 
 
-async def test_health_turns_first_and_calls_are_taken_until_callers_had_time_to_notice(folder: Path) -> None:
+async def test_health_turns_not_serving_before_new_calls_are_refused(folder: Path) -> None:
     slow().lay_out(folder)
     with ServerProcess(folder, SERVING_DRAIN="300") as server:
         async with Wire(server.target) as wire:
@@ -110,7 +110,7 @@ async def test_health_turns_first_and_calls_are_taken_until_callers_had_time_to_
         assert server.wait() == 0
 
 
-async def test_a_second_signal_ends_a_server_at_once_whatever_it_works_on(folder: Path) -> None:
+async def test_a_second_signal_ends_a_busy_server_at_once(folder: Path) -> None:
     slow().lay_out(folder)
     with ServerProcess(folder, SERVING_GRACE="3600", SERVING_CALL_TIMEOUT="3600") as server:
         async with Wire(server.target) as wire:
@@ -124,7 +124,7 @@ async def test_a_second_signal_ends_a_server_at_once_whatever_it_works_on(folder
             assert await call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-async def test_a_call_that_never_ends_is_cut_off_when_its_grace_is_over(folder: Path) -> None:
+async def test_a_call_that_never_ends_is_cancelled_after_the_grace_period(folder: Path) -> None:
     slow().lay_out(folder)
     with ServerProcess(folder, SERVING_GRACE="0.1", SERVING_CALL_TIMEOUT="3600") as server:
         async with Wire(server.target) as wire:
@@ -134,7 +134,7 @@ async def test_a_call_that_never_ends_is_cut_off_when_its_grace_is_over(folder: 
             assert await call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-async def test_while_the_model_works_the_server_answers_everything_else(folder: Path) -> None:
+async def test_the_server_answers_other_calls_while_the_model_runs(folder: Path) -> None:
     slow().lay_out(folder)
     with ServerProcess(folder) as server:
         async with Wire(server.target) as wire:
@@ -146,7 +146,7 @@ async def test_while_the_model_works_the_server_answers_everything_else(folder: 
             call.cancel()
 
 
-async def test_a_hurried_end_never_crashes_the_process(folder: Path) -> None:
+async def test_a_forced_stop_never_crashes_the_process(folder: Path) -> None:
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", HURRIED_ENDS],

@@ -30,7 +30,7 @@ def expected(family: Metric) -> set[str]:
     }.get(family.type, {family.name})
 
 
-async def test_the_metrics_page_has_every_metric_and_tells_what_happened(folder: Path) -> None:
+async def test_the_metrics_page_has_every_metric_and_counts_what_happened(folder: Path) -> None:
     reference = tiny().lay_out(folder)
     with ServerProcess(folder) as server:
         async with Wire(server.target) as wire:
@@ -52,7 +52,7 @@ async def test_the_metrics_page_has_every_metric_and_tells_what_happened(folder:
         assert page["serving_model_seconds_count"] == 3
 
 
-async def test_whatever_callers_send_the_log_is_one_line_of_json_each(folder: Path) -> None:
+async def test_every_log_record_is_one_line_of_json_whatever_callers_send(folder: Path) -> None:
     tiny().lay_out(folder)
     with ServerProcess(folder) as server:
         async with Wire(server.target) as wire:

@@ -110,7 +110,7 @@ def test_typed_contents_give_scikit_learns_own_predictions(
         check(answered, expected[tensor.name][rows])
 
 
-def test_the_server_says_who_it_is_and_that_it_is_ready(client: triton.InferenceServerClient, name: str) -> None:
+def test_the_server_reports_its_name_and_that_it_is_ready(client: triton.InferenceServerClient, name: str) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready(name)
@@ -124,7 +124,7 @@ def test_the_metadata_name_version_and_every_tensor(metadata: Any, name: str) ->
     assert {tensor.name for tensor in metadata.inputs} <= declared
 
 
-def test_a_mistake_is_reported_as_the_server_put_it(client: triton.InferenceServerClient, name: str) -> None:
+def test_an_error_has_the_text_of_the_server(client: triton.InferenceServerClient, name: str) -> None:
     with pytest.raises(InferenceServerException, match="model 'another' is not served here") as refusal:
         client.get_model_metadata("another")
     assert name in str(refusal.value)

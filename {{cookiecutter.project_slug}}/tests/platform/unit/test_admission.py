@@ -58,7 +58,7 @@ async def test_calls_run_up_to_the_limit_and_the_rest_wait() -> None:
     assert (admission.running, admission.queued) == (0, 0)
 
 
-async def test_slots_go_to_those_who_wait_in_the_order_of_their_arrival() -> None:
+async def test_waiting_calls_get_slots_in_order_of_arrival() -> None:
     admission = refusing([], 1, 9)
     callers = await arrive(admission, 4)
     for number, caller in enumerate(callers):
@@ -78,7 +78,7 @@ async def test_a_call_beyond_the_queue_is_refused_at_once_and_counted() -> None:
     await asyncio.gather(*(caller.end() for caller in callers))
 
 
-async def test_without_a_queue_nobody_waits() -> None:
+async def test_without_a_queue_no_call_waits() -> None:
     admission = refusing([], 1, 0)
     (caller,) = await arrive(admission, 1)
     with pytest.raises(Overloaded):
@@ -87,7 +87,7 @@ async def test_without_a_queue_nobody_waits() -> None:
     await caller.end()
 
 
-async def test_a_call_whose_turn_would_come_too_late_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("serving.online.grpc.admission.time.monotonic", lambda: now)
     reasons: list[str] = []
@@ -135,7 +135,7 @@ async def test_a_cancelled_call_leaves_the_queue_and_the_next_gets_its_turn() ->
     await last.end()
 
 
-async def test_a_slot_that_comes_together_with_a_cancellation_is_passed_on() -> None:
+async def test_a_slot_granted_to_a_cancelled_call_is_passed_on() -> None:
     admission = refusing([], 1, 9)
     async with admission.slot(timeout=LONG):
         cancelled, last = await arrive(admission, 2)
@@ -177,7 +177,7 @@ ACTIONS = st.lists(st.tuples(st.sampled_from(["arrive", "leave", "cancel", "sett
 
 @settings(max_examples=60)
 @given(ACTIONS, st.integers(1, 3), st.integers(0, 4))
-def test_whatever_callers_do_the_bounds_hold_and_all_slots_come_back(
+def test_the_limits_hold_and_all_slots_are_returned_whatever_callers_do(
     actions: list[tuple[str, int]], max_running: int, max_queued: int
 ) -> None:
     async def play() -> None:

@@ -83,7 +83,7 @@ async def test_without_the_artifact_no_model_is_served(
 
 
 @pytest.mark.parametrize("name", ["golden.json", "manifest.json", "model.onnx"])
-async def test_an_artifact_that_was_changed_is_named_in_the_log_and_not_to_callers(
+async def test_a_tampered_artifact_is_named_in_the_log_but_not_to_callers(
     folder: Path, start: Build, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     reference = tiny().lay_out(folder)
@@ -132,7 +132,7 @@ async def test_a_model_that_onnxruntime_refuses_is_not_served(
     assert "refuses its model.onnx" in caplog.text
 
 
-async def test_a_feature_store_that_this_repo_can_not_open_is_refused(start: Build) -> None:
+async def test_an_unknown_feature_store_scheme_is_refused(start: Build) -> None:
     with pytest.raises(SettingsError, match="SERVING_FEATURE_STORE='oracle:x': this repo can open "):
         await start(feature_store="oracle:x")
 

@@ -72,7 +72,7 @@ def _interpreter() -> Path:
 
 def _versions(data: Path) -> list[dict[str, Any]]:
     if not data.is_dir():
-        raise OperatorError(f"{data}: is no folder; name the exporter's --data-path.")
+        raise OperatorError(f"{data}: is not a folder; name the exporter's --data-path.")
     command = [str(_interpreter()), "-I", str(read_export.__file__), str(data)]
     try:
         done = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", timeout=_TIMEOUT_S)

@@ -43,7 +43,7 @@ def strict_server(example: Workspace) -> Iterator[ServerProcess]:
         yield server
 
 
-async def test_callers_send_a_key_in_place_of_the_static_features(
+async def test_callers_send_a_key_instead_of_the_static_features(
     example: Workspace, example_server: ServerProcess
 ) -> None:
     async with Wire(example_server.target) as wire:

@@ -44,7 +44,7 @@ def differing(trained: Tensors, online: Tensors) -> list[str]:
     return [name for name in trained if trained[name].tobytes() != online[name].tobytes()]
 
 
-async def test_every_training_row_is_the_same_to_the_last_bit_by_way_of_the_store(folder: Path) -> None:
+async def test_every_training_row_is_identical_when_read_through_the_store(folder: Path) -> None:
     assert differing(FEATURES.assemble(load().columns), await served(history(), folder)) == []
 
 
@@ -59,7 +59,7 @@ def last_bit_turned(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 @pytest.mark.parametrize("feature", [feature.name for feature in FEATURES.static])
-async def test_a_difference_in_the_last_bit_of_one_value_is_seen(folder: Path, feature: str) -> None:
+async def test_a_difference_in_the_last_bit_of_one_value_is_detected(folder: Path, feature: str) -> None:
     past = history()
     changed = replace(past, columns={**past.columns, feature: last_bit_turned(past.columns[feature])})
     assert differing(FEATURES.assemble(load().columns), await served(changed, folder)) == [feature]

@@ -84,7 +84,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(("name", "trouble"), CASES)
-def test_a_command_says_so_in_one_sentence(
+def test_a_command_reports_an_unusable_server_in_one_sentence(
     name: str, trouble: str, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with TROUBLES[trouble]() as port:

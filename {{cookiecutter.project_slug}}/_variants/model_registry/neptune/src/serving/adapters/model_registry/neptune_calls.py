@@ -82,7 +82,7 @@ def parse_response(answer: Mapping[str, Any], access: Access) -> Any:
     if error == REFUSED:
         raise RegistryError(f"Neptune at {access.host}: {text}")
     if text in _BAD_TOKEN:
-        raise SettingsError(f"NEPTUNE_API_TOKEN: {access.host} does not take it; copy it again from that server.")
+        raise SettingsError(f"NEPTUNE_API_TOKEN: {access.host} rejects it; copy it again from that server.")
     if text in _NO_PROJECT:
         raise SettingsError(f"NEPTUNE_PROJECT={access.project}: {access.host} shows no such project to this token.")
     raise RegistryUnavailable(f"Neptune at {access.host}: gave no usable answer ({text}); check that it runs.")

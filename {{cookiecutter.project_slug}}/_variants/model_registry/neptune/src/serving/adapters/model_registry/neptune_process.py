@@ -206,8 +206,8 @@ def is_neptune(address: str) -> str:
     except OSError as error:
         return type(getattr(error, "reason", error)).__name__
     except ValueError:
-        return "it answers, but is no Neptune server"
-    return "" if isinstance(response, dict) and "swagger" in response else "it answers, but is no Neptune server"
+        return "it answers, but is not a Neptune server"
+    return "" if isinstance(response, dict) and "swagger" in response else "it answers, but is not a Neptune server"
 
 
 def main() -> None:
