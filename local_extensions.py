@@ -32,7 +32,7 @@ SHOWN = 64
 
 _OWN: Mapping[str, Any] = json.loads(Path(__file__).with_name("cookiecutter.json").read_text(encoding="utf-8"))
 _PUBLIC = tuple(key for key in _OWN if not key.startswith("_"))
-# Cookiecutter obeys these; with other values the template would be rendered in a way that nobody tried.
+# Cookiecutter obeys these; with other values the template would be rendered in an untested way.
 _STEERING = ("_extensions", "_copy_without_render", "_new_lines", "_jinja2_env_vars")
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 # Names of the packages in a generated repo, and names whose client package (`<name>_client`) exists already.

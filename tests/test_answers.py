@@ -1,4 +1,4 @@
-"""Every answer is data: refused with a sentence or written as it is, whichever way it comes in."""
+"""Every answer is data: it is refused with a sentence or written unchanged, whichever way it comes in."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ LEGAL_TEXTS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of cookiecutter ended, and what lies where that was not before."""
+    """How a run of cookiecutter ended, and the files that it created."""
 
     code: int
     said: str
     left: list[Path]
 
 
-# The ways in. Each gives the same answers to the template by another door.
+# Every way to pass answers; each passes the same ones.
 
 WayIn = Callable[[Path, Path, Mapping[str, object]], Outcome]
 
@@ -221,7 +221,7 @@ def test_the_answers_file_generates_the_same_repo_again(template: Path, tmp_path
         assert contents(again) == contents(first.path)
 
 
-# What the refusal says
+# The text of the refusal
 
 
 INSTALLED = str(Path(sys.executable).parent)
@@ -234,7 +234,7 @@ SYSTEM = os.pathsep.join(
     ("path", "program"),
     [
         (os.pathsep.join([INSTALLED, SYSTEM]), "cookiecutter "),
-        (SYSTEM, f"{shlex.join([sys.executable, '-m', 'cookiecutter'])} "),  # as `.venv/bin/python -m cookiecutter` was
+        (SYSTEM, f"{shlex.join([sys.executable, '-m', 'cookiecutter'])} "),  # like `.venv/bin/python -m cookiecutter`
     ],
     ids=["installed", "in an environment"],
 )
@@ -294,7 +294,7 @@ def test_an_unknown_choice_is_refused_in_a_replay_file(template: Path, tmp_path:
     assert result.left == []
 
 
-# What no template can refuse. Should Cookiecutter learn to, these fail, and the README has to follow.
+# Input that no template can refuse. If Cookiecutter learns to, these fail and docs/answers.md must change.
 
 
 def test_a_wrong_choice_as_a_key_ends_with_a_line_that_names_the_choices(template: Path, tmp_path: Path) -> None:

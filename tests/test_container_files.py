@@ -1,4 +1,4 @@
-"""What a repo runs in containers with is well-formed by the judgement of the tools that its readers trust."""
+"""The files for containers pass hadolint, Compose's schema and shellcheck."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md says about adding a choice, done step by step in a copy of the template."""
+"""The steps of CONTRIBUTING.md for adding a choice, followed in a copy of the template."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEW = {"feature_store": "share", "model_registry": "local", "python_version": "3
 
 @pytest.fixture
 def changed(tmp_path: Path) -> Path:
-    """A copy of the template in which somebody did what the page says."""
+    """A copy of the template after the steps of the page."""
     copy = copy_of_template(tmp_path / "template")
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     _, _, section = page.partition("## Add a choice\n")

@@ -1,4 +1,4 @@
-"""Generated repos at work: they pass their own checks, and their servers answer clients of all kinds."""
+"""Generated repos pass their own checks, and their servers answer all kinds of clients."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def module(python: str, repo: Repo, *words: str, cwd: Path | None = None) -> str
 
 @contextmanager
 def served(command: list[str], repo: Repo) -> Iterator[str]:
-    """Run a server on free ports, give its address, stop it; it must end well."""
+    """Run a server on free ports, yield its address, stop it; it must exit with 0."""
     free = {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0", "SERVING_DRAIN": "0"}
     said: list[str] = []
     with subprocess.Popen(
@@ -101,7 +101,7 @@ def served(command: list[str], repo: Repo) -> Iterator[str]:
                 break
         else:
             pytest.fail("the server ended:\n" + "".join(said))
-        # Someone must read on: a full pipe would stop the server.
+        # Keep reading: a full pipe would block the server.
         reader = threading.Thread(target=said.extend, args=(server.stderr,))
         reader.start()
         try:

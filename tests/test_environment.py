@@ -1,4 +1,4 @@
-"""The environment that commands make: once, whole, and anew when something about it has changed."""
+"""The environment that commands create: once, completely, and again after a change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tools.process import INTERRUPTED, SetupError, run
 
 
 def wheel(folder: Path, version: str, name: str = "thing") -> Path:
-    """Write a distribution with one module that knows its version."""
+    """Write a wheel with one module that contains its version."""
     path = folder / f"{name}-{version}-py3-none-any.whl"
     about = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
@@ -138,7 +138,7 @@ def executable(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def no_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine on which nobody has installed uv; give its PATH's only folder of programs of our own."""
+    """A machine without uv; return the only folder on its PATH."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{tmp_path / 'programs'}:/usr/bin:/bin")
     return tmp_path / "programs"
@@ -205,7 +205,7 @@ def test_uv_gets_the_configuration_of_pip(tmp_path: Path, monkeypatch: pytest.Mo
 def test_packages_come_from_the_index_in_the_configuration_of_pip(
     repo: Path, tmp_path: Path, no_uv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Uv itself too; every request is let in by name and password only."""
+    """uv itself too; the index requires a name and a password."""
     with PackageIndex(tmp_path / "index", "someone", "secret") as index:
         index.add(wheel(tmp_path, "1.0"))
         index.add(fetched_uv(tmp_path))
@@ -224,7 +224,7 @@ def test_packages_come_from_the_index_in_the_configuration_of_pip(
 
 
 def fetched_uv(folder: Path) -> Path:
-    """Fetch uv's wheel for this machine, as this machine's own index has it."""
+    """Download uv's wheel for this machine from its configured index."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False).returncode:
         command[0] = getattr(sys, "_base_executable", sys.executable)

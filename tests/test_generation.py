@@ -1,4 +1,4 @@
-"""What is generated: exactly the right files, everywhere the same, and nothing else happens."""
+"""Generating writes exactly the right files, the same everywhere, and does nothing else."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LONGEST_PATH = 120
 COMMAND = re.compile(r'^    "([\w-]+)": Command\(', re.MULTILINE)
 FINISHING = (b"_variants", b"until finished", b"finish.py")
 
-# Runs in every Python that generation starts, the hook's included, and writes down what it must not do.
+# Runs in every Python that generation starts, the hook's included, and records forbidden actions.
 SPY = """
 import os, sys
 
@@ -58,7 +58,7 @@ def note(event, arguments):
 sys.addaudithook(note)
 """
 
-# Runs there too, and lets every Python begin in 2001.
+# Runs there too, and sets every Python's clock to 2001.
 CLOCK = """
 import datetime, time
 
@@ -87,7 +87,7 @@ class Day(datetime.date):
 datetime.datetime, datetime.date = Moment, Day
 """
 
-# Runs there too, and ends lines as Windows does, unless whoever opens a file says otherwise.
+# Runs there too, and ends lines as on Windows, unless the caller of open() says otherwise.
 WINDOWS_LINES = """
 import builtins, io, os
 
@@ -167,7 +167,7 @@ def test_the_same_answers_give_the_same_bytes_and_modes_everywhere(template: Pat
     ]
     trees = []
     for number, environment in enumerate(surroundings):
-        # Each has a separate home too, beside its working folder.
+        # Each also has a separate home beside its working folder.
         folder = tmp_path / f"place-{number}" / ("deeper" * number)
         folder.mkdir(parents=True)
         previous = os.umask(0o077 * number)
@@ -181,7 +181,7 @@ def test_the_same_answers_give_the_same_bytes_and_modes_everywhere(template: Pat
 
 
 def state(file: Path) -> tuple[bytes, int]:
-    """Return a file's bytes, and what its owner may do with it: the rest is the umask's to say."""
+    """Return a file's bytes and its owner's permissions; the umask decides the rest."""
     return file.read_bytes(), file.stat().st_mode & stat.S_IRWXU
 
 
@@ -192,7 +192,7 @@ def test_generating_needs_no_network_and_starts_nothing_but_the_hook(template: P
     environment = {"PYTHONPATH": str(tmp_path / "spy"), "SPY_REPORT": str(report)}
     done = cookiecutter(template, tmp_path / "out", environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    # On Windows, Cookiecutter starts hooks by way of the shell.
+    # On Windows, Cookiecutter starts hooks through the shell.
     started = os.environ["COMSPEC"] if os.name == "nt" else sys.executable
     assert report.read_text(encoding="utf-8").splitlines() == [f"subprocess.Popen {started}"]
 
@@ -284,7 +284,7 @@ def finishing(template: Path) -> ModuleType:
 
 @pytest.fixture
 def unfinished(tmp_path: Path) -> Path:
-    """A repo as Cookiecutter leaves it to the hook: one axis, one choice that extends a shared folder."""
+    """A repo before the hook: one axis, one choice that extends a shared folder."""
     write(tmp_path, ".answers.json", json.dumps({"cookiecutter": {"store": "redis"}}))
     write(tmp_path, "base.txt", "base")
     write(tmp_path, "README.md", "unfinished <!-- until finished -->\n# Name\n")

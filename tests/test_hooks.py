@@ -1,4 +1,4 @@
-"""The pre-commit hooks run, in the template and in a repo as it is born, and find nothing."""
+"""The pre-commit hooks pass in the template and in a new repo."""
 
 from __future__ import annotations
 

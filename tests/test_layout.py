@@ -1,4 +1,4 @@
-"""Rules of the template's own tree that no linter knows."""
+"""Rules for the template's tree that no linter checks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ GENERATED = [path for path in tracked() if path.parts[0] == ROOT_FOLDER]
 VARIANTS = Path(ROOT_FOLDER, "_variants")
 COPIED = PROMPTS["_copy_without_render"]
 
-# Who reads this repo may be anywhere: an address belongs in it only if it is for reading.
+# Readers may be anywhere: an address belongs in this repo only as a link to read.
 LINKS_LEAD_TO = {
     "github.com",
     "kserve.github.io",
     "www.apache.org",
-    "www.w3.org",  # the name of SVG's namespace, which nothing fetches
+    "www.w3.org",  # the SVG namespace, which is never fetched
     "127.0.0.1",
 }
 ENGINE = "shared/container-engine"
@@ -40,7 +40,7 @@ def test_every_python_file_is_copied_and_never_rendered(template: Path) -> None:
     assert {"*.py", "*.pyi"} <= set(COPIED)
     for path in GENERATED:
         if path.suffix == ".py":
-            # Whatever is in it, Python compiles it as it lies there.
+            # Whatever it contains, Python must compile it unrendered.
             compile(text_of(path), str(path), "exec")
 
 
@@ -61,7 +61,7 @@ def test_the_hook_holds_no_template_syntax() -> None:
     assert [mark for mark in SYNTAX if mark in text] == []
 
 
-def test_there_is_no_hook_but_the_one_that_lays_variants() -> None:
+def test_the_only_hook_is_the_one_that_lays_variants() -> None:
     assert [path.name for path in tracked() if path.parts[0] == "hooks"] == ["post_gen_project.py"]
 
 
@@ -120,12 +120,12 @@ def test_choices_prompts_overlays_and_the_option_table_are_the_same_set() -> Non
     sentences = [
         text for prompt in prompts.values() for text in (prompt.values() if isinstance(prompt, dict) else [prompt])
     ]
-    # "redis - ..." says what it is; a name alone does not.
+    # "redis - ..." explains the choice; a name alone does not.
     assert [text for text in sentences if len(text.split()) < 4] == []
 
     for axis in AXES:
         folders = {path.relative_to(VARIANTS / axis).parts[0] for path in variants_of(axis)}
-        # What several choices share has a name that no choice can have.
+        # A folder shared by choices has a name that no choice can have.
         assert {name for name in folders if not name.startswith("_")} == set(CHOICES[axis])
 
     rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", (ROOT / "docs" / "answers.md").read_text("utf-8"), re.MULTILINE)
@@ -151,7 +151,7 @@ def test_every_release_says_what_an_older_repo_has_to_do() -> None:
 
 
 def test_the_import_contracts_stay_readable() -> None:
-    """At most six, and no list of names that nobody would read."""
+    """At most six, and no list too long to read."""
     contracts = configparser.ConfigParser()
     contracts.read(ROOT / ROOT_FOLDER / ".importlinter", encoding="utf-8")
     assert len([section for section in contracts if ":contract:" in section]) <= 6

@@ -1,4 +1,4 @@
-"""The template's pages are true: their commands do what they say and print what they show."""
+"""The commands on the template's pages work and print what the pages show."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_what_is_not_run_is_known_and_says_why() -> None:
 def test_the_commands_work_in_a_fresh_clone_and_print_the_shown_output(tmp_path: Path) -> None:
     clone = copy_of_template(tmp_path / "clone")
     environment = os.environ | {"PYTHON": sys.executable, "HOME": str(tmp_path)}
-    # Where uv keeps what it has fetched; it would be looked for in the home folder.
+    # uv's cache, which it would otherwise look for in the home folder.
     environment.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
     printed: dict[str, str] = {}
     for block in blocks(text_of("README.md")):
@@ -60,7 +60,7 @@ def test_the_commands_work_in_a_fresh_clone_and_print_the_shown_output(tmp_path:
             assert_shown(block.text, list(printed.values())[-1])
     assert len(printed) >= 2
     assert (clone / "build" / "own" / "fraud-score" / "README.md").exists()
-    # `make recording` draws the picture anew.
+    # `make recording` draws the picture again.
     assert comparable(drawn(PICTURE.read_text(encoding="utf-8"))) == comparable(shown(printed[DEMO]))
 
 
@@ -92,7 +92,7 @@ def test_the_call_in_python_is_the_one_that_a_generated_page_has(generated: Call
     assert call in [block.text for block in blocks(generated().text("docs/feature-store.md"))]
 
 
-def test_the_tree_shows_only_what_is_there(generated: Callable[..., Repo]) -> None:
+def test_the_tree_shows_only_existing_files(generated: Callable[..., Repo]) -> None:
     (tree,) = [block.text for block in blocks(text_of("README.md")) if block.note == TREE]
     paths = [line.split()[0] for line in tree.splitlines()]
     for choices in SAMPLE:

@@ -1,4 +1,4 @@
-"""The default repo in containers, for real: built, looked at, attacked, moved, deployed, stopped."""
+"""The default repo in real containers: built, inspected, attacked, moved, deployed, stopped."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def digests(repo: Repo) -> list[str]:
-    """Return the digests of both versions, the first one's first."""
+    """Return the digests of both versions, in order."""
     locks = [repo.text(name) for name in ("model.lock", "second.lock")]
     return [re.findall(r"sha256=[0-9a-f]{64}", lock)[0] for lock in locks]
 
 
 @pytest.fixture(scope="module")
 def known(stack: Stack) -> str:
-    """What the versions answer, as JSON; read before a deployment changes model.lock."""
+    """The answers of both versions, as JSON; read before a deployment changes model.lock."""
     return known_answers(stack.repo, digests(stack.repo))
 
 
 def test_every_container_runs_unprivileged_on_a_read_only_root(stack: Stack) -> None:
-    stack.is_powerless(*SERVICES)
+    stack.is_unprivileged(*SERVICES)
 
 
 def test_plain_compose_commands_agree_with_what_make_up_started(stack: Stack) -> None:
@@ -105,7 +105,7 @@ def test_the_server_image_runs_as_any_user_and_turns_healthy(stack: Stack) -> No
 
 
 def test_the_server_may_only_read_its_own_keys_of_redis(stack: Stack) -> None:
-    stack.keeps_its_store_to_itself("features:made-by-a-test")
+    stack.restricts_access_to_its_store("features:made-by-a-test")
 
 
 def test_the_server_image_has_no_build_or_install_tools(stack: Stack) -> None:
@@ -193,7 +193,7 @@ def test_stopping_a_replica_under_load_loses_no_call(stack: Stack, known: str) -
 
 
 def test_a_frozen_killed_or_empty_store_never_makes_an_answer_wrong(stack: Stack, known: str) -> None:
-    stack.outlives_its_store(known)
+    stack.survives_failures_of_its_store(known)
 
 
 def test_a_deployment_under_load_loses_no_call_and_mixes_no_versions(stack: Stack, known: str) -> None:
@@ -257,7 +257,7 @@ def test_a_rollback_under_load_loses_no_call_and_goes_back_one_version(stack: St
 
 @pytest.fixture
 def squatters(stack: Stack) -> Iterator[Callable[[str], None]]:
-    """Give a function that takes an address, so that the next container gets another one."""
+    """Return a function that occupies an address, so that the next container gets another one."""
     names: list[str] = []
 
     network, image = f"{stack.project}_clients", stack.image("server")

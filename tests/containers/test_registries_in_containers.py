@@ -1,4 +1,4 @@
-"""Repos that keep versions in a remote registry: `fetch` alone knows of it, and the last verified version outlives it.
+"""Repos with a remote registry: only `fetch` reads it, and the last verified version works without it.
 
 MLflow is the real server that the repo's own Compose file brings. Neptune is a STAND-IN of its server: see
 tests/registries/neptune_server.py.
@@ -45,7 +45,7 @@ class Case:
 
 
 def add_the_stand_in(stack: Stack) -> None:
-    """Put Neptune's stand-in, and the token for it, where Compose and `fetch` find them."""
+    """Add Neptune's stand-in and its token where Compose and `fetch` find them."""
     services = {
         # The stand-in speaks plain http, on a network of containers.
         "fetch": {"environment": {"OAUTHLIB_INSECURE_TRANSPORT": "1"}},
@@ -72,7 +72,7 @@ def register_by_training(stack: Stack) -> None:
 
 
 def register_by_copying(stack: Stack) -> None:
-    """Train into the folder, and copy that to Neptune from where its name is known."""
+    """Train into the local registry, and copy the version to Neptune from a container that can resolve its name."""
     stack.command("train")
     (digest,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock"))
     command = [
@@ -122,7 +122,7 @@ NEPTUNE = Case(
 
 @pytest.fixture(scope="module", params=[MLFLOW, NEPTUNE], ids=lambda case: str(case.registry))
 def case(request: pytest.FixtureRequest) -> Case:
-    """Return one registry after the other."""
+    """Return each registry in turn."""
     return request.param  # type: ignore[no-any-return]
 
 
@@ -154,7 +154,7 @@ def test_a_version_of_the_remote_registry_is_deployed_without_access_by_the_serv
     assert stack.inside(server, "python", "-c", LOOK) == "[] []"
     assert lock.strip() in docker("inspect", "--format", "{{.Config.Env}}", server)
     if case is MLFLOW:
-        stack.is_powerless("mlflow")
+        stack.is_unprivileged("mlflow")
 
 
 def test_the_last_verified_version_can_be_deployed_while_the_registry_is_unavailable(stack: Stack, case: Case) -> None:

@@ -116,7 +116,7 @@ def _explained(client: Client, error: ServingClientError, timeout: float) -> str
     try:
         health = client.health(timeout=timeout)
     except ServingClientError:
-        return "no server answers there; `make run` starts one, `make up` one in containers"
+        return "no server answers there; `make run` starts one, `make up` starts one in containers"
     if health == "SERVING":
         return text
     return f"the server is up, but says {health}: it has no model to answer with; its log says why"

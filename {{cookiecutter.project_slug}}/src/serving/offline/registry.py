@@ -104,7 +104,7 @@ class ModelRegistry:
         if has != expect:
             raise StalePromotion(
                 f"{reference.scheme}:{reference.model}@{stage} is version {has}, not {expect}; "
-                f"look at it, then promote with --expect {has}."
+                f"check it, then promote with --expect {has}."
             )
         if has == found.version:
             return now[-1]

@@ -27,11 +27,11 @@ ALL = (AGE, CITY, CURVE)
 
 
 class FeatureReaderContract(ABC):
-    """What holds for any store, one that supplies nothing included."""
+    """Tests for any store, even one that supplies nothing."""
 
     @abstractmethod
     def reader(self, folder: Path) -> FeatureStore:
-        """Open the store of this folder as the server does."""
+        """Open the store in this folder as the server does."""
 
     async def test_it_supplies_declared_static_features_only(self, folder: Path) -> None:
         store = self.reader(folder)
@@ -46,7 +46,7 @@ class FeatureReaderContract(ABC):
 
 
 class FeatureStoreContract(FeatureReaderContract):
-    """What holds for a store that can be filled."""
+    """Tests for a store that can be filled."""
 
     impatience_s = 0.05
     """A timeout that is over before a stalled read of 1,000 entities is."""
@@ -57,11 +57,11 @@ class FeatureStoreContract(FeatureReaderContract):
 
     @abstractmethod
     def stalled(self, folder: Path) -> AbstractContextManager[FeatureStore]:
-        """Give a reader whose reads, as long as the block lasts, take longer than `impatience_s`."""
+        """Yield a reader whose reads take longer than `impatience_s` while the block runs."""
 
     @abstractmethod
     def unavailable(self, folder: Path) -> AbstractContextManager[None]:
-        """Make the store unreadable as long as the block lasts; what it holds comes back with it."""
+        """Make the store unreadable while the block runs; its content survives."""
 
     @pytest.fixture
     async def filled(self, folder: Path) -> FeatureStore:
@@ -77,7 +77,7 @@ class FeatureStoreContract(FeatureReaderContract):
     async def test_it_supplies_every_static_feature(self, folder: Path) -> None:
         assert self.reader(folder).supplies(FeatureSet(Entity("key"), ALL, (Feature("value"),))) == ALL
 
-    async def test_what_was_written_is_read(self, filled: FeatureStore) -> None:
+    async def test_written_values_are_read_back(self, filled: FeatureStore) -> None:
         columns = await filled.read([b"ann", b"bob"], ALL, timeout=LONG_S)
         assert sorted(columns) == ["age", "city", "curve"]
         for feature in ALL:
@@ -201,7 +201,7 @@ class FeatureStoreContract(FeatureReaderContract):
         try:
             async with asyncio.timeout(LONG_S):
                 while len(seen) < 5:
-                    await asyncio.sleep(0)  # the store itself may never give way
+                    await asyncio.sleep(0)  # the store itself may never yield
                     columns = await store.read(keys, [AGE, twin], timeout=LONG_S)
                     values = {*columns["age"].values.tolist(), *columns["twin"].values.tolist()}
                     assert columns["age"].present.all()
@@ -259,7 +259,7 @@ class FeatureStoreContract(FeatureReaderContract):
         assert (await self.ages(store, b"bob", b"cid", b"ann")).times.tolist() == [2_000_000_000, 0, 1_000_000_000]
         await store.close()
 
-    async def test_a_value_written_without_a_time_has_none(self, filled: FeatureStore) -> None:
+    async def test_a_value_written_without_an_event_time_has_none(self, filled: FeatureStore) -> None:
         assert (await self.ages(filled, b"ann", b"bob")).times.tolist() == [0, 0]
         await filled.close()
 

@@ -32,7 +32,7 @@ MISSING = f"sha256={'0' * 64}"
 
 
 def variant(number: int, name: str = "tiny") -> Model:
-    """Return models that differ in content, and so in digest."""
+    """Return models with different content, and so different digests."""
     model = tiny(name)
     (output,) = model.manifest.outputs
     described = replace(output, description=f"variant {number}")
@@ -46,7 +46,7 @@ def registered(registry: ModelRegistry, folder: Path, number: int = 1, name: str
 
 
 class ModelRegistryContract(ABC):
-    """Every test opens registries that share one place."""
+    """Every test opens registries that share one storage."""
 
     @abstractmethod
     def open(self, folder: Path) -> ModelRegistry:
@@ -54,11 +54,11 @@ class ModelRegistryContract(ABC):
 
     @abstractmethod
     def backend(self, folder: Path) -> RegistryBackend:
-        """Open the same without the rules around it."""
+        """Open the backend without the registry's rules."""
 
     @abstractmethod
     def damage(self, folder: Path, reference: Reference) -> None:
-        """Change the model file of a version where the registry keeps it."""
+        """Change a version's model file inside the registry."""
 
     def test_an_empty_registry_has_no_versions(self, folder: Path) -> None:
         assert list(self.open(folder).versions("tiny")) == []
@@ -327,7 +327,7 @@ class ModelRegistryContract(ABC):
 
 
 class Away:
-    """A backend that is not there."""
+    """A backend that is unavailable."""
 
     def read(self, model: str, *, timeout: float) -> ModelRecord:
         raise RegistryUnavailable("the registry does not answer.")

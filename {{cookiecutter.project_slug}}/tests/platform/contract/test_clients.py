@@ -1,4 +1,4 @@
-"""The clients and the fakes that callers test with: the same answers, the same refusals."""
+"""The clients and the fakes for callers' tests: the same answers and refusals."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ async def test_health_is_reported(client: Caller) -> None:
 async def test_a_request_that_does_not_fit_is_refused(
     client: Caller, inputs: Any, arguments: dict[str, Any], error: type[Exception], sentence: str
 ) -> None:
-    await client.predict(INPUTS, timeout=PATIENCE_S)  # the first call learns what the model takes
+    await client.predict(INPUTS, timeout=PATIENCE_S)  # the first call reads the metadata
     with pytest.raises(error) as caught:
         await client.predict(inputs, **{"timeout": PATIENCE_S} | arguments)
     assert type(caught.value) is error

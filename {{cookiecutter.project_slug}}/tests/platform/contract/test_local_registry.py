@@ -65,7 +65,7 @@ def test_concurrent_processes_never_get_the_same_number(folder: Path) -> None:
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    for process in processes:  # all have come this far: now go
+    for process in processes:  # all are ready: start
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()

@@ -56,7 +56,7 @@ async def test_an_unavailable_store_makes_the_service_unavailable_instead_of_ans
 
 
 def remembering() -> Model:
-    """Return the model with a feature that is answered with the value known last."""
+    """Return the model with a feature that falls back to its last known value."""
     base = Feature("base", missing=Missing.LAST_KNOWN)
     features = replace(MODEL.manifest.features, static=(base,))
     return replace(MODEL, manifest=replace(MODEL.manifest, features=features))
@@ -88,7 +88,7 @@ async def test_a_key_that_is_sent_twice_is_answered_twice() -> None:
     assert floats(answer) == [11.0, 101.0, 13.0]
 
 
-async def test_ten_thousand_keys_in_one_call_are_refused_before_the_store_is_asked() -> None:
+async def test_ten_thousand_keys_in_one_call_are_refused_before_the_store_is_read() -> None:
     untouched = store()
     keys = [b"key-%d" % number for number in range(10_000)]
     async with serving(fake_service(MODEL, store=untouched)) as wire:

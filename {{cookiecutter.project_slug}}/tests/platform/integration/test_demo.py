@@ -1,4 +1,4 @@
-"""`make demo` ends with a prediction in every state of a repo, and changes nothing outside of build/demo."""
+"""`make demo` ends with a prediction in every state of a repo, and changes only build/demo."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ async def services(wire: Wire) -> set[str]:
     return set()
 
 
-async def test_reflection_is_off_unless_asked_for() -> None:
+async def test_reflection_is_off_by_default() -> None:
     async with serving(fake_service(tiny())) as wire:
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
             await services(wire)

@@ -21,7 +21,7 @@ CALLS = 50
 PATIENCE = {"SERVING_GRACE": "60", "SERVING_CALL_TIMEOUT": "60"}
 FOR_EVER = 10**12
 
-# In a separate process, since that is what went down when a server was stopped twice at the same time.
+# In a separate process, which once crashed when a server was stopped twice at the same time.
 HURRIED_ENDS = """
 import asyncio
 
@@ -82,7 +82,7 @@ async def test_fifty_calls_in_flight_are_all_answered_before_the_server_ends(fol
     with ServerProcess(folder, **PATIENCE) as server:
         async with Wire(server.target) as wire:
             second = await steps_of_a_second(wire)
-            # One call holds the model while the others come in behind it.
+            # One call occupies the model while the others arrive.
             steps = [2 * second, *range(1, CALLS)]
             calls = [asyncio.create_task(wire.infer(ask(count))) for count in steps]
             await until_in_flight(server, CALLS)

@@ -1,4 +1,4 @@
-"""Every class of malformed request over a real connection: its code, one sentence, and a server that lives on."""
+"""Every class of malformed request over a real connection gets a code and one sentence; the server survives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def refusal(body: bytes) -> tuple[grpc.StatusCode, str]:
-    """Send a body to a server of the rich model; it must refuse it, and answer a good one after it."""
+    """Send a body to a server of the rich model; it must refuse it, then answer a good request."""
     async with serving(fake_service(MODEL)) as wire:
         code, text = await wire.refused("ModelInfer", body)
         assert await wire.status() == SERVING
@@ -44,7 +44,7 @@ async def test_each_class_gets_its_code_and_one_clear_sentence(case: Malformed) 
         assert inside not in text
 
 
-async def test_bytes_that_are_no_message_are_refused() -> None:
+async def test_bytes_that_are_not_a_message_are_refused() -> None:
     assert (await refusal(b"\xff\xff\xff\xff"))[0] is INVALID
 
 
@@ -82,7 +82,7 @@ async def test_the_limit_of_the_trained_example_follows_from_its_metadata(
 
 
 @pytest.mark.parametrize("method", ["ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata"])
-async def test_the_other_calls_refuse_bytes_that_are_no_message_too(method: str) -> None:
+async def test_the_other_calls_also_refuse_bytes_that_are_not_a_message(method: str) -> None:
     async with serving(fake_service(MODEL)) as wire:
         code, _ = await wire.refused(method, b"\xff\xff\xff\xff")
     assert code is INVALID

@@ -14,7 +14,7 @@ from tests.platform.support.server import ServerProcess
 from tests.platform.support.wire import Wire, request
 
 HOSTILE = ["a\r\nINFO forged", "\x1b[31mred\x1b[0m", "nul\0byte", '"}\n{"level": "INFO"', "\N{PILE OF POO}" * 64]
-# Metrics with a label that only an event gives them: a feature that is served, a reason to refuse.
+# Metrics whose label values appear only after an event, such as a refusal's reason.
 LABELLED_BY_EVENTS = {
     *("serving_refused", "serving_feature_defaults", "serving_feature_last_known"),
     *("serving_feature_age_days", "serving_feature_stale"),
@@ -23,7 +23,7 @@ GOOD = request("tiny", {"base": [1.0], "value": [2.0]})
 
 
 def expected(family: Metric) -> set[str]:
-    """Return the names under which a metric stands on the page."""
+    """Return a metric's names on the page."""
     return {
         "counter": {f"{family.name}_total"},
         "histogram": {f"{family.name}_count", f"{family.name}_sum", f"{family.name}_bucket"},

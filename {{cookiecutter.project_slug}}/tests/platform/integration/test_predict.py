@@ -40,7 +40,7 @@ def test_predict_shows_the_servers_answers_beside_those_of_training(
 def test_predict_reports_in_one_sentence_that_no_server_runs(example: Workspace) -> None:
     # Nothing listens on port 1.
     assert example.refusal("tools.predict", "--target", "127.0.0.1:1", "--timeout", "0.5") == (
-        "error: 127.0.0.1:1: no server answers there; `make run` starts one, `make up` one in containers."
+        "error: 127.0.0.1:1: no server answers there; `make run` starts one, `make up` starts one in containers."
     )
 
 

@@ -20,7 +20,7 @@ from tests.platform.support.workspace import GIT_KEEPS, Workspace, keep_below
 
 @pytest.fixture
 def here(clone: Workspace, monkeypatch: pytest.MonkeyPatch) -> Reference:
-    """Let scripts in this process work in a clone; return what it pins."""
+    """Point scripts in this process at a clone; return its pinned reference."""
     keep_below(clone.root, monkeypatch)
     return read_lock(project.LOCK)
 
@@ -32,7 +32,7 @@ def content(root: Path) -> Mapping[str, bytes]:
 
 
 def refused(clone: Workspace) -> str:
-    """Rebuild, which must be refused and change nothing; return what was said."""
+    """Run a rebuild that must be refused and change nothing; return its message."""
     before = content(clone.root)
     with pytest.raises(OperatorError) as refusal:
         rebuild.main([])
@@ -97,7 +97,7 @@ def test_other_parameters_libraries_and_machines_are_refused_by_name(
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"digest": "sha256=0", "lineage": {}}'])
-def test_without_the_pinned_lineage_a_refusal_says_so(
+def test_a_refusal_says_that_the_pinned_lineage_is_missing(
     clone: Workspace, here: Reference, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (clone.root / "model.lineage.json").write_text(text, encoding="utf-8")

@@ -33,7 +33,7 @@ def reference(trained: Workspace) -> Reference:
 
 
 def kept(root: Path, reference: Reference) -> Artifact:
-    """Return what the registry of a repo keeps of a version."""
+    """Return a version as stored in the registry of a repo."""
     return open_artifact(root / "registry" / reference.model / reference.version / "artifact", reference.digest)
 
 
@@ -122,7 +122,7 @@ def test_a_version_is_fetched_into_the_given_folder(example: Workspace, folder: 
         ("resolve", "local:{model}@production", "stage 'production' is not one of champion, challenger"),
         ("resolve", "local:{model}@challenger", "no version has this stage in the local registry"),
         ("resolve", "local:unknown/1", "run `make train`"),
-        ("resolve", "nonsense", "can't be read; the form is scheme:model/version#sha256="),
+        ("resolve", "nonsense", "can't be parsed; the form is scheme:model/version#sha256="),
         ("resolve", "nowhere:{model}/1", "model registry 'nowhere' is not part of this repo"),
         ("fetch", "local:{model}/1", "is not pinned; write scheme:model/version#sha256="),
         ("fetch", "local:{model}/1#" + MISSING, "to serve that one write local:"),

@@ -117,7 +117,7 @@ def test_a_wrong_setting_ends_the_server_with_one_sentence(folder: Path) -> None
 
 @pytest.fixture
 def read_only(folder: Path) -> Iterator[list[Path]]:
-    """Lay a model out and revoke the right to write; return what is there."""
+    """Write a model and revoke the right to write; return the files."""
     tiny().lay_out(folder)
     paths = [folder, *sorted(folder.rglob("*"))]
     for path in paths:

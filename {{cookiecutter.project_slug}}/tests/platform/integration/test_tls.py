@@ -28,7 +28,7 @@ def credentials(authority: str = "authority.pem", caller: str = "") -> grpc.Chan
 
 
 async def refused(wire: Wire) -> bool:
-    """Tell whether no connection comes about."""
+    """Return whether the connection is refused."""
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await wire.status()
     return refusal.value.code() is grpc.StatusCode.UNAVAILABLE

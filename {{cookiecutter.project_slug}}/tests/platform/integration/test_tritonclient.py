@@ -1,4 +1,4 @@
-"""A client that nobody here wrote asks the real, trained example; it knows nothing but what the metadata say."""
+"""A third-party client calls the real, trained example and knows only its metadata."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def expected(data: Dataset) -> Answers:
 
 
 def column(data: Dataset, tensor: Any, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return what belongs into an input, as the metadata name it."""
+    """Return the values of an input named in the metadata."""
     if tensor.name == FEATURES.entity.name:
         return np.array([data.entities[row].encode() for row in rows], object)
     values: np.ndarray[Any, Any] = data.columns[tensor.name][rows]
@@ -70,7 +70,7 @@ def check(answered: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> Non
 
 
 def rows_of(data: Dataset, count: int) -> np.ndarray[Any, Any]:
-    """Return row numbers, in no order; more than there are repeat."""
+    """Return row numbers in random order; they repeat if there are too few."""
     return np.random.default_rng(count).integers(0, len(data), count)
 
 

@@ -34,7 +34,7 @@ class Caller:
 
 
 async def settle() -> None:
-    """Let every task go as far as it gets without anything from outside."""
+    """Let every task run until it waits for an outside event."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -93,7 +93,7 @@ async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(monke
     reasons: list[str] = []
     admission = refusing(reasons, 1, 9)
     async with admission.slot(timeout=LONG):
-        now += 100.0  # the calls before took long, as far as is known
+        now += 100.0  # earlier calls were slow, as far as is known
     (caller,) = await arrive(admission, 1)
     with pytest.raises(Overloaded, match=r"the wait would be about 10\.00 s, the deadline is 5\.00 s"):
         async with admission.slot(timeout=5.0):
@@ -139,7 +139,7 @@ async def test_a_slot_granted_to_a_cancelled_call_is_passed_on() -> None:
     admission = refusing([], 1, 9)
     async with admission.slot(timeout=LONG):
         cancelled, last = await arrive(admission, 2)
-    cancelled.task.cancel()  # its turn has come this moment
+    cancelled.task.cancel()  # it has just been granted the slot
     await settle()
     assert not cancelled.inside.is_set()
     assert last.inside.is_set()
@@ -197,7 +197,7 @@ def test_the_limits_hold_and_all_slots_are_returned_whatever_callers_do(
             assert admission.running <= max_running
             assert admission.queued <= max_queued
         await settle()
-        # Nobody waits while there is room: a slot that got lost would show here.
+        # No call waits while slots are free: a lost slot would show here.
         assert admission.running == max_running or admission.queued == 0
         ends: list[Awaitable[None]] = [caller.end() for caller in callers]
         outcomes = await asyncio.gather(*ends, return_exceptions=True)

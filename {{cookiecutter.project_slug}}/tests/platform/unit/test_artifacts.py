@@ -25,17 +25,17 @@ FILES = ("golden.json", "manifest.json", "model.onnx")
 
 @pytest.fixture
 def written(folder: Path) -> tuple[Path, str]:
-    """Write the tiny artifact; return where it lies, and its digest."""
+    """Write the tiny artifact; return its folder and digest."""
     return folder / "artifact", tiny().write(folder / "artifact")
 
 
 def from_folder(source: Path, digest: str) -> Callable[[Path], None]:
-    """Return what fills a folder with the artifact in another one."""
+    """Return a function that copies an artifact into another folder."""
     return lambda target: copy_artifact(source, target, digest)
 
 
 def rewritten(path: Path, change: Callable[[dict[str, object]], object]) -> str:
-    """Change a manifest as one could who also controls the digest; return the new digest."""
+    """Change a manifest and return its new digest, as an attacker who controls both could."""
     manifest = json.loads((path / "manifest.json").read_bytes())
     change(manifest)
     content = json.dumps(manifest).encode()

@@ -27,7 +27,7 @@ Build = Callable[..., Any]
 
 @pytest.fixture
 async def start(folder: Path) -> AsyncIterator[Build]:
-    """Build services from what lies in the folder."""
+    """Build services from the files in the folder."""
     async with AsyncExitStack() as resources:
 
         async def started(metrics: Metrics | None = None, **settings: Any) -> Service:
@@ -38,7 +38,7 @@ async def start(folder: Path) -> AsyncIterator[Build]:
 
 
 def reason(service: Service) -> str:
-    """Return the text that callers get."""
+    """Return the text that callers see."""
     assert isinstance(service, NoModel)
     with pytest.raises(NotReady) as refusal:
         _ = service.model
@@ -69,7 +69,7 @@ async def test_the_batch_limit_of_the_settings_is_part_of_the_signature(folder: 
 
 async def test_without_a_lock_no_model_is_served(start: Build, caplog: pytest.LogCaptureFixture) -> None:
     service = await start()
-    assert reason(service) == "no model is served: none is chosen; the server's log says more."
+    assert reason(service) == "no model is served: no version is chosen; the server's log says more."
     assert "model.lock: pins no model version yet; run `make train`." in caplog.text
 
 
@@ -137,7 +137,7 @@ async def test_an_unknown_feature_store_scheme_is_refused(start: Build) -> None:
         await start(feature_store="oracle:x")
 
 
-async def test_what_is_served_is_logged(folder: Path, start: Build, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_served_reference_is_logged(folder: Path, start: Build, caplog: pytest.LogCaptureFixture) -> None:
     reference = tiny().lay_out(folder)
     with caplog.at_level(logging.INFO):
         await start()

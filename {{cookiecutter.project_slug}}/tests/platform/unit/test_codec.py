@@ -50,7 +50,7 @@ def signature(spec: TensorSpec) -> Signature:
 def assert_same(actual: Tensor, expected: Tensor) -> None:
     assert actual.dtype == expected.dtype
     assert actual.shape == expected.shape
-    # Bit by bit: -0.0 is not 0.0, and a NaN is itself.
+    # Compare bits: -0.0 differs from 0.0, and a NaN equals itself.
     assert raw(actual) == raw(expected)
 
 
@@ -81,7 +81,7 @@ def test_typed_contents_arrive_as_they_were_sent(
     decoded = codec.decode(request, signature(spec))
     assert not decoded.raw
     if datatype.is_float:
-        np.testing.assert_array_equal(decoded.inputs["x"], sent)  # a NaN may come as another NaN
+        np.testing.assert_array_equal(decoded.inputs["x"], sent)  # a NaN may become another NaN
     else:
         assert_same(decoded.inputs["x"], sent)
 
@@ -179,7 +179,7 @@ def test_every_request_that_the_signature_allows_fits_into_the_largest_message(r
 
 
 def fill(message: pb.ModelInferRequest.InferInputTensor, request: pb.ModelInferRequest, spec: TensorSpec) -> None:
-    """Put the elements into an input that need most room."""
+    """Fill an input with the largest elements."""
     count = 2 * spec.row_elements
     largest: Any = b"x" * spec.max_bytes if spec.datatype is Datatype.BYTES else 1
     if spec.datatype.value.startswith("INT"):

@@ -1,4 +1,4 @@
-"""What Compose needs beside the files in git: made once, whole, and never at the cost of what a user wrote."""
+"""The files that Compose needs and git lacks: created once, atomically, keeping what a user wrote."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def nothing_chosen_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def clone(root: Path, secrets: str = "") -> Path:
-    """Make the little of a repo that is read here."""
+    """Create the few files of a repo that are read here."""
     (root / "config").mkdir(parents=True)
     (root / "config" / "service.toml").write_text('[service]\nname = "tiny"\n', encoding="utf-8")
     (root / "compose").mkdir()
@@ -94,7 +94,7 @@ def test_a_secret_is_generated_or_left_empty_for_the_user(folder: Path, capsys: 
     assert len(made.read_text(encoding="utf-8")) >= 32
     assert given.read_text(encoding="utf-8") == ""
     assert "created secrets/token, empty: write the secret from your registry into it" in capsys.readouterr().out
-    # Readable for the container's user, who is nobody here; the folder keeps everybody else out.
+    # Readable for the container's user, who does not exist here; the folder keeps other users out.
     assert stat.S_IMODE(made.stat().st_mode) == 0o444
     assert stat.S_IMODE(made.parent.stat().st_mode) == 0o700
     assert sorted(path.name for path in made.parent.iterdir()) == ["password", "token"]

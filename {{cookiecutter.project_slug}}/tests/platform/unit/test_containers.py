@@ -1,4 +1,4 @@
-"""What `make up` and its like refuse before they ask Docker for anything."""
+"""What `make up` and similar commands refuse before they call Docker."""
 
 from __future__ import annotations
 

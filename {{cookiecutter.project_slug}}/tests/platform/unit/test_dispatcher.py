@@ -16,7 +16,7 @@ LONG = 60.0
 
 
 class Stopwatch:
-    """Stand for a model whose call takes `row_s` seconds a row, on a clock that only this model moves."""
+    """A fake model that takes `row_s` seconds a row, on a clock that only it advances."""
 
     def __init__(self, row_s: float) -> None:
         self.row_s = row_s
@@ -106,7 +106,7 @@ async def test_the_event_loop_is_not_blocked_while_the_model_runs() -> None:
     placement = Dispatcher(call)
     answer = asyncio.create_task(placement.run(rows(1), timeout=LONG))
     await asyncio.sleep(0)
-    go_on.set()  # reached only because the loop was not held up
+    go_on.set()  # reached only if the loop was not blocked
     assert len((await answer)["y"]) == 1
     placement.close()
 

@@ -1,4 +1,4 @@
-"""What Docker says of this repo's containers, read within a bound; the STAND-IN for Docker is a script."""
+"""Reading the state of this repo's containers from Docker, in bounded time; a script is the STAND-IN for Docker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Docker = Callable[[str], None]
 
 @pytest.fixture
 def docker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
-    """Give a function that puts a Python program in Docker's place."""
+    """Return a function that replaces Docker by a Python program."""
     monkeypatch.setattr(project, "ROOT", folder)
     monkeypatch.setenv("COMPOSE_PROJECT_NAME", "tiny-abc123")
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
@@ -45,7 +45,7 @@ def container(name: str, **ports: str) -> dict[str, object]:
 
 
 def answering(*containers: dict[str, object]) -> str:
-    """Return a program that lists these containers, if it is asked for those of this clone, and describes them."""
+    """Return a program that lists and describes these containers, if asked for those of this clone."""
     return f"""
 import json, sys
 containers = json.loads({json.dumps(json.dumps(containers))})

@@ -26,7 +26,7 @@ ROW = {"age": 31.0, "city": b"Oslo", "curve": [1.0, 2.0], "strict": 7.0}
 
 
 class Setup:
-    """An enricher around a fake store, and what it observed."""
+    """An enricher with a fake store, and what it observed."""
 
     def __init__(
         self,

@@ -65,7 +65,7 @@ async def test_an_answer_that_breaks_the_signature_is_a_model_error(answer: Tens
         await service.infer(request(b"a"), [], Deadline(LONG))
 
 
-async def test_the_model_gets_the_time_that_the_store_left() -> None:
+async def test_the_model_gets_the_time_left_by_the_store() -> None:
     given: list[float] = []
 
     class Watched(FakeRuntime):

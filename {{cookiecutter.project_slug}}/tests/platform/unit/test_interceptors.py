@@ -50,7 +50,7 @@ async def tell_id(body: bytes, context: Context) -> bytes:
 
 
 async def aborted(error: BaseException, context: FakeContext | None = None, metrics: Metrics | None = None) -> Aborted:
-    """Return how a call ends whose method raises."""
+    """Return how a call ends if its method raises."""
     call = await scoped(raising(error), metrics)
     with pytest.raises(Aborted) as end:
         await call(b"", (context or FakeContext()).as_context())

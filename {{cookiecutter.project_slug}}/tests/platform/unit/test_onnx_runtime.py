@@ -29,7 +29,7 @@ class Harmful:
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"not a model", tiny().onnx[:-1], b"\x08" * 1000])
-def test_bytes_that_are_no_model_are_refused(folder: Path, content: bytes) -> None:
+def test_bytes_that_are_not_a_model_are_refused(folder: Path, content: bytes) -> None:
     with pytest.raises(ArtifactError, match=r"artifact sha256=\w+: onnxruntime .* refuses its model.onnx") as refusal:
         load(replace(tiny(), onnx=content), folder)
     assert str(refusal.value).isprintable()
@@ -46,7 +46,7 @@ def test_a_pickle_named_like_a_model_is_refused_without_unpickling(folder: Path)
 
 
 @pytest.mark.parametrize("beside", [True, False])
-def test_a_model_that_points_at_another_file_is_refused_even_if_it_is_there(
+def test_a_model_that_refers_to_another_file_is_refused_even_if_it_exists(
     folder: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
 ) -> None:
     monkeypatch.chdir(folder)

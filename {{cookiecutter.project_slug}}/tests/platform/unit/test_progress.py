@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
 
 
 class TestWatchedRegistry(ModelRegistryContract):
-    """To be watched changes nothing."""
+    """The registry contract also holds with a progress display."""
 
     def open(self, folder: Path) -> ModelRegistry:
         return ModelRegistry("local", self.backend(folder))

@@ -1,4 +1,4 @@
-"""The committed stubs are those of the .proto files, and get along with all others of the same names."""
+"""The committed stubs match the .proto files, and coexist with other stubs of the same names."""
 
 from __future__ import annotations
 

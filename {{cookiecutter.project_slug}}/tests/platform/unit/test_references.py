@@ -53,7 +53,9 @@ def test_pinning_drops_the_stage() -> None:
     ],
 )
 def test_an_invalid_reference_is_refused_with_the_form_to_write(text: str) -> None:
-    with pytest.raises(UnresolvedReference, match="can't be read; the form is scheme:model/version#sha256=") as refusal:
+    with pytest.raises(
+        UnresolvedReference, match="can't be parsed; the form is scheme:model/version#sha256="
+    ) as refusal:
         Reference.parse(text)
     assert str(refusal.value).isascii()
     assert str(refusal.value).isprintable()
@@ -97,7 +99,7 @@ def test_a_missing_lock_says_what_to_run(folder: Path) -> None:
         (b"<<<<<<< HEAD\n", "must be one line"),
         (b"MODEL_VERSION=\n", "pins no model version yet; run `make train`"),
         (b"MODEL_VERSION=local:my-model/1\n", "is not pinned"),
-        (b"MODEL_VERSION=my model\n", "can't be read"),
+        (b"MODEL_VERSION=my model\n", "can't be parsed"),
         (b"\xff\xfe", r"can't be read \(UnicodeDecodeError\)"),
     ],
 )

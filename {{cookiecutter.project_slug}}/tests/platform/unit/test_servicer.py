@@ -75,7 +75,7 @@ async def test_a_request_for_another_model_is_refused(
 @pytest.mark.parametrize(
     "method", ["server_live", "server_ready", "server_metadata", "model_ready", "model_metadata", "model_infer"]
 )
-async def test_bytes_that_are_no_message_are_refused_by_every_method(method: str) -> None:
+async def test_bytes_that_are_not_a_message_are_refused_by_every_method(method: str) -> None:
     with pytest.raises(InvalidRequest, match="the request is not a inference"):
         await getattr(servicer(fake_service(tiny())), method)(b"\xff" * 9, context())
 
@@ -128,7 +128,7 @@ async def test_a_call_beyond_the_limits_is_refused_before_its_body_is_read() -> 
     runtime.gate = asyncio.Event()
     asked = servicer(fake_service(tiny(), runtime=runtime))
     running = asyncio.create_task(asked.model_infer(REQUEST.SerializeToString(), context()))
-    await asyncio.wait({running}, timeout=0)  # lets it run until it waits for the model
+    await asyncio.wait({running}, timeout=0)  # run it until it waits for the model
     with pytest.raises(Overloaded):
         await asked.model_infer(b"\xff no message at all", context())
     assert pb.ServerReadyResponse.FromString(await asked.server_ready(b"", context())).ready

@@ -16,7 +16,7 @@ Environment = pytest.MonkeyPatch
 
 
 def refusal(environment: Environment, **variables: str) -> str:
-    """Return the sentence with which this environment is refused."""
+    """Return the message that refuses this environment."""
     for name, value in variables.items():
         environment.setenv(name, value)
     with pytest.raises(SettingsError) as refused:

@@ -1,4 +1,4 @@
-"""The table of ends of support knows what this repo's images are built on, and says what is due on a given day."""
+"""The table of support dates covers this repo's images, and lists what is due on a given day."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_past_date_is_exit_code_1(repo: Path, capsys: pytest.CaptureFixture[st
     assert support.main(["--today", "2028-08-10"]) == 1
     said = capsys.readouterr().out
     assert "Debian 13: support ends 2028-08-09 (1 day(s) ago). full support" in said
-    assert "nothing is past" not in said
+    assert "nothing is overdue" not in said
 
 
 @pytest.mark.parametrize("line", ["image: ${REDIS_IMAGE:-redis:9.0.1-trixie}", "image: redis:9.0.1-trixie"])

@@ -36,7 +36,7 @@ def _logging_restored() -> Iterator[None]:
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch, _logging_restored: None) -> io.StringIO:
-    """Return what the service's logging writes to standard error."""
+    """Return the service's log output on standard error."""
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     configure_logging("INFO")

@@ -113,7 +113,7 @@ def decode(request: pb.ModelInferRequest, signature: Signature) -> Decoded:
 
 def _check_counts(request: pb.ModelInferRequest, signature: Signature) -> None:
     if len(request.id) > _MAX_ID:
-        raise InvalidRequest(f"id {quoted(request.id)}: has {len(request.id)} characters, must have {_MAX_ID} at most.")
+        raise InvalidRequest(f"id {quoted(request.id)}: has {len(request.id)} characters, must have at most {_MAX_ID}.")
     if not 1 <= len(request.inputs) <= len(signature.inputs):
         raise InvalidRequest(
             f"inputs: {len(request.inputs)} given, {len(signature.inputs)} expected: {names(signature.inputs)}."

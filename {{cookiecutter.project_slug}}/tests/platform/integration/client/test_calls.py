@@ -1,4 +1,4 @@
-"""What a caller gets from a server that is well."""
+"""What a caller gets from a healthy server."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def test_closing_the_client_ends_calls_in_flight(server: FakeServer, conne
         await call
 
 
-async def test_a_client_closed_just_before_a_call_is_sent_says_so(
+async def test_a_client_closed_just_before_a_call_is_sent_reports_that(
     server: FakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = connect(server.target)

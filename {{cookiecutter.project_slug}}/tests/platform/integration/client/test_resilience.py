@@ -1,4 +1,4 @@
-"""What a caller does not notice: servers that refuse, restart, drain or are late; and what it must notice, in time."""
+"""Failures that a client hides from its caller, and those that it reports in time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORT_S = 0.3
 
 
 async def in_time(call: Coroutine[Any, Any, Any]) -> None:
-    """Fail, rather than wait for ever, where a client forgets its deadline."""
+    """Fail instead of waiting forever if a client ignores its deadline."""
     async with asyncio.timeout(PATIENCE_S):
         await call
 
@@ -32,7 +32,7 @@ async def answered_by(client: Caller) -> str:
 
 
 class ClosedDoor:
-    """A port on which every connection is closed as soon as it is made."""
+    """A port that closes every connection at once."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -106,7 +106,7 @@ async def test_a_server_that_starts_late_is_waited_for(serve: Serve, connect: Co
 
 async def test_a_server_that_never_starts_is_waited_for_until_the_deadline(connect: Connect) -> None:
     door = ClosedDoor()
-    # Long enough for a client that does not wait to have spent its retries, and to say Unavailable.
+    # Long enough for a client without wait-for-ready to use up its retries and raise Unavailable.
     with pytest.raises(DeadlineExceeded, match="no answer within the timeout; a health check says"):
         await in_time(connect(f"127.0.0.1:{door.port}").predict(ONE, timeout=2.0))
     door.remove()
@@ -180,7 +180,7 @@ async def test_a_server_without_health_checks_is_called(serve: Serve, connect: C
         await client.health(timeout=PATIENCE_S)
 
 
-async def test_health_is_asked_for_the_service_that_predicts(serve: Serve, connect: Connect) -> None:
+async def test_health_is_checked_for_the_prediction_service(serve: Serve, connect: Connect) -> None:
     server = serve(serves=NOT_SERVING)
     client = connect(server.target)
     assert await client.health(timeout=PATIENCE_S) == "NOT_SERVING"

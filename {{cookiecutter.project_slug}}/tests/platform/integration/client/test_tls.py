@@ -1,4 +1,4 @@
-"""Encrypted connections, and those that must not come about."""
+"""Encrypted connections, and those that must be refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def mutual_server(serve: Serve) -> FakeServer:
 
 
 async def refused(connect: Connect, server: FakeServer, tls: Tls | None) -> None:
-    """Check that no call gets through; a prediction waits for a better server until its deadline."""
+    """Check that no call succeeds; a prediction waits for another server until its deadline."""
     client = connect(server.target, tls=tls)
     with pytest.raises(Unavailable):
         await client.health(timeout=PATIENCE_S)

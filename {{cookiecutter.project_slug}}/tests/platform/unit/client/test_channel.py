@@ -1,4 +1,4 @@
-"""Every option of the channel stands against an outage that was measured without it; none may be lost."""
+"""Every option of the channel prevents an outage that was measured without it; none may be lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: sentences on stderr, data on stdout, and exit codes that a script can tell apart."""
+"""The command line: sentences on stderr, data on stdout, and distinct exit codes."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_any_tls_option_encrypts_the_connection(run: Run, server: FakeServer, op
     assert error.startswith(f"error: {server.target}: ")
 
 
-def test_it_is_a_module_that_can_be_run(server: FakeServer) -> None:
+def test_it_runs_as_a_module(server: FakeServer) -> None:
     command = [sys.executable, "-m", "serving_client"]
     folder = Path(__file__).parents[4] / "client"
     options: dict[str, Any] = {"cwd": folder, "capture_output": True, "text": True, "timeout": 60, "check": False}

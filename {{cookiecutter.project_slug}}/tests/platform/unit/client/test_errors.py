@@ -1,4 +1,4 @@
-"""Each status code becomes the exception that the documentation promises."""
+"""Each status code becomes its documented exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests say what callers mean, answers are read or refused whole, and time is shared."""
+"""Encoding requests, decoding answers completely or not at all, and sharing the deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers write travels unchanged, or is refused in a sentence that names field, value and way out."""
+"""Values are sent unchanged, or refused in a sentence that names field, value and way out."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_values_are_converted_where_nothing_is_lost(datatype: str, value: Any, e
 
 
 class Column:
-    """What a column of a data frame is to NumPy."""
+    """A data frame's column, as NumPy sees it."""
 
     def __init__(self, *values: object) -> None:
         self._values = values
@@ -141,7 +141,7 @@ def test_a_column_of_a_data_frame_is_a_list_of_values() -> None:
         ("BF16", [1.0], "this client can't send BF16."),
     ],
 )
-def test_what_does_not_fit_is_refused(datatype: str, value: Any, sentence: str) -> None:
+def test_invalid_values_are_refused(datatype: str, value: Any, sentence: str) -> None:
     assert refusal(datatype, value).startswith(f"input 'x': {sentence}")
 
 

@@ -1,4 +1,4 @@
-"""The fakes: what a test tells them, they do; what they were asked, they tell."""
+"""The fakes do what a test scripts, and record what they were asked."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ async def read(store: SqliteStore, *keys: bytes) -> list[float]:
 
 
 class TestSqliteStore(FeatureStoreContract):
-    impatience_s = 0.0  # a read ends by itself, but not at once
+    impatience_s = 0.0  # a read ends on its own, but not at once
 
     def reader(self, folder: Path) -> SqliteStore:
         return SqliteStore.open(f"sqlite:{file(folder)}")
@@ -131,7 +131,7 @@ async def test_rows_of_a_killed_writer_never_reach_the_store(folder: Path) -> No
 
 @pytest.fixture
 def read_only(folder: Path) -> Iterator[set[Path]]:
-    """Fill a store and revoke the right to write; return what is there."""
+    """Fill a store and revoke the right to write; return the files."""
     write(folder, 1.0)
     parent = file(folder).parent
     parent.chmod(0o500)

@@ -1,4 +1,4 @@
-"""Training and serving see the same: the way through the store gives the bits that the model was trained on."""
+"""No training-serving skew: values read through the store equal the training data bit by bit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONG_S = 60.0
 
 
 async def served(past: History, folder: Path) -> Tensors:
-    """Return what the model is asked with for every training row, by way of the store."""
+    """Return the model's inputs for every training row, read through the store."""
     data = load()
     store = SqliteStore(folder / "features.db")
     materialize(past, store, until=int(past.times.max()))
@@ -38,7 +38,7 @@ async def served(past: History, folder: Path) -> Tensors:
 
 
 def differing(trained: Tensors, online: Tensors) -> list[str]:
-    """Return the features whose bits differ, or the order if that does."""
+    """Return the features with different bits, or the order if that differs."""
     if list(trained) != list(online):
         return ["order"]
     return [name for name in trained if trained[name].tobytes() != online[name].tobytes()]

@@ -20,13 +20,13 @@ LONG_S = 60.0
 
 @pytest.fixture(autouse=True)
 def _declared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Declare these features, whatever the model of this repo has."""
+    """Declare these features in place of this repo's."""
     for module in (materializing, push_features):
         monkeypatch.setattr(module, "FEATURES", FEATURES)
 
 
 class Recorder(FakeStore):
-    """A store that notes which entities were written, and loses its writer on demand."""
+    """A store that records written entities, and fails a write on demand."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from serving.adapters.feature_store.breaker import FAILURES, PAUSE_S, Breaker
 
 
 class Clock:
-    """A clock that tests move."""
+    """A clock that tests advance."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -37,7 +37,7 @@ HERE = Path(__file__).resolve().parents[3] / "config" / "feature_repo"
 
 
 def feature_repo(folder: Path, name: str, **online_store: object) -> str:
-    """Write a feature repo like the one in config/, but for where things are; return its URL."""
+    """Write a feature repo like the one in config/ with other paths; return its URL."""
     configuration = yaml.safe_load((HERE / name).read_text(encoding="utf-8"))
     configuration["registry"]["path"] = "data/registry.db"
     configuration["online_store"] |= online_store
@@ -171,7 +171,7 @@ async def test_reads_beyond_the_queue_are_refused_and_the_others_answered(
     for _ in range(2):
         with case.unavailable(folder):
             waiting = [asyncio.create_task(store.read([b"ann"], [AGE], timeout=LONG_S)) for _ in range(2)]
-            await asyncio.sleep(0)  # both take their places
+            await asyncio.sleep(0)  # both wait in the queue
             with pytest.raises(FeatureStoreUnavailable, match="more reads waiting than it can answer"):
                 await store.read([b"ann"], [AGE], timeout=LONG_S)
         assert [read["age"].values.tolist() for read in await asyncio.gather(*waiting)] == [[31.0]] * 2

@@ -1,4 +1,4 @@
-"""Without a usable MLflow server every call ends in time, with one sentence that holds no secret."""
+"""Without a usable MLflow server every call ends in time with one sentence that shows no secret."""
 
 from __future__ import annotations
 

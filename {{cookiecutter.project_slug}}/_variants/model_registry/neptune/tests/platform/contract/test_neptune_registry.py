@@ -1,4 +1,4 @@
-"""The contract of a model registry, with the adapter of Neptune and a fake of Neptune's client."""
+"""The contract of a model registry, with the Neptune adapter and a fake of Neptune's client."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class TestNeptuneRegistry(ModelRegistryContract):
             "tests.platform.support.fake_neptune.Value.upload",
             lambda value, file, wait: value.opened.fields.__setitem__(value.path, b"?"),
         )
-        with pytest.raises(RegistryError, match="returns another artifact/model than it was given"):
+        with pytest.raises(RegistryError, match="returns a different artifact/model than it was given"):
             registered(self.open(folder), folder)
         monkeypatch.undo()
         assert list(self.open(folder).versions("tiny")) == []

@@ -1,4 +1,4 @@
-"""Without a usable Neptune server every call ends in time, with one sentence that holds no secret."""
+"""Without a usable Neptune server every call ends in time with one sentence that shows no secret."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from serving.adapters.model_registry.neptune import NeptuneRegistry
 from serving.domain.errors import RegistryUnavailable
 from tests.platform.support.registry_address import CANARY, point_to
 from tests.platform.support.registry_calls import CALLS, PROMOTION, Call
-from tests.platform.support.troubled_server import PAGE, answering, nobody, silent
+from tests.platform.support.troubled_server import PAGE, answering, no_listener, silent
 
-# What a server says that is none, and the message about it.
+# Answers of servers that are not Neptune, and the resulting messages.
 ANSWERS: dict[str, tuple[int, bytes, str]] = {
     "a page": (200, PAGE, "it answers, but is not a Neptune server"),
     "other JSON": (200, b'{"detail": "hello"}', "it answers, but is not a Neptune server"),
@@ -33,7 +33,7 @@ def test_a_server_that_never_answers_times_out(call: Call, folder: Path, monkeyp
 
 
 def test_a_server_that_refuses_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with nobody() as port:
+    with no_listener() as port:
         point_to(port, monkeypatch)
     with pytest.raises(RegistryUnavailable, match=r"gave no usable answer \(ConnectionRefusedError\)"):
         NeptuneRegistry().read("tiny", timeout=60)
@@ -51,7 +51,7 @@ def test_a_server_that_is_not_neptune_is_reported(
 
 
 def test_environment_variables_can_not_make_the_client_pretend(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEPTUNE_MODE", "debug")  # with it, the client says of everything that it was done
+    monkeypatch.setenv("NEPTUNE_MODE", "debug")  # with it, the client reports success without doing anything
     with answering(200, b'{"swagger": "2.0"}') as port:
         point_to(port, monkeypatch)
         with pytest.raises(RegistryUnavailable, match="gave no usable answer"):

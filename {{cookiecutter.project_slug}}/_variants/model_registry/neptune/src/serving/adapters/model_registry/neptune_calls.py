@@ -78,7 +78,7 @@ def parse_response(answer: Mapping[str, Any], access: Access) -> Any:
     if error is None:
         return answer["result"]
     if error == STALE:
-        raise StalePromotion("another promotion came first; look at it, then promote again.")
+        raise StalePromotion("another promotion came first; check it, then promote again.")
     if error == REFUSED:
         raise RegistryError(f"Neptune at {access.host}: {text}")
     if text in _BAD_TOKEN:

@@ -125,10 +125,10 @@ def add(
             arrived = Path(place) / "arrived"
             version[path].download(str(arrived), progress_bar=False)
             if arrived.read_bytes() != Path(file).read_bytes():
-                raise Refused(REFUSED, f"the server returns another {path} than it was given; register it again.")
+                raise Refused(REFUSED, f"the server returns a different {path} than it was given; register it again.")
     version[DIGEST] = digest
     if version[DIGEST].fetch() != digest:
-        raise Refused(REFUSED, f"the server returns another {DIGEST} than it was given; register it again.")
+        raise Refused(REFUSED, f"the server returns a different {DIGEST} than it was given; register it again.")
     made = str(version["sys/id"].fetch())
     # Neptune's tables lag behind: wait until the version is visible. The parent's deadline bounds this loop.
     while not any(row["sys/id"] == made and row.get(DIGEST) == digest for row in _rows(parent)):
