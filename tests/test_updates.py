@@ -98,7 +98,7 @@ def taken_back(template: Path) -> dict[str, dict[str, bytes | None]]:
         # The check of the earlier release knows neither the question nor the filter.
         "question added": {
             "cookiecutter.json": without(
-                "cookiecutter.json", '^ *"organization": "Example Organization",\n', '^ *"organization": "Who .*\n'
+                "cookiecutter.json", '^ *"organization": "Example Organization",\n', '^ *"organization": "Which .*\n'
             ),
             f"{base}pyproject.toml": unasked(f"{base}pyproject.toml"),
             f"{base}config/service.toml": unasked(f"{base}config/service.toml"),
