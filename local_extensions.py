@@ -32,7 +32,7 @@ SHOWN = 64
 
 _OWN: Mapping[str, Any] = json.loads(Path(__file__).with_name("cookiecutter.json").read_text(encoding="utf-8"))
 _PUBLIC = tuple(key for key in _OWN if not key.startswith("_"))
-# Cookiecutter obeys these; with other values the template would be rendered in a way that nobody tried.
+# Cookiecutter obeys these; with other values the template would be rendered in an untested way.
 _STEERING = ("_extensions", "_copy_without_render", "_new_lines", "_jinja2_env_vars")
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 # Names of the packages in a generated repo, and names whose client package (`<name>_client`) exists already.
@@ -104,7 +104,7 @@ def check(context: Mapping[str, Any], slugify: Callable[[str], str]) -> list[Fau
         if not key.startswith("_") and key not in _PUBLIC
     ]
     faults += [
-        Fault(key, context.get(key), "is the template's to set, not an answer", None)
+        Fault(key, context.get(key), "is set by the template and can't be an answer", None)
         for key in _STEERING
         if context.get(key) != _OWN.get(key)
     ]
@@ -127,9 +127,11 @@ def check(context: Mapping[str, Any], slugify: Callable[[str], str]) -> list[Fau
 def slug_fault(value: object) -> str | None:
     """Return the rule that a slug breaks, or None."""
     if not isinstance(value, str) or not SLUG.fullmatch(value) or not 2 <= len(value) <= SLUG_LIMIT:
-        return f"2 to {SLUG_LIMIT} small letters, digits and single hyphens between them, starting with a letter"
+        return (
+            f"2 to {SLUG_LIMIT} lowercase letters and digits, with single hyphens between them, starting with a letter"
+        )
     if value in _DEVICES:
-        return "must not be the name of a device on Windows, where no folder can have it"
+        return "must not be a device name on Windows, where no folder can have it"
     if value in _TAKEN or value.replace("-", "_") in sys.stdlib_module_names:
         return "must not be the name of a Python package that the repo needs"
     return None
@@ -146,7 +148,7 @@ def slug_of(text: str, slugify: Callable[[str], str]) -> str:
 def text_fault(value: object) -> str | None:
     """Return the rule that a text breaks, or None."""
     if not isinstance(value, str):
-        return "must be a text"
+        return "must be text"
     if not value or value != value.strip():
         return "must not be blank, nor begin or end with a space"
     if len(value) > TEXT_LIMIT:
@@ -154,7 +156,7 @@ def text_fault(value: object) -> str | None:
     if any(mark in value for mark in SYNTAX):
         return f"must not contain template syntax ({' '.join(SYNTAX)})"
     if any(map(_is_forbidden, value)):
-        return "must be one line of text, without control characters and marks that reorder text"
+        return "must be one line of text, without control characters or marks that reorder text"
     return None
 
 
@@ -218,7 +220,7 @@ def _refusal(context: Mapping[str, Any], faults: list[Fault]) -> str:
     listed = "\n\n".join(f"  {fault}" for fault in faults)
     return (
         f"The template refuses {count}; nothing was written.\n\n{listed}\n\n"
-        f"This runs it again with all other answers kept:\n\n  {_command(context, faults)}"
+        f"This command runs it again and keeps all other answers:\n\n  {_command(context, faults)}"
     )
 
 

@@ -1,6 +1,6 @@
 """Finish the repo that Cookiecutter has just written.
 
-The code lies in the repo, so that somebody who accepts no hooks can read it there and run it: `_variants/finish.py`.
+The code lies in the repo, so that users who run no hooks can read it there and run it: `_variants/finish.py`.
 """
 
 import runpy

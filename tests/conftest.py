@@ -20,18 +20,18 @@ APART = ("test_answer_properties.py", "test_choices.py", "test_other_model.py", 
 
 
 def pytest_configure() -> None:
-    """`make test ARGS=...` hands its own words down to every make that a test starts."""
+    """Unset what `make test ARGS=...` would pass on to every make that a test starts."""
     for name in ("ARGS", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL"):
         os.environ.pop(name, None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest."""
+    """Start the slowest tests first."""
     items.sort(key=lambda item: LONGEST.index(group) if (group := group_of(item.nodeid)) in LONGEST else len(LONGEST))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
-    """Keep on one worker what shares a repo or the container engine.
+    """Keep tests that share a repo or the container engine on one worker.
 
     Marks would do, but xdist 3.8 hands them on by an attribute that pytest 9.2 no longer reads.
     """
@@ -39,7 +39,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Hand out whole groups of tests."""
+    """Distribute whole groups of tests."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
@@ -55,13 +55,13 @@ def group_of(nodeid: str) -> str:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template as a clone has it: no caches, nothing that git ignores."""
+    """The template as in a fresh clone: no caches, no files that git ignores."""
     return copy_of_template(tmp_path_factory.mktemp("template") / "ml-serving-template")
 
 
 @pytest.fixture(scope="session")
 def generated(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Repo]:
-    """Give the repo for these answers; a session generates each only once, so don't write into it."""
+    """Return the repo for these answers; a session generates it once, so don't write into it."""
     repos: dict[Answers, Repo] = {}
 
     def give(**answers: str) -> Repo:
@@ -75,7 +75,7 @@ def generated(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 @pytest.fixture(scope="session")
 def default_repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
-    """The repo of the default answers, with its environment, to work in."""
+    """A writable repo of the default answers, with its environment."""
     repo = generate(template, tmp_path_factory.mktemp("default"), {})
     repo.passes("setup")
     return repo

@@ -1,4 +1,4 @@
-"""Answers at random, from a seed: such as people give, such as break formats, such as would run."""
+"""Random answers from a seed: ordinary ones, some that break file formats, and some that would run as code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from tests.support import CHOICES, QUESTIONS
 
 PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 "
-# What one of the formats, or the shell, reads as something else than itself.
+# Texts that a file format or the shell would interpret.
 MEANINGFUL = (
     *"\"'`\\#:;,.!?&*|<>()[]{}%@$~^=+-_/",
     *(
@@ -79,12 +79,12 @@ PARTS = (PLAIN, MEANINGFUL, ABROAD)
 
 
 def drawer(seed: int) -> random.Random:
-    """Return what draws the same from the same seed, on every Python."""
+    """Return a generator that gives the same values for the same seed on every Python."""
     return random.Random(seed)  # noqa: S311 - draws tests, keeps no secret
 
 
 def answers(chance: random.Random) -> dict[str, object]:
-    """Return an answer to every question; of all sets of answers, about half break no rule."""
+    """Return an answer to every question; about half of all sets are valid."""
     return {question: _answer(question, chance) for question in QUESTIONS} | _of_no_question(chance)
 
 

@@ -1,4 +1,4 @@
-"""A package index on this machine that asks for a name and a password, for tests of what is installed from where."""
+"""A local package index that requires a name and a password, for tests of where packages come from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import TracebackType
 
 
 class PackageIndex:
-    """Serve the wheels in a folder by the simple repository protocol, while the `with` block runs."""
+    """Serve the wheels in a folder over the simple repository API while the `with` block runs."""
 
     def __init__(self, folder: Path, user: str, password: str) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""Bake many answers and read them back from every format that they are written in."""
+"""Generate repos for many answers and read the answers back from every file format."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.support import Repo, blocks, is_text, read_json
 
 Answers = Mapping[str, Any]
 
-# What parsers, and a bake, raise: a finding, and it has to name its answers.
+# Exceptions of parsers and of generating: each becomes a finding that names its answers.
 FAULTS = (ValueError, LookupError, SyntaxError, AssertionError, yaml.YAMLError, CookiecutterException)
 
 
 @dataclass
 class Found:
-    """What is wrong in the repos that were read, and the texts that are for other tools to judge."""
+    """The faults found in the repos, and the texts that other tools must check."""
 
     faults: list[str] = field(default_factory=list)
     dockerfiles: set[str] = field(default_factory=set)
@@ -35,7 +35,7 @@ class Found:
 
     @classmethod
     def all_of(cls, parts: Iterable[Found]) -> Found:
-        """Put together what several processes found."""
+        """Merge the findings of several processes."""
         whole = cls()
         for part in parts:
             whole.faults += part.faults
@@ -47,7 +47,7 @@ class Found:
 def bake_and_read(template: Path, folder: Path, share: Sequence[Answers]) -> Found:
     """Bake each of these answers, and read every file of it that has not been read with the same bytes before."""
     found = Found()
-    # What most answers leave alone is read once.
+    # Most answers leave these files unchanged, so each content is read once.
     known: set[tuple[str, bytes]] = set()
     for answers in share:
         repo = bake(template, folder, answers)
@@ -81,7 +81,7 @@ def bake(template: Path, folder: Path, answers: Answers) -> Repo:
 
 
 def read_back(repo: Repo, answers: Answers, found: Found) -> None:
-    """Find the answers in every file that states them."""
+    """Check the answers in every file that contains them."""
     name, slug = answers["project_name"], answers["project_slug"]
     description, organization = answers["project_description"], answers["organization"]
     project = tomllib.loads(repo.text("pyproject.toml"))["project"]
@@ -126,7 +126,7 @@ def read_back(repo: Repo, answers: Answers, found: Found) -> None:
 
 
 def parse(repo: Repo, path: Path, found: Found) -> None:
-    """Read one file as what it is; what other programs read is put aside for them."""
+    """Parse one file by its format; collect what other programs must parse."""
     if not is_text(repo.path / path):
         return
     text = repo.text(str(path))

@@ -1,4 +1,4 @@
-"""Releases of the template as a git repo has them, and cruft, which makes repos from them and updates those."""
+"""Releases of the template in a git repo, and cruft, which creates and updates repos from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support import files_below, run
 
-# No test depends on who runs it, nor on how their git is set up.
+# No test depends on the user or on their git configuration.
 IDENTITY = {
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -20,7 +20,7 @@ IDENTITY = {
 
 
 def surroundings(place: Path) -> dict[str, str]:
-    """Return an environment whose home and temporary folders lie in `place`, and make them."""
+    """Return an environment with its home and temporary folders in `place`, and create them."""
     home, temporary = place / "home", place / "temporary"
     home.mkdir(parents=True, exist_ok=True)
     temporary.mkdir(exist_ok=True)
@@ -40,7 +40,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 def commit(folder: Path, message: str) -> None:
-    """Commit all that lies in a folder; make it a repo, if it is none."""
+    """Commit everything in a folder; make it a repo first if needed."""
     if not (folder / ".git").exists():
         git(folder, "init", "--quiet", "--initial-branch", "main")
     git(folder, "add", "--all")
@@ -74,5 +74,5 @@ def contents(repo: Path) -> dict[str, bytes]:
 
 
 def differing(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> set[str]:
-    """Return the paths of what is in one only, or in both with other bytes."""
+    """Return the paths that are in only one, or differ."""
     return {path for path in one.keys() | other.keys() if one.get(path) != other.get(path)}

@@ -30,12 +30,12 @@ COMMAND_TIMEOUT_S = 900.0
 
 
 def pairs(choices: Mapping[str, str], questions: Sequence[str]) -> set[Answers]:
-    """Return every two answers of one combination."""
+    """Return every pair of answers in one combination."""
     return set(itertools.combinations(((question, choices[question]) for question in questions), 2))
 
 
 def covering(rows: Sequence[dict[str, str]], questions: Sequence[str]) -> list[dict[str, str]]:
-    """Return further combinations, so that every two answers to different questions meet in one at least.
+    """Return more combinations, so that every pair of answers to different questions is in at least one.
 
     Their number grows with the two longest lists of choices, not with the product of all.
     """
@@ -48,12 +48,12 @@ def covering(rows: Sequence[dict[str, str]], questions: Sequence[str]) -> list[d
     return found
 
 
-# Each choice of each question is in one of them at least; the first is the default.
+# Every choice of every question is in at least one of them; the first is the default.
 SAMPLE = [
     {question: choices[number % len(choices)] for question, choices in CHOICES.items()}
     for number in range(max(map(len, CHOICES.values())))
 ]
-# Every two choices are in one of them at least.
+# Every pair of choices is in at least one of them.
 PAIRED = [*SAMPLE, *covering(SAMPLE, list(CHOICES))]
 
 
@@ -77,11 +77,11 @@ class Repo:
         return (self.path / path).read_text(encoding="utf-8")
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Carry out a command of the repo, as a machine without make would."""
+        """Run a command of the repo as on a machine without make."""
         return run([sys.executable, str(self.path / "tools" / "tasks.py"), *words], cwd=self.path)
 
     def passes(self, *words: str) -> str:
-        """Carry out a command that must end well, and return what it printed."""
+        """Run a command that must succeed, and return its output."""
         done = self.command(*words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -98,7 +98,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def is_text(path: Path) -> bool:
-    """Tell text from what is not, as git does."""
+    """Return whether a file is text, by git's rule."""
     return b"\0" not in path.read_bytes()[:8192]
 
 
@@ -141,7 +141,7 @@ def run(
 
 
 def tool(name: str, *words: str, cwd: Path) -> None:
-    """Run a tool of this environment; it must find nothing."""
+    """Run a tool of this environment; it must report nothing."""
     done = run([str(Path(sysconfig.get_path("scripts")) / name), *words], cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -173,14 +173,14 @@ def generate(template: Path, folder: Path, answers: Mapping[str, str]) -> Repo:
 
 
 def expected_files(template: Path, choices: Mapping[str, str]) -> Iterator[Path]:
-    """Give the paths that a repo must have: the base, and the folders of its choices with what they extend."""
+    """Return the paths that a repo must have: the base, and the folders of its choices with those they extend."""
     yield from (path for path in files_below(template / ROOT_FOLDER) if path.parts[0] != "_variants")
     for axis in AXES:
         yield from brought(template, axis, choices[axis])
 
 
 def brought(template: Path, axis: str, choice: str) -> Iterator[Path]:
-    """Give the paths of the files that a choice adds to a repo."""
+    """Return the paths of the files that a choice adds to a repo."""
     name: str | None = choice
     while name:
         folder = template / ROOT_FOLDER / "_variants" / axis / name
@@ -205,7 +205,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def assert_shown(shown: str, printed: str) -> None:
-    """Every line that is shown was printed, in that order; `...` stands for anything."""
+    """Assert that every shown line was printed, in that order; `...` matches anything."""
     lines = iter(printed.splitlines())
     for expected in shown.splitlines():
         pattern = re.sub(r"\[", "[[]", expected).replace("...", "*")

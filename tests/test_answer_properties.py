@@ -1,4 +1,4 @@
-"""What holds for any answers: they are refused with a way out, or land whole in files that still parse.
+"""Any answers are either refused with a way out, or written unchanged into files that still parse.
 
 Each run draws other answers. A failure prints its seed; `SEED=... make test ARGS="-k properties"` draws them again.
 """
@@ -44,11 +44,11 @@ def drawn(seed: int) -> list[dict[str, object]]:
     return [hostile.answers(chance) for _ in range(CHECKED)]
 
 
-def test_any_answers_are_let_through_or_refused_with_a_command_that_is_let_through(
+def test_any_answers_are_accepted_or_refused_with_a_command_that_is_accepted(
     seed: int, drawn: list[dict[str, object]]
 ) -> None:
     print(f"SEED={seed}")
-    # What Cookiecutter compiles first, whichever way answers come in.
+    # Cookiecutter compiles this first, whichever way answers come in.
     root_folder = StrictEnvironment(context={"cookiecutter": PROMPTS}).from_string(gate.ROOT_FOLDER)
     accepted = 0
     for given in drawn:
@@ -75,7 +75,7 @@ def assert_shows_a_way_out(given: dict[str, object], said: str) -> None:
 
 
 @pytest.mark.parametrize("mark", gate.SYNTAX)
-def test_any_text_with_template_syntax_is_rendered_as_it_is(seed: int, mark: str) -> None:
+def test_any_text_with_template_syntax_is_rendered_unchanged(seed: int, mark: str) -> None:
     print(f"SEED={seed}")
     chance = hostile.drawer(seed)
     environment = StrictEnvironment(context={"cookiecutter": PROMPTS})
@@ -86,7 +86,7 @@ def test_any_text_with_template_syntax_is_rendered_as_it_is(seed: int, mark: str
 
 @pytest.fixture(scope="module")
 def rendered(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The template without what is copied as it is: no answer ever gets there, and most files are of that kind."""
+    """The template without the files that are copied unrendered: no answer reaches them, and most files are such."""
     slim = tmp_path_factory.mktemp("rendered") / "template"
     shutil.copytree(template, slim)
     for path in (slim / gate.ROOT_FOLDER).rglob("*"):
@@ -97,7 +97,7 @@ def rendered(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
-def test_any_answers_that_are_let_through_land_whole_in_files_that_parse(
+def test_any_accepted_answers_are_written_unchanged_into_files_that_parse(
     seed: int, drawn: list[dict[str, object]], rendered: Path, tmp_path: Path, count: int
 ) -> None:
     print(f"SEED={seed}")
@@ -109,7 +109,7 @@ def test_any_answers_that_are_let_through_land_whole_in_files_that_parse(
     read = Found.all_of(found)
     assert read.faults == []
     assert len(read.dockerfiles) >= count
-    # One run of a slow start for all of them.
+    # These share one run, since starting is slow.
     folder = tmp_path / "dockerfiles"
     folder.mkdir()
     for number, text in enumerate(sorted(read.dockerfiles)):

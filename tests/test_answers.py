@@ -1,4 +1,4 @@
-"""Every answer is data: refused with a sentence or written as it is, whichever way it comes in."""
+"""Every answer is data: it is refused with a sentence or written unchanged, whichever way it comes in."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ LEGAL_TEXTS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of cookiecutter ended, and what lies where that was not before."""
+    """How a run of cookiecutter ended, and the files that it created."""
 
     code: int
     said: str
     left: list[Path]
 
 
-# The ways in. Each gives the same answers to the template by another door.
+# Every way to pass answers; each passes the same ones.
 
 WayIn = Callable[[Path, Path, Mapping[str, object]], Outcome]
 
@@ -173,7 +173,7 @@ def test_hostile_answers_are_refused_all_at_once_and_leave_nothing(
 
 
 @EVERY_WAY_IN
-def test_legal_answers_arrive_as_they_are(template: Path, tmp_path: Path, way_in: WayIn) -> None:
+def test_valid_answers_are_written_unchanged(template: Path, tmp_path: Path, way_in: WayIn) -> None:
     texts = dict(zip(("project_name", "project_description", "organization"), LEGAL_TEXTS.values(), strict=False))
     result = way_in(template, tmp_path, {**texts, "project_slug": "a1-b2"})
     assert result.code == 0, result.said
@@ -185,7 +185,7 @@ def test_legal_answers_arrive_as_they_are(template: Path, tmp_path: Path, way_in
 
 @pytest.mark.long  # a sample of it, by the same readers, is in test_answer_properties.py
 @pytest.mark.parametrize("text", LEGAL_TEXTS.values(), ids=LEGAL_TEXTS)
-def test_every_file_with_answers_in_it_parses_and_has_them_whole(template: Path, tmp_path: Path, text: str) -> None:
+def test_every_file_with_answers_parses_and_has_them_unchanged(template: Path, tmp_path: Path, text: str) -> None:
     repo = generate(
         template,
         tmp_path / "out",
@@ -221,7 +221,7 @@ def test_the_answers_file_generates_the_same_repo_again(template: Path, tmp_path
         assert contents(again) == contents(first.path)
 
 
-# What the refusal says
+# The text of the refusal
 
 
 INSTALLED = str(Path(sys.executable).parent)
@@ -234,7 +234,7 @@ SYSTEM = os.pathsep.join(
     ("path", "program"),
     [
         (os.pathsep.join([INSTALLED, SYSTEM]), "cookiecutter "),
-        (SYSTEM, f"{shlex.join([sys.executable, '-m', 'cookiecutter'])} "),  # as `.venv/bin/python -m cookiecutter` was
+        (SYSTEM, f"{shlex.join([sys.executable, '-m', 'cookiecutter'])} "),  # like `.venv/bin/python -m cookiecutter`
     ],
     ids=["installed", "in an environment"],
 )
@@ -259,7 +259,7 @@ def test_the_refusal_ends_with_a_command_that_works(
     }
 
 
-def test_the_refusal_of_a_repo_by_cruft_ends_with_a_command_for_cruft(template: Path, tmp_path: Path) -> None:
+def test_a_refusal_under_cruft_ends_with_a_cruft_command(template: Path, tmp_path: Path) -> None:
     refused = as_context_for_cruft(template, tmp_path, {"project_slug": "Not A Slug", "organization": "It's #1"})
     command = shlex.split(refused.said.strip().splitlines()[-1])
     create = command.index("create")
@@ -270,14 +270,14 @@ def test_the_refusal_of_a_repo_by_cruft_ends_with_a_command_for_cruft(template: 
     assert answers["cookiecutter"] == {**DEFAULTS, "project_slug": "not-a-slug", "organization": "It's #1"}
 
 
-def test_a_refused_value_is_shown_in_a_form_that_can_do_no_harm(template: Path, tmp_path: Path) -> None:
+def test_a_refused_value_is_shown_in_a_harmless_form(template: Path, tmp_path: Path) -> None:
     said = as_keys(template, tmp_path, {"organization": "\x1b[31mé" + "x" * 300}).said
     assert "organization = '\\x1b[31m\\xe9xxx" in said
     assert "... (3" in said
     assert "\x1b[31m" not in said.split("way out:")[0]
 
 
-def test_what_steers_cookiecutter_is_no_answer(template: Path, tmp_path: Path) -> None:
+def test_variables_that_control_cookiecutter_are_refused_as_answers(template: Path, tmp_path: Path) -> None:
     result = as_replay_file(template, tmp_path, {"_copy_without_render": ["*"], "_new_lines": "\r\n", "team": "x"})
     assert result.code == 1
     assert "refuses 3 answers" in result.said
@@ -285,7 +285,7 @@ def test_what_steers_cookiecutter_is_no_answer(template: Path, tmp_path: Path) -
     assert result.left == []
 
 
-def test_a_choice_that_is_none_is_refused_in_a_replay_file(template: Path, tmp_path: Path) -> None:
+def test_an_unknown_choice_is_refused_in_a_replay_file(template: Path, tmp_path: Path) -> None:
     result = as_replay_file(template, tmp_path, {"feature_store": "../sqlite", "python_version": 3.12})
     assert result.code == 1
     choices = ", ".join(CHOICES["feature_store"])
@@ -294,7 +294,7 @@ def test_a_choice_that_is_none_is_refused_in_a_replay_file(template: Path, tmp_p
     assert result.left == []
 
 
-# What no template can refuse. Should Cookiecutter learn to, these fail, and the README has to follow.
+# Input that no template can refuse. If Cookiecutter learns to, these fail and docs/answers.md must change.
 
 
 def test_a_wrong_choice_as_a_key_ends_with_a_line_that_names_the_choices(template: Path, tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_replay_file_without_the_check_runs_no_answer(template: Path, tmp_path
     assert not list(tmp_path.rglob(CANARY))
 
 
-def test_a_folder_with_template_syntax_in_its_name_is_a_folder_like_any_other(template: Path, tmp_path: Path) -> None:
+def test_a_folder_may_have_template_syntax_in_its_name(template: Path, tmp_path: Path) -> None:
     repo = generate(template, tmp_path / JINJA_CANARY, {})
     assert repo.path.name == "diabetes-progression"
     assert (repo.path / "src" / "serving").is_dir()
@@ -382,7 +382,7 @@ def test_a_derived_slug_is_always_valid(text: str) -> None:
 @given(st.text(max_size=300) | st.text("{%#} a\x00", max_size=300))
 @example("{{{{ x }}}}")
 @example(" " * 200 + "x")
-def test_what_is_offered_instead_of_a_bad_text_is_good(text: str) -> None:
+def test_the_suggestion_for_a_bad_text_is_valid(text: str) -> None:
     offered = gate.clean(text)
     assert not offered or gate.text_fault(offered) is None
 
@@ -398,7 +398,7 @@ def test_every_character_survives_quoting(first: int) -> None:
 # The questions
 
 
-def test_every_default_is_let_through() -> None:
+def test_every_default_is_accepted() -> None:
     assert gate.check(PROMPTS | DEFAULTS, slugify) == []
 
 

@@ -1,4 +1,4 @@
-"""Each choice keeps what it promises, alone and beside each choice of every other axis.
+"""Every choice works, alone and together with every choice of every other axis.
 
 What proving a choice costs is a sum, never a product. The platform's own tests run once, in the default repo, where
 its README says so (test_generated_readme.py). Here every other choice is in one repo that runs the static checks, the
@@ -41,7 +41,7 @@ def test_every_pair_of_choices_is_run() -> None:
     assert run == {pair for choices in COMBINATIONS for pair in pairs(choices, AXES)}
 
 
-def test_no_choice_imports_what_another_axis_brings() -> None:
+def test_no_choice_imports_modules_of_another_axis() -> None:
     brought = {axis: dict(modules(ROOT / ROOT_FOLDER / "_variants" / axis)) for axis in AXES}
     for axis, elsewhere in itertools.permutations(AXES, 2):
         used = {name for path in brought[axis].values() for name in imported(path)}
@@ -49,14 +49,14 @@ def test_no_choice_imports_what_another_axis_brings() -> None:
 
 
 def modules(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Give the modules that the choices of an axis bring, by the name under which a repo imports them."""
+    """Return the modules that the choices of an axis add, by import name."""
     for path in folder.rglob("*.py"):
         _, *inside = path.relative_to(folder).with_suffix("").parts
         yield ".".join(inside[1:] if inside[0] == "src" else inside), path
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Give every name that a file may import a module by."""
+    """Return every name by which a file may import a module."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -73,7 +73,7 @@ def test_a_choice_passes_the_checks_and_its_own_tests(template: Path, tmp_path: 
 
 
 def own_tests(template: Path, number: int) -> list[str]:
-    """Return the tests that a repo's choices bring, if no earlier repo has run them.
+    """Return the tests that a repo's choices add, unless an earlier repo has run them.
 
     What choices share is tested with each of them, unless the test is of one module alone.
     """
@@ -84,7 +84,7 @@ def own_tests(template: Path, number: int) -> list[str]:
 
 
 def brought_tests(template: Path, choices: Mapping[str, str]) -> set[tuple[str, str]]:
-    """Return each test that the choices bring, with the choice that it is a test of, if any one in particular."""
+    """Return each test that the choices add, with the one choice that it tests, if there is one."""
     return {
         (path.as_posix(), "" if path.parts[1] in ("contract", "unit") else choices[axis])
         for axis in AXES

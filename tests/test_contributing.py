@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md says about adding a choice, done step by step in a copy of the template."""
+"""The steps of CONTRIBUTING.md for adding a choice, followed in a copy of the template."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEW = {"feature_store": "share", "model_registry": "local", "python_version": "3
 
 @pytest.fixture
 def changed(tmp_path: Path) -> Path:
-    """A copy of the template in which somebody did what the page says."""
+    """A copy of the template after the steps of the page."""
     copy = copy_of_template(tmp_path / "template")
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     _, _, section = page.partition("## Add a choice\n")
@@ -40,7 +40,7 @@ def follow(copy: Path, step: Block) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_a_choice_that_is_added_by_the_page_can_be_made_and_breaks_no_rule(changed: Path, tmp_path: Path) -> None:
+def test_a_choice_added_by_the_page_generates_and_breaks_no_rule(changed: Path, tmp_path: Path) -> None:
     repo = generate(changed, tmp_path / "out", NEW)
     assert repo.text("docs/share.md") == "# A feature store on a share\n"
     assert (repo.path / "src/serving/adapters/feature_store/sqlite.py").exists()
@@ -50,7 +50,7 @@ def test_a_choice_that_is_added_by_the_page_can_be_made_and_breaks_no_rule(chang
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_step_that_is_left_out_is_found(changed: Path) -> None:
+def test_a_step_left_out_is_detected(changed: Path) -> None:
     (changed / "docs" / "answers.md").write_bytes((ROOT / "docs" / "answers.md").read_bytes())
     done = run([sys.executable, "-m", "pytest", "-q", "tests/test_layout.py", "-k", "same_set"], cwd=changed)
     assert done.returncode == 1

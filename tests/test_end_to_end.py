@@ -1,4 +1,4 @@
-"""Generated repos at work: they pass their own checks, and their servers answer clients of all kinds."""
+"""Generated repos pass their own checks, and their servers answer all kinds of clients."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def module(python: str, repo: Repo, *words: str, cwd: Path | None = None) -> str
 
 @contextmanager
 def served(command: list[str], repo: Repo) -> Iterator[str]:
-    """Run a server on free ports, give its address, stop it; it must end well."""
+    """Run a server on free ports, yield its address, stop it; it must exit with 0."""
     free = {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0", "SERVING_DRAIN": "0"}
     said: list[str] = []
     with subprocess.Popen(
@@ -101,7 +101,7 @@ def served(command: list[str], repo: Repo) -> Iterator[str]:
                 break
         else:
             pytest.fail("the server ended:\n" + "".join(said))
-        # Someone must read on: a full pipe would stop the server.
+        # Keep reading: a full pipe would block the server.
         reader = threading.Thread(target=said.extend, args=(server.stderr,))
         reader.start()
         try:
@@ -128,14 +128,14 @@ def test_the_default_repo_passes_its_own_checks_and_its_unit_tests(default_repo:
 
 
 @pytest.mark.long
-def test_its_server_stands_100_000_mutated_requests(default_repo: Repo) -> None:
+def test_its_server_survives_100_000_mutated_requests(default_repo: Repo) -> None:
     command = [sys.executable, "tools/tasks.py", "test", "-s", "tests/platform/integration/test_fuzz.py"]
     done = run(command, cwd=default_repo.path, environment=os.environ | {"SERVING_FUZZ": "100000"})
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_its_environment_agrees_with_itself(environment_python: str, default_repo: Repo) -> None:
+def test_its_environment_has_no_conflicting_packages(environment_python: str, default_repo: Repo) -> None:
     done = run([uv.find(), "pip", "check", "--python", environment_python], cwd=default_repo.path)
     assert done.returncode == 0, done.stderr
 
@@ -187,15 +187,15 @@ def test_four_clients_work_in_one_process(
     assert answers["tritonclient"] == pytest.approx(answers["without"])
 
 
-def test_without_a_feature_store_the_verb_says_so(template: Path, tmp_path: Path) -> None:
+def test_without_a_feature_store_the_command_says_so(template: Path, tmp_path: Path) -> None:
     repo = generate(template, tmp_path / "none", {"feature_store": "none"})
     assert repo.passes("features").strip() == (
         "this repo has no feature store: callers send every feature with the request"
     )
 
 
-def test_a_verb_that_does_not_exist_is_refused_with_a_list(template: Path, tmp_path: Path) -> None:
+def test_an_unknown_command_is_refused_with_a_list(template: Path, tmp_path: Path) -> None:
     repo = generate(template, tmp_path / "out", {})
     done = repo.command("launch")
     assert done.returncode == 2
-    assert "error: 'launch' is no command; the commands are help, setup" in done.stderr
+    assert "error: 'launch' is not a command; the commands are help, setup" in done.stderr

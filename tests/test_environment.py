@@ -1,4 +1,4 @@
-"""The environment that commands make: once, whole, and anew when something about it has changed."""
+"""The environment that commands create: once, completely, and again after a change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tools.process import INTERRUPTED, SetupError, run
 
 
 def wheel(folder: Path, version: str, name: str = "thing") -> Path:
-    """Write a distribution with one module that knows its version."""
+    """Write a wheel with one module that contains its version."""
     path = folder / f"{name}-{version}-py3-none-any.whl"
     about = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
@@ -54,7 +54,7 @@ def environment(repo: Path) -> Environment:
     return Environment(repo / ".venv", importable=(repo / "src",))
 
 
-def test_it_is_made_once_and_filled_anew_when_something_about_it_has_changed(
+def test_it_is_created_once_and_filled_again_after_a_change(
     repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = lock(repo, wheel(tmp_path, "1.0"))
@@ -80,7 +80,7 @@ def test_it_is_made_once_and_filled_anew_when_something_about_it_has_changed(
     assert says(python, "import thing; print(thing.VERSION)") == "2.0"
 
 
-def test_what_no_lock_names_any_longer_is_removed(repo: Path, tmp_path: Path) -> None:
+def test_a_package_that_no_lock_names_any_more_is_removed(repo: Path, tmp_path: Path) -> None:
     base = lock(repo, wheel(tmp_path, "1.0"))
     python = environment(repo).ensure([base, lock(repo, wheel(tmp_path, "1.0", "other"), "dev")])
     assert says(python, "import thing, other; print('both')") == "both"
@@ -101,7 +101,9 @@ def test_an_override_replaces_what_the_locks_say(repo: Path, tmp_path: Path) -> 
     assert says(python, "import thing; print(thing.VERSION)") == "3.0"
 
 
-def test_what_is_not_as_locked_is_refused_and_the_next_try_is_a_whole_one(repo: Path, tmp_path: Path) -> None:
+def test_a_package_that_does_not_match_its_lock_is_refused_and_the_next_try_installs_everything(
+    repo: Path, tmp_path: Path
+) -> None:
     base = lock(repo, wheel(tmp_path, "1.0"))
     good = base.read_text(encoding="utf-8")
     base.write_text(good[:-65] + "0" * 64 + "\n", encoding="utf-8")
@@ -136,13 +138,13 @@ def executable(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def no_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine on which nobody has installed uv; give its PATH's only folder of programs of our own."""
+    """A machine without uv; return the only folder on its PATH."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{tmp_path / 'programs'}:/usr/bin:/bin")
     return tmp_path / "programs"
 
 
-def test_a_uv_that_is_there_is_used_if_it_is_new_enough(no_uv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_uv_on_path_is_used_if_it_is_new_enough(no_uv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed: list[Path] = []
     monkeypatch.setattr(uv, "_install", installed.append)
     there = executable(no_uv / "uv", "#!/bin/sh\necho 'uv 1.2.3 (somewhere 2027-01-01)'\n")
@@ -165,7 +167,7 @@ def test_without_uv_the_locked_one_is_installed_once(no_uv: Path, capsys: pytest
     assert [path.name for path in Path(found).parents[2].iterdir()] == [Path(found).parents[1].name]
 
 
-def test_uv_gets_what_pip_is_configured_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uv_gets_the_configuration_of_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_", "SSL_", "HTTP_", "HTTPS_"))]:
         monkeypatch.delenv(name)
     config = tmp_path / "pip.conf"
@@ -200,10 +202,10 @@ def test_uv_gets_what_pip_is_configured_with(tmp_path: Path, monkeypatch: pytest
     }
 
 
-def test_an_environment_comes_from_the_index_that_pip_is_configured_with(
+def test_packages_come_from_the_index_in_the_configuration_of_pip(
     repo: Path, tmp_path: Path, no_uv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Uv itself too; every request is let in by name and password only."""
+    """uv itself too; the index requires a name and a password."""
     with PackageIndex(tmp_path / "index", "someone", "secret") as index:
         index.add(wheel(tmp_path, "1.0"))
         index.add(fetched_uv(tmp_path))
@@ -222,7 +224,7 @@ def test_an_environment_comes_from_the_index_that_pip_is_configured_with(
 
 
 def fetched_uv(folder: Path) -> Path:
-    """Fetch uv's wheel for this machine, as this machine's own index has it."""
+    """Download uv's wheel for this machine from its configured index."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False).returncode:
         command[0] = getattr(sys, "_base_executable", sys.executable)
@@ -239,7 +241,7 @@ def test_variables_that_mislead_python_do_not_reach_a_command(tmp_path: Path, mo
     assert message.read_text() == "None"
 
 
-def test_a_commands_exit_code_is_handed_on(tmp_path: Path) -> None:
+def test_the_exit_code_of_a_command_is_returned(tmp_path: Path) -> None:
     assert run([sys.executable, "-c", "raise SystemExit(7)"], tmp_path) == 7
 
 
@@ -265,7 +267,7 @@ signal.pause()
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, INTERRUPTED)], ids=["term", "ctrl-c"])
-def test_a_command_is_reported_to_stop_and_waited_for(sent: signal.Signals, code: int) -> None:
+def test_a_command_is_told_to_stop_and_awaited(sent: signal.Signals, code: int) -> None:
     root = Path(__file__).resolve().parent.parent
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, CHILD], cwd=root, stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -1,4 +1,4 @@
-"""The first day with a repo: the printed next steps, typed as they stand there, and then a colleague's clone."""
+"""The first day with a repo: the printed next steps, typed as printed, then a colleague's clone."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ SAYS_REBUILD = "not in the registry of this machine; `make rebuild` trains it fr
 
 
 def shell(command: str, folder: Path) -> str:
-    """Type a command that must succeed; return what it printed."""
+    """Run a shell command that must succeed; return its output."""
     done = run(["sh", "-e", "-c", command], cwd=folder, environment=ENVIRONMENT)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
 def changed(repo: Repo) -> list[str]:
-    """Return the paths that git calls changed or new."""
+    """Return the paths that git reports as changed or new."""
     return sorted(line[3:] for line in shell("git status --porcelain", repo.path).splitlines())
 
 
 def next_steps(printed: str) -> list[str]:
-    """Return the commands that generation says come next."""
+    """Return the commands of the printed next steps."""
     steps = re.findall(r"^  (cd \S.*|make \w+)", printed.partition("Next:\n")[2], re.MULTILINE)
     assert len(steps) >= 4
     return [step for step in steps if step != NEEDS_AN_ENGINE]
@@ -65,7 +65,7 @@ def clone(own: Repo, tmp_path: Path) -> Repo:
 def test_after_the_next_steps_training_gives_the_same_version_and_the_status_is_clean(own: Repo) -> None:
     assert "wrote model.lock" not in own.passes("train")
     assert changed(own) == []
-    # It trains as well, and failed in every repo that had been committed.
+    # It also trains, and once failed in every committed repo.
     committed = ("tests/platform/integration/test_scripts.py", "-k", "without_promoting")
     assert "1 passed" in own.passes("test", *committed)
 
@@ -88,7 +88,7 @@ def test_a_clone_shows_a_prediction_rebuilds_the_pinned_version_and_serves_it(ow
 
 
 @pytest.mark.long
-def test_a_clone_with_one_row_of_other_data_is_not_taken_for_the_pinned_version(clone: Repo) -> None:
+def test_a_clone_with_one_changed_row_does_not_pass_for_the_pinned_version(clone: Repo) -> None:
     data = clone.path / "model" / "data.py"
     text = data.read_text(encoding="utf-8")
     other = text.replace("bunch.target.astype", "np.append(bunch.target[:-1], 1).astype")
@@ -100,7 +100,7 @@ def test_a_clone_with_one_row_of_other_data_is_not_taken_for_the_pinned_version(
     assert "the training data differs (sha256=" in sentence
     assert changed(clone) == ["model/data.py"]
     assert list((clone.path / "registry").iterdir()) == []
-    # Trained after all, it becomes another version.
+    # If trained anyway, it becomes another version.
     assert "registered local:diabetes-progression/2#sha256=" in clone.passes("train")
     assert changed(clone) == sorted(["model/data.py", *PINNED])
 

@@ -1,4 +1,4 @@
-"""What is generated: exactly the right files, everywhere the same, and nothing else happens."""
+"""Generating writes exactly the right files, the same everywhere, and does nothing else."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LONGEST_PATH = 120
 COMMAND = re.compile(r'^    "([\w-]+)": Command\(', re.MULTILINE)
 FINISHING = (b"_variants", b"until finished", b"finish.py")
 
-# Runs in every Python that generation starts, the hook's included, and writes down what it must not do.
+# Runs in every Python that generation starts, the hook's included, and records forbidden actions.
 SPY = """
 import os, sys
 
@@ -58,7 +58,7 @@ def note(event, arguments):
 sys.addaudithook(note)
 """
 
-# Runs there too, and lets every Python begin in 2001.
+# Runs there too, and sets every Python's clock to 2001.
 CLOCK = """
 import datetime, time
 
@@ -87,7 +87,7 @@ class Day(datetime.date):
 datetime.datetime, datetime.date = Moment, Day
 """
 
-# Runs there too, and ends lines as Windows does, unless whoever opens a file says otherwise.
+# Runs there too, and ends lines as on Windows, unless the caller of open() says otherwise.
 WINDOWS_LINES = """
 import builtins, io, os
 
@@ -120,7 +120,7 @@ def test_no_template_syntax_is_left(generated: Generated, choices: dict[str, str
 
 
 @EVERY
-def test_every_text_is_utf8_with_unix_line_ends_and_a_last_newline(
+def test_every_text_file_is_utf8_with_unix_line_ends_and_a_final_newline(
     generated: Generated, choices: dict[str, str]
 ) -> None:
     repo = generated(**choices)
@@ -147,7 +147,7 @@ def assert_legal_on_windows(paths: Sequence[Path]) -> None:
     assert len({str(path).casefold() for path in paths}) == len(paths)
 
 
-def test_lines_end_in_the_same_way_where_python_would_end_them_as_windows_does(
+def test_line_ends_are_the_same_where_python_defaults_to_those_of_windows(
     generated: Generated, template: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "windows").mkdir()
@@ -167,7 +167,7 @@ def test_the_same_answers_give_the_same_bytes_and_modes_everywhere(template: Pat
     ]
     trees = []
     for number, environment in enumerate(surroundings):
-        # Each has a separate home too, beside its working folder.
+        # Each also has a separate home beside its working folder.
         folder = tmp_path / f"place-{number}" / ("deeper" * number)
         folder.mkdir(parents=True)
         previous = os.umask(0o077 * number)
@@ -181,7 +181,7 @@ def test_the_same_answers_give_the_same_bytes_and_modes_everywhere(template: Pat
 
 
 def state(file: Path) -> tuple[bytes, int]:
-    """Return a file's bytes, and what its owner may do with it: the rest is the umask's to say."""
+    """Return a file's bytes and its owner's permissions; the umask decides the rest."""
     return file.read_bytes(), file.stat().st_mode & stat.S_IRWXU
 
 
@@ -192,7 +192,7 @@ def test_generating_needs_no_network_and_starts_nothing_but_the_hook(template: P
     environment = {"PYTHONPATH": str(tmp_path / "spy"), "SPY_REPORT": str(report)}
     done = cookiecutter(template, tmp_path / "out", environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    # On Windows, Cookiecutter starts hooks by way of the shell.
+    # On Windows, Cookiecutter starts hooks through the shell.
     started = os.environ["COMSPEC"] if os.name == "nt" else sys.executable
     assert report.read_text(encoding="utf-8").splitlines() == [f"subprocess.Popen {started}"]
 
@@ -227,7 +227,7 @@ def test_the_next_steps_are_short_begin_with_git_and_fit_the_answers(
     assert [step for step in steps if step[0] != "make" and not (repo.path / step[0]).exists()] == []
 
 
-def test_it_works_as_a_library_too(cookies: Cookies, template: Path) -> None:
+def test_generating_works_from_python_too(cookies: Cookies, template: Path) -> None:
     result = cookies.bake(template=str(template), extra_context={"project_slug": "another-name"})
     assert result.exception is None
     assert result.project_path.name == "another-name"
@@ -265,7 +265,7 @@ def test_a_repo_without_its_hook_says_so_and_one_command_finishes_it(
 
 
 @EVERY
-def test_nothing_of_the_finishing_is_left_in_a_finished_repo(generated: Generated, choices: dict[str, str]) -> None:
+def test_a_finished_repo_has_no_trace_of_the_hook(generated: Generated, choices: dict[str, str]) -> None:
     left = {
         path for path, content in contents(generated(**choices).path).items() for word in FINISHING if word in content
     }
@@ -284,7 +284,7 @@ def finishing(template: Path) -> ModuleType:
 
 @pytest.fixture
 def unfinished(tmp_path: Path) -> Path:
-    """A repo as Cookiecutter leaves it to the hook: one axis, one choice that extends a shared folder."""
+    """A repo before the hook: one axis, one choice that extends a shared folder."""
     write(tmp_path, ".answers.json", json.dumps({"cookiecutter": {"store": "redis"}}))
     write(tmp_path, "base.txt", "base")
     write(tmp_path, "README.md", "unfinished <!-- until finished -->\n# Name\n")
@@ -315,7 +315,7 @@ def test_a_choice_is_laid_over_what_it_extends(finishing: ModuleType, unfinished
 @pytest.mark.parametrize("path", ["base.txt", "src/shared.txt"], ids=["of the base", "of what it extends"])
 def test_a_variant_that_would_replace_a_file_is_an_error(finishing: ModuleType, unfinished: Path, path: str) -> None:
     write(unfinished, f"_variants/store/redis/{path}", "other")
-    with pytest.raises(finishing.LayingError, match=rf"{path} is there already, store/redis may only add files"):
+    with pytest.raises(finishing.LayingError, match=rf"{path} exists already; store/redis may only add files"):
         finishing.finish(unfinished)
 
 
@@ -325,11 +325,11 @@ def test_a_choice_without_a_folder_is_an_error(finishing: ModuleType, unfinished
         finishing.finish(unfinished)
 
 
-def test_a_template_at_fault_leaves_nothing_behind(template: Path, tmp_path: Path) -> None:
+def test_a_fault_of_the_template_leaves_nothing_behind(template: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(template, broken)
     write(broken / ROOT_FOLDER, f"_variants/feature_store/{PROMPTS['feature_store'][0]}/Makefile", "other")
     done = cookiecutter(broken, tmp_path / "out")
     assert done.returncode == 1
-    assert "error: the template is at fault: Makefile is there already" in done.stderr
+    assert "error: the template is at fault: Makefile exists already" in done.stderr
     assert list((tmp_path / "out").iterdir()) == []

@@ -1,4 +1,4 @@
-"""The pre-commit hooks run, in the template and in a repo as it is born, and find nothing."""
+"""The pre-commit hooks pass in the template and in a new repo."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None]:
     return run_hooks
 
 
-def test_they_pass_in_the_template(check: Callable[[Path], None], tmp_path: Path) -> None:
+def test_the_hooks_pass_in_the_template(check: Callable[[Path], None], tmp_path: Path) -> None:
     check(copy_of_template(tmp_path / "clone"))
 
 
-def test_they_pass_in_repos_of_all_choices(check: Callable[[Path], None], template: Path, tmp_path: Path) -> None:
+def test_the_hooks_pass_in_repos_of_all_choices(check: Callable[[Path], None], template: Path, tmp_path: Path) -> None:
     for number, choices in enumerate(SAMPLE):
         repo: Repo = generate(template, tmp_path / str(number), choices)
         check(repo.path)

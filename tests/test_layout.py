@@ -1,4 +1,4 @@
-"""Rules of the template's own tree that no linter knows."""
+"""Rules for the template's tree that no linter checks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ GENERATED = [path for path in tracked() if path.parts[0] == ROOT_FOLDER]
 VARIANTS = Path(ROOT_FOLDER, "_variants")
 COPIED = PROMPTS["_copy_without_render"]
 
-# Who reads this repo may be anywhere: an address belongs in it only if it is for reading.
+# Readers may be anywhere: an address belongs in this repo only as a link to read.
 LINKS_LEAD_TO = {
     "github.com",
     "kserve.github.io",
     "www.apache.org",
-    "www.w3.org",  # the name of SVG's namespace, which nothing fetches
+    "www.w3.org",  # the SVG namespace, which is never fetched
     "127.0.0.1",
 }
 ENGINE = "shared/container-engine"
@@ -40,11 +40,11 @@ def test_every_python_file_is_copied_and_never_rendered(template: Path) -> None:
     assert {"*.py", "*.pyi"} <= set(COPIED)
     for path in GENERATED:
         if path.suffix == ".py":
-            # Whatever is in it, Python compiles it as it lies there.
+            # Whatever it contains, Python must compile it unrendered.
             compile(text_of(path), str(path), "exec")
 
 
-def test_templates_use_no_other_syntax_than_answers() -> None:
+def test_templates_contain_no_syntax_except_answers() -> None:
     tags = {
         tag
         for path in GENERATED
@@ -61,18 +61,18 @@ def test_the_hook_holds_no_template_syntax() -> None:
     assert [mark for mark in SYNTAX if mark in text] == []
 
 
-def test_there_is_no_hook_but_the_one_that_lays_variants() -> None:
+def test_the_only_hook_is_the_one_that_lays_variants() -> None:
     assert [path.name for path in tracked() if path.parts[0] == "hooks"] == ["post_gen_project.py"]
 
 
-def test_no_answer_depends_on_the_time_or_on_chance() -> None:
+def test_no_answer_depends_on_time_or_chance() -> None:
     text = (ROOT / "cookiecutter.json").read_text(encoding="utf-8") + "".join(
         text_of(path) for path in GENERATED if path.suffix != ".py"
     )
     assert re.findall(r"{% *now|random_ascii_string|uuid4", text) == []
 
 
-def test_every_address_is_one_for_reading() -> None:
+def test_every_url_is_a_link_for_readers() -> None:
     addresses = {
         (str(path), host)
         for path in tracked()
@@ -100,7 +100,7 @@ def test_both_repos_make_and_lock_their_environments_in_the_same_way(name: str) 
 
 
 @pytest.mark.parametrize("folder", [".", ROOT_FOLDER])
-def test_make_knows_exactly_the_verbs_that_python_knows(folder: str) -> None:
+def test_make_has_exactly_the_commands_of_python(folder: str) -> None:
     makefile = (ROOT / folder / "Makefile").read_text(encoding="utf-8")
     tasks = (ROOT / folder / "tools" / "tasks.py").read_text(encoding="utf-8")
     commands = re.findall(r'^    "([\w-]+)": Command\(', tasks, re.MULTILINE)
@@ -120,12 +120,12 @@ def test_choices_prompts_overlays_and_the_option_table_are_the_same_set() -> Non
     sentences = [
         text for prompt in prompts.values() for text in (prompt.values() if isinstance(prompt, dict) else [prompt])
     ]
-    # "redis - ..." says what it is; a name alone does not.
+    # "redis - ..." explains the choice; a name alone does not.
     assert [text for text in sentences if len(text.split()) < 4] == []
 
     for axis in AXES:
         folders = {path.relative_to(VARIANTS / axis).parts[0] for path in variants_of(axis)}
-        # What several choices share has a name that no choice can have.
+        # A folder shared by choices has a name that no choice can have.
         assert {name for name in folders if not name.startswith("_")} == set(CHOICES[axis])
 
     rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|", (ROOT / "docs" / "answers.md").read_text("utf-8"), re.MULTILINE)
@@ -151,7 +151,7 @@ def test_every_release_says_what_an_older_repo_has_to_do() -> None:
 
 
 def test_the_import_contracts_stay_readable() -> None:
-    """At most six, and no list of names that nobody would read."""
+    """At most six, and no list too long to read."""
     contracts = configparser.ConfigParser()
     contracts.read(ROOT / ROOT_FOLDER / ".importlinter", encoding="utf-8")
     assert len([section for section in contracts if ":contract:" in section]) <= 6

@@ -1,4 +1,4 @@
-"""The locks: those of one repo install together, from any index, on every supported Python."""
+"""The locks of one repo install together, from any index, on every supported Python."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOCKS = [path for path in tracked() if "requirements" in path.parts and path.suf
 SOURCES = [path for path in tracked() if path.parent.name == "requirements" and path.suffix == ".in"]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 SYSTEMS = ("linux", "darwin", "win32")
-# They are installed into environments of their own.
+# They are installed into separate environments.
 APART = ("import", "uv")
 SETS = [choices for choices in COMBINATIONS if choices["python_version"] == CHOICES["python_version"][0]]
 
@@ -41,7 +41,7 @@ def applies(requirement: Requirement, python: str, system: str) -> bool:
 
 
 def versions(lock: Path, python: str = PYTHONS[0], system: str = SYSTEMS[0]) -> dict[str, str]:
-    """Return what a lock installs, by name; it must name each package once."""
+    """Return the versions in a lock by name; it must name each package once."""
     found = [entry for entry in requirements(lock) if applies(entry, python, system)]
     named = {str(canonicalize_name(entry.name)): str(entry.specifier).removeprefix("==") for entry in found}
     assert len(named) == len(found), lock
@@ -88,14 +88,14 @@ def test_every_package_has_one_version_in_a_repo(choices: Mapping[str, str], pyt
     for lock in locks_of(choices):
         for name, version in versions(lock, python, system).items():
             if lock.parent.name == "overrides" and name in found:
-                found[name] = {version}  # it replaces what the others say
+                found[name] = {version}  # it overrides the others
             else:
                 found.setdefault(name, set()).add(version)
     assert {name: several for name, several in found.items() if len(several) > 1} == {}
 
 
-def test_a_choice_that_needs_older_packages_holds_back_its_own_repos_only() -> None:
-    """Feast 0.67 pins three packages down; whoever has not chosen it gets newer ones."""
+def test_a_choice_that_needs_older_packages_affects_only_its_own_repos() -> None:
+    """Feast 0.67 holds back three packages; repos without it get newer ones."""
     feast = versions(variant("feature_store/feast"))
     base, redis, neptune = (
         versions(Path(ROOT_FOLDER, "requirements", "base.txt")),
@@ -110,13 +110,13 @@ def variant(folder: str, slot: str = "feature_store") -> Path:
     return Path(ROOT_FOLDER, "_variants", folder, "requirements", f"{slot}.txt")
 
 
-def test_no_lock_brings_the_libraries_of_a_gpu() -> None:
+def test_no_lock_installs_gpu_libraries() -> None:
     gpu = re.compile(r"nvidia-.*|triton|xgboost")
     assert [(lock, name) for lock in LOCKS for name in versions(lock) if gpu.fullmatch(name)] == []
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=str)
-def test_a_lock_keeps_what_its_file_asks_for(source: Path) -> None:
+def test_a_lock_satisfies_its_requirements(source: Path) -> None:
     wanted = [
         Requirement(line)
         for line in (ROOT / source).read_text(encoding="utf-8").splitlines()
@@ -135,7 +135,7 @@ def test_the_server_is_locked_without_training_and_test_tools() -> None:
 
 
 @pytest.mark.parametrize("folder", [".", ROOT_FOLDER])
-def test_hooks_have_the_versions_that_are_locked(folder: str) -> None:
+def test_hooks_have_the_locked_versions(folder: str) -> None:
     hooks = (ROOT / folder / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     locked = {f"{entry.name}{entry.specifier}" for entry in requirements(Path(folder, "requirements", "dev.txt"))}
     pinned = re.findall(r'additional_dependencies: \["([^"]+)"\]', hooks)

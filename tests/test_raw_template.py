@@ -1,4 +1,4 @@
-"""The tree as it lies in the template, before anything is rendered: tools can read it."""
+"""The unrendered tree in the template: tools can read it."""
 
 from __future__ import annotations
 

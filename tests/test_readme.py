@@ -1,4 +1,4 @@
-"""The template's pages are true: their commands do what they say and print what they show."""
+"""The commands on the template's pages work and print what the pages show."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def test_what_is_not_run_is_known_and_says_why() -> None:
     assert found == NOT_RUN
 
 
-def test_the_commands_work_in_a_fresh_clone_and_print_what_is_shown(tmp_path: Path) -> None:
+def test_the_commands_work_in_a_fresh_clone_and_print_the_shown_output(tmp_path: Path) -> None:
     clone = copy_of_template(tmp_path / "clone")
     environment = os.environ | {"PYTHON": sys.executable, "HOME": str(tmp_path)}
-    # Where uv keeps what it has fetched; it would be looked for in the home folder.
+    # uv's cache, which it would otherwise look for in the home folder.
     environment.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
     printed: dict[str, str] = {}
     for block in blocks(text_of("README.md")):
@@ -60,11 +60,11 @@ def test_the_commands_work_in_a_fresh_clone_and_print_what_is_shown(tmp_path: Pa
             assert_shown(block.text, list(printed.values())[-1])
     assert len(printed) >= 2
     assert (clone / "build" / "own" / "fraud-score" / "README.md").exists()
-    # `make recording` draws the picture anew.
+    # `make recording` draws the picture again.
     assert comparable(drawn(PICTURE.read_text(encoding="utf-8"))) == comparable(shown(printed[DEMO]))
 
 
-def test_the_recording_is_drawn_as_it_is_read_and_compared_without_what_varies() -> None:
+def test_the_recording_is_compared_without_its_varying_parts() -> None:
     printed = "x\ngenerating a repo <1>\n a  12.5 sha256=" + 64 * "a" + " localhost:80\nanswered by m\nThat was"
     lines = shown(printed)
     assert lines == [
@@ -80,7 +80,7 @@ def test_the_recording_is_drawn_as_it_is_read_and_compared_without_what_varies()
     assert comparable(shown(printed.replace("<1>", "<2>"))) != comparable(lines)
 
 
-def test_every_link_to_a_file_leads_to_one() -> None:
+def test_every_link_to_a_file_resolves() -> None:
     for page in PAGES:
         links = [link for link in re.findall(r"\]\(([^)]+)\)", text_of(page)) if "://" not in link]
         folder = (ROOT / page).parent
@@ -92,7 +92,7 @@ def test_the_call_in_python_is_the_one_that_a_generated_page_has(generated: Call
     assert call in [block.text for block in blocks(generated().text("docs/feature-store.md"))]
 
 
-def test_the_tree_shows_only_what_is_there(generated: Callable[..., Repo]) -> None:
+def test_the_tree_shows_only_existing_files(generated: Callable[..., Repo]) -> None:
     (tree,) = [block.text for block in blocks(text_of("README.md")) if block.note == TREE]
     paths = [line.split()[0] for line in tree.splitlines()]
     for choices in SAMPLE:
@@ -112,6 +112,6 @@ def test_the_map_of_files_leads_to_what_is_there() -> None:
 
 
 @pytest.mark.parametrize("page", [*PAGES, *(f"docs/adr/{path.name}" for path in (ROOT / "docs" / "adr").iterdir())])
-def test_lines_can_be_read_in_an_editor(page: str) -> None:
+def test_lines_are_short_enough_for_an_editor(page: str) -> None:
     prose = re.sub(r"^```\w*\n.*?^```$", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
     assert [line for line in prose.splitlines() if len(line) > MAX_LINE and not line.startswith("|")] == []

@@ -1,4 +1,4 @@
-"""A repo follows its template: an update brings what a release brings, and leaves alone what is the user's."""
+"""A repo follows its template: an update brings the changes of a release and keeps the user's files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support import AXES, CHOICES, ROOT, SAMPLE, Repo, combination_id, run
 Tree = dict[str, bytes]
 Fresh = Callable[[Mapping[str, str]], Tree]
 
-# Each choice once; all but the default only where there is time.
+# Each choice once; all but the default in the long tests only.
 EVERY = pytest.mark.parametrize(
     "choices",
     [
@@ -36,9 +36,9 @@ MARK = b"# as it was in the release before\n"
 ADAPTER = "src/serving/adapters/feature_store/redis.py"
 TELEMETRY = "src/serving/online/telemetry.py"
 TRAIN_LOCK = "requirements/train.txt"
-UNTOUCHED = "model/estimator.py"  # the present changes it, the user does not, and it is the user's all the same
+UNTOUCHED = "model/estimator.py"  # the present changes it and the user does not, but it is still the user's
 
-# What the user does between two releases: in files that are theirs, and at the end of two that are the platform's.
+# The user's work between two releases: in their own files, and at the end of two platform files.
 THEIR_FILES: Tree = {
     "model/data.py": b"# all mine\n",
     "model/extra.py": b"# mine too\n",
@@ -54,7 +54,7 @@ THEIR_LINES: Tree = {
 
 
 def taken_back(template: Path) -> dict[str, dict[str, bytes | None]]:
-    """Return what the present has changed, by kind: the files as they were before; None: there was no such file."""
+    """Return the changes of the present by kind: each file's earlier text, or None if there was none."""
     base = f"{ROOT_FOLDER}/"
     redis = f"{base}_variants/feature_store/redis/"
 
@@ -95,10 +95,10 @@ def taken_back(template: Path) -> dict[str, dict[str, bytes | None]]:
         "lock of an overlay": {
             f"{redis}requirements/feature_store.txt": other_pin(f"{redis}requirements/feature_store.txt")
         },
-        # The check of the release before knows neither the question nor the filter.
+        # The check of the earlier release knows neither the question nor the filter.
         "question added": {
             "cookiecutter.json": without(
-                "cookiecutter.json", '^ *"organization": "Example Organization",\n', '^ *"organization": "Who .*\n'
+                "cookiecutter.json", '^ *"organization": "Example Organization",\n', '^ *"organization": "Which .*\n'
             ),
             f"{base}pyproject.toml": unasked(f"{base}pyproject.toml"),
             f"{base}config/service.toml": unasked(f"{base}config/service.toml"),
@@ -114,7 +114,7 @@ def taken_back(template: Path) -> dict[str, dict[str, bytes | None]]:
 
 
 def tree_with(template: Path, folder: Path, files: Mapping[str, bytes | None]) -> Path:
-    """Copy the template to a new folder, with these files in it and without those that are None."""
+    """Copy the template to a new folder, with these files added and those that are None removed."""
     tree: Mapping[str, bytes | None] = contents(template) | dict(files)
     for path, content in tree.items():
         if content is not None:
@@ -123,12 +123,12 @@ def tree_with(template: Path, folder: Path, files: Mapping[str, bytes | None]) -
     return folder
 
 
-# The kinds of change that the tests below leave out one by one; what is the user's is not seen to be missing.
+# The kinds of change that the tests below omit one by one. An update never changes the user's files, so none of those.
 KINDS = [kind for kind in taken_back(ROOT) if kind != "file of the user's changed"]
 
 
 def archive(tag: str, folder: Path) -> Path:
-    """Write the tree of one of the template's own releases to a new folder."""
+    """Write the tree of a published release of the template to a new folder."""
     packed = folder.with_suffix(".tar")
     git(ROOT, "archive", "--output", str(packed), tag)
     with tarfile.open(packed) as tree:
@@ -138,13 +138,13 @@ def archive(tag: str, folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Template:
-    """The template as it is published: a git repo with a tag for each release."""
+    """The published template: a git repo with a tag for each release."""
 
     path: Path
     place: Path
 
     def create(self, folder: Path, choices: Mapping[str, str], tag: str) -> Repo:
-        """Give a repo of a release in a new folder, committed as its user would."""
+        """Create a repo of a release in a new folder, and commit it."""
         made = self.place / "made" / "-".join([tag, *choices.values()])
         if not made.exists():
             words = ["--no-input", "--checkout", tag, "--output-dir", str(made), "--extra-context", json.dumps(choices)]
@@ -156,7 +156,7 @@ class Template:
         return Repo(path)
 
     def cruft(self, repo: Repo, *words: str) -> str:
-        """Run cruft in a repo; it must end well. Return what it printed."""
+        """Run cruft in a repo; it must succeed. Return its output."""
         done = cruft(self.place, *words, cwd=repo.path)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -168,7 +168,7 @@ class Template:
 
 @pytest.fixture(scope="module")
 def published(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Template:
-    """The present, and the release before it that tests make themselves."""
+    """The present, and an earlier release made by these tests."""
     place = tmp_path_factory.mktemp("published")
     files = {path: content for change in taken_back(template).values() for path, content in change.items()}
     release(place / "template", tree_with(template, place / "before", files), BEFORE)
@@ -178,18 +178,18 @@ def published(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Templ
 
 @pytest.fixture
 def fresh(published: Template, tmp_path: Path) -> Fresh:
-    """Give the files of a fresh repo of the present."""
+    """Return the files of a fresh repo of the present."""
     return lambda choices: contents(published.create(tmp_path / "fresh", choices, PRESENT).path)
 
 
 def owned(repo: Repo) -> Callable[[str], bool]:
-    """Return a function that tells whether a path is the user's, as the repo declares it."""
+    """Return a function that returns whether the repo declares a path as the user's."""
     skipped = tomllib.loads(repo.text("pyproject.toml"))["tool"]["cruft"]["skip"]
     return lambda path: any(path == entry or path.startswith(f"{entry}/") for entry in skipped)
 
 
 def work(repo: Repo) -> None:
-    """Do what users do to a repo, and commit it."""
+    """Change a repo as its users do, and commit."""
     for path, content in THEIR_FILES.items():
         (repo.path / path).parent.mkdir(parents=True, exist_ok=True)
         (repo.path / path).write_bytes(content)
@@ -199,13 +199,13 @@ def work(repo: Repo) -> None:
 
 
 def with_their_work(tree: Tree, before: Tree, is_theirs: Callable[[str], bool]) -> Tree:
-    """Return what a repo must have after an update: the fresh tree, and in it all that was the user's before."""
+    """Return the expected files after an update: the fresh tree with the user's earlier files."""
     platform = {path: content + THEIR_LINES.get(path, b"") for path, content in tree.items() if not is_theirs(path)}
     return platform | {path: content for path, content in before.items() if is_theirs(path) or path in THEIR_FILES}
 
 
 def follows(published: Template, repo: Repo, tree: Tree) -> None:
-    """Work in a repo of an older release, update it, and find all that is new and all that was done."""
+    """Work in a repo of an older release, update it, and find both the changes and the work."""
     work(repo)
     before = contents(repo.path)
     published.update(repo)
@@ -216,7 +216,7 @@ def follows(published: Template, repo: Repo, tree: Tree) -> None:
 
 
 @EVERY
-def test_an_update_brings_all_that_is_new_and_leaves_alone_what_is_the_users(
+def test_an_update_brings_every_change_and_keeps_the_files_of_the_user(
     published: Template, fresh: Fresh, tmp_path: Path, choices: dict[str, str]
 ) -> None:
     follows(published, published.create(tmp_path / "out", choices, BEFORE), fresh(choices))
@@ -224,7 +224,7 @@ def test_an_update_brings_all_that_is_new_and_leaves_alone_what_is_the_users(
 
 @pytest.mark.long
 @pytest.mark.parametrize("missed", KINDS)
-def test_a_change_that_an_update_misses_is_seen(
+def test_a_change_that_an_update_misses_is_detected(
     published: Template, fresh: Fresh, template: Path, tmp_path: Path, missed: str
 ) -> None:
     tag = f"present-but-{missed.replace(' ', '-')}"
@@ -238,7 +238,7 @@ def test_a_change_that_an_update_misses_is_seen(
     assert seen - {".cruft.json"}
 
 
-def test_an_update_works_from_each_release_that_there_is(template: Path, tmp_path: Path) -> None:
+def test_an_update_works_from_every_release(template: Path, tmp_path: Path) -> None:
     for tag in git(ROOT, "tag", "--list", "v*").split():
         place = tmp_path / tag
         surroundings(place)
@@ -259,7 +259,7 @@ BOTH_AXES = pytest.param(
     id="both axes, together with a release",
     marks=pytest.mark.long,
 )
-# Round in a circle, so that each choice comes once and goes once.
+# In a circle, so that each choice is added once and removed once.
 EACH_SWAP = [
     pytest.param(PRESENT, {axis: before}, {axis: after}, id=f"{before} to {after}", marks=pytest.mark.long)
     for axis in AXES
@@ -284,7 +284,7 @@ def test_another_answer_swaps_an_overlay(
     assert differing(contents(repo.path), expected) == set()
 
 
-def test_a_refused_answer_changes_nothing_and_the_refusal_ends_with_a_command_that_works(
+def test_a_refused_answer_changes_nothing_and_ends_with_a_command_that_works(
     published: Template, tmp_path: Path
 ) -> None:
     repo = published.create(tmp_path / "out", {}, PRESENT)
@@ -303,10 +303,10 @@ def test_a_refused_answer_changes_nothing_and_the_refusal_ends_with_a_command_th
     assert (answers["organization"], answers["project_slug"]) == ("{ 7 * 7 }}", "escaped")
 
 
-# What goes not by itself
+# Cases that need the user
 
 
-def test_where_both_changed_the_same_lines_both_stand_between_marks_and_the_rest_arrives(
+def test_a_conflict_shows_both_changes_between_markers_and_the_rest_is_updated(
     published: Template, fresh: Fresh, tmp_path: Path
 ) -> None:
     repo = published.create(tmp_path / "out", SAMPLE[0], BEFORE)
@@ -343,12 +343,10 @@ def test_an_update_of_a_repo_that_is_not_committed_is_refused_and_changes_nothin
     assert contents(repo.path) == before
 
 
-# What the other commands say
+# Output of the other commands
 
 
-def test_check_fails_when_there_is_a_newer_release_and_passes_after_the_update(
-    published: Template, tmp_path: Path
-) -> None:
+def test_check_fails_if_a_newer_release_exists_and_passes_after_the_update(published: Template, tmp_path: Path) -> None:
     repo = published.create(tmp_path / "out", {}, BEFORE)
     late = cruft(published.place, "check", "--checkout", PRESENT, cwd=repo.path)
     assert (late.returncode, "out of date" in late.stdout) == (1, True)
@@ -363,9 +361,7 @@ def test_diff_is_empty_in_a_new_repo(published: Template, tmp_path: Path, choice
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_diff_shows_what_the_user_changed_of_the_platforms_and_nothing_else(
-    published: Template, tmp_path: Path
-) -> None:
+def test_diff_shows_only_platform_files_that_the_user_changed(published: Template, tmp_path: Path) -> None:
     repo = published.create(tmp_path / "out", {}, PRESENT)
     work(repo)
     done = cruft(published.place, "diff", "--exit-code", cwd=repo.path)
@@ -373,7 +369,7 @@ def test_diff_shows_what_the_user_changed_of_the_platforms_and_nothing_else(
     assert set(re.findall(r"^\+\+\+ \S+?/(\S+)$", done.stdout, re.MULTILINE)) == set(THEIR_LINES)
 
 
-def test_a_repo_that_cookiecutter_made_can_be_linked_and_then_follows(
+def test_a_repo_made_by_cookiecutter_can_be_linked_and_updated(
     published: Template, fresh: Fresh, tmp_path: Path
 ) -> None:
     made = published.create(tmp_path / "out", SAMPLE[0], BEFORE)
@@ -386,23 +382,23 @@ def test_a_repo_that_cookiecutter_made_can_be_linked_and_then_follows(
     follows(published, made, fresh(SAMPLE[0]))
 
 
-# What is whose
+# Ownership of files
 
 
 @EVERY
-def test_a_repo_by_cruft_is_one_by_cookiecutter_and_what_cruft_remembers(
+def test_a_repo_made_by_cruft_differs_only_by_the_file_of_cruft(
     fresh: Fresh, generated: Callable[..., Repo], choices: dict[str, str]
 ) -> None:
     assert differing(fresh(choices), contents(generated(**choices).path)) == {".cruft.json"}
 
 
 def test_git_knows_every_generated_file(published: Template, tmp_path: Path) -> None:
-    # Cruft takes a file that a clone has not for one that the user has removed.
+    # Cruft takes a file missing from a clone for one that the user removed.
     repo = published.create(tmp_path / "out", {}, PRESENT)
     assert set(git(repo.path, "ls-files").splitlines()) == set(contents(repo.path))
 
 
-def test_what_is_the_users_is_there_or_theirs_to_make_and_a_page_says_it(generated: Callable[..., Repo]) -> None:
+def test_the_files_of_the_user_exist_or_are_optional_and_a_page_lists_them(generated: Callable[..., Repo]) -> None:
     repo = generated()
     skipped = tomllib.loads(repo.text("pyproject.toml"))["tool"]["cruft"]["skip"]
     assert {entry for entry in skipped if not (repo.path / entry).exists()} == {"model.lineage.json"}

@@ -78,7 +78,7 @@ class Environment:
             uv.base_python(),
             str(self.folder),
         ]
-        quietly(command, f"no virtual environment can be made in {self.folder}", uv.settings())
+        quietly(command, f"can't create a virtual environment in {self.folder}", uv.settings())
         packages = uv.inside(self.folder, "purelib")
         # Relative, so that a moved repo never imports from its old folder.
         lines = [f"{os.path.relpath(folder, packages)}\n" for folder in self.importable]
@@ -93,7 +93,7 @@ class Environment:
             options += ["--overrides" if path.parent.name == "overrides" else "--requirements", str(path)]
         quietly(
             [uv.find(), "pip", "install", *options],
-            f"{names} can't be installed, for the reason above; run the same command again once it is gone",
+            f"{names} can't be installed, for the reason above; solve that, then run the same command again",
             uv.settings(),
         )
 

@@ -25,7 +25,7 @@ VARIANTS = GENERATED / "_variants"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Lock all files; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.lock", description=__doc__)
-    parser.add_argument("--upgrade", action="store_true", help="take newer versions; without it pins stay")
+    parser.add_argument("--upgrade", action="store_true", help="take newer versions (default: keep the pins)")
     options = parser.parse_args(arguments)
     try:
         lock(upgrade=options.upgrade)
@@ -52,7 +52,7 @@ def lock(*, upgrade: bool) -> None:
             lock_together([choice], upgrade=upgrade, constraints=beside)
             fitting.append(choice)
     for choice in [choice for choice in choices if choice not in fitting]:
-        print(f"resolving {choice.relative_to(VARIANTS)} apart ...", flush=True)
+        print(f"resolving {choice.relative_to(VARIANTS)} separately ...", flush=True)
         neighbours = [*in_every_repo, *others(choice, choices)]
         beside = pins_of(neighbours)
         together = resolve([*neighbours, choice], prefer=beside)

@@ -9,7 +9,7 @@ import sys
 
 if sys.version_info < (3, 11):
     sys.exit(
-        "error: this needs Python 3.11 or newer, and {} is {}.{}; name another one, for example: "
+        "error: this needs Python 3.11 or newer, but {} is {}.{}; choose another, for example: "
         "make PYTHON=python3.12 {}".format(sys.executable, *sys.version_info[:2], " ".join(sys.argv[1:]) or "help")
     )
 
@@ -166,9 +166,9 @@ COMMANDS = {
     "demo": Command("generate a repo, train, serve and predict in it: the whole path once", demo),
     "setup": Command("make .venv with everything that the other commands need", setup),
     "check": Command("lint, formatting, types", check),
-    "fmt": Command("rewrite the code in the form that check asks for", fmt),
+    "fmt": Command("format the code as check requires", fmt),
     "test": Command('one generated repo end to end, all renders (some tests: ARGS="-k word")', test),
-    "test-all": Command("everything: also the own tests of every combination", test_all),
+    "test-all": Command("every test, those of each combination included", test_all),
     "bench": Command("measure how long generating takes", bench),
     "lock": Command("resolve all requirements again (newer versions: ARGS=--upgrade)", lock),
     "recording": Command("run the demo and draw its terminal as docs/demo.svg", recording),
@@ -180,7 +180,7 @@ def main(words: Sequence[str]) -> int:
     """Run one command; return the exit code."""
     name, *arguments = words or ["help"]
     if name not in COMMANDS:
-        print(f"error: {name!a} is no command; the commands are {', '.join(COMMANDS)}.", file=sys.stderr)
+        print(f"error: {name!a} is not a command; the commands are {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     try:
         COMMANDS[name].act(arguments)

@@ -82,7 +82,7 @@ async def main(target: str, callers: int) -> None:
                 tally.answered(await client.predict(inputs, timeout=TIMEOUT_S), time.monotonic() - start)
             except ServingClientError as error:
                 tally.failures[f"{error.code}: {str(error)[:80]}"] += 1
-            await asyncio.sleep(0.02)  # a pace, not a wait: 50 calls a second from each caller
+            await asyncio.sleep(0.02)  # a rate limit, not a wait: 50 calls a second from each caller
 
     async with AsyncClient(target) as client:
         await client.wait_ready(timeout=60.0)

@@ -1,4 +1,4 @@
-"""The containers of a generated repo, driven as its user drives them, and looked at from outside."""
+"""The containers of a generated repo, used as a user would and inspected from outside."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from tests.support import Repo, generate, run
 
-# The repos that are put into containers: each choice of each question is in one of them, each Python included.
+# The repos that run in containers: every choice of every question is in one of them, every Python included.
 STACKS: dict[str, dict[str, str]] = {
     "container-test": {"feature_store": "redis", "model_registry": "neptune", "python_version": "3.13"},
     "feast-test": {"feature_store": "feast", "model_registry": "local", "python_version": "3.14"},
@@ -28,7 +28,7 @@ STACKS: dict[str, dict[str, str]] = {
 }
 LOAD = Path(__file__).with_name("load.py")
 RIGHTS = Path(__file__).with_name("rights.py")
-# What no user of the feature store may do, whatever the key.
+# Commands that no user of the feature store may run on any key.
 FORBIDDEN = [
     line.split()
     for line in """
@@ -92,7 +92,7 @@ class Stack:
 
     @classmethod
     def generate(cls, template: Path, folder: Path, slug: str) -> Stack:
-        """Generate one of STACKS, and train it."""
+        """Generate a repo of STACKS and train its model."""
         stack = cls(generate(template, folder, {"project_slug": slug} | STACKS[slug]))
         stack.command("train")
         return stack
@@ -117,7 +117,7 @@ class Stack:
         return run(["docker", "compose", *words], cwd=self.repo.path, environment=os.environ | variables)
 
     def agrees_with_plain_compose(self, **variables: str) -> None:
-        """Assert that Compose sees what `make up` started in the same shell, and finds nothing to change."""
+        """Assert that plain Compose sees what `make up` started, and finds nothing to change."""
         before = {service: self.containers(service) for service in ("server", "materialize", "feature-store")}
         looks = (["config", "--quiet"], ["build", "--quiet", "fetch"], ["ps"], ["logs"], ["exec", "server", "id", "-u"])
         for words in (*looks, ["up", "--detach", "--wait"]):
@@ -135,14 +135,14 @@ class Stack:
             docker("image", "rm", "--force", *images)
 
     def command(self, *words: str, **variables: str) -> str:
-        """Carry out a command of the repo that must succeed."""
+        """Run a command of the repo that must succeed."""
         command = [os.environ.get("PYTHON", "python3"), "tools/tasks.py", *words]
         done = run(command, cwd=self.repo.path, environment=os.environ | variables)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def refused(self, *words: str, **variables: str) -> str:
-        """Carry out a command of the repo that must fail; return what it said."""
+        """Run a command of the repo that must fail; return its message."""
         command = [os.environ.get("PYTHON", "python3"), "tools/tasks.py", *words]
         done = run(command, cwd=self.repo.path, environment=os.environ | variables)
         assert done.returncode != 0, done.stdout
@@ -169,8 +169,8 @@ class Stack:
         networks = json.loads(docker("inspect", container))[0]["NetworkSettings"]["Networks"]
         return str(networks[f"{self.project}_clients"]["IPAddress"])
 
-    def is_powerless(self, *services: str) -> None:
-        """Assert that a service's processes have no rights, and nowhere to write."""
+    def is_unprivileged(self, *services: str) -> None:
+        """Assert that a service runs without privileges and can't write to its root file system."""
         for service in services:
             for container in self.containers(service):
                 assert self.inside(container, "id", "-u") == "65532", service
@@ -194,8 +194,8 @@ class Stack:
         allowed = [pair for pair in zip(commands, said, strict=True) if pair[1] != "denied"]
         assert allowed == []
 
-    def keeps_its_store_to_itself(self, key: str) -> None:
-        """Assert that the server may only read its own keys, `materialize` write them, and nobody else anything."""
+    def restricts_access_to_its_store(self, key: str) -> None:
+        """Assert that the server may only read its own keys, `materialize` may write them, and other users nothing."""
         write, writes = ["HSET", "KEY", "age", "x"], (["SET", "KEY", "x"], ["SCAN", "0"], ["GET", "KEY"])
         assert self.may("server", key, ["HMGET", "KEY", "age"]) == ["done"]
         self.must_not("server", key, *FORBIDDEN, write, *writes, ["HMGET", "OTHER", "age"])
@@ -206,7 +206,7 @@ class Stack:
             said = self.inside(store, "redis-cli", *words)
             assert said.startswith(("NOAUTH", "WRONGPASS")), said
 
-    def outlives_its_store(self, known: str) -> None:
+    def survives_failures_of_its_store(self, known: str) -> None:
         """Assert that no answer is wrong or lost while the store is frozen, killed, and filled again.
 
         One replica starts while it is unavailable.
@@ -223,7 +223,7 @@ class Stack:
             load.wait_for(300)
             self._wait_until(server, *_SERVING)
             (materialize,) = self.containers("materialize")
-            self._wait_until(materialize, *_FILLED, ends_well=False)  # what it saw before is no longer believed
+            self._wait_until(materialize, *_FILLED, ends_well=False)  # the earlier result is no longer valid
             docker("start", store)  # empty: `materialize` fills it again
             self._wait_until(materialize, *_FILLED)
             load.wait_for(1000)
@@ -236,7 +236,7 @@ class Stack:
         assert after.seen["defaulted"] == 0
 
     def _wait_until(self, container: str, *command: str, ends_well: bool = True) -> None:
-        """Repeat a command in a container until it ends so; how long that takes is the machine's affair."""
+        """Repeat a command in a container until it ends like this, however long the machine takes."""
         deadline = time.monotonic() + TIMEOUT_S
         asked = ["docker", "exec", container, *command]
         while (subprocess.run(asked, capture_output=True, check=False, timeout=60).returncode == 0) != ends_well:
@@ -244,7 +244,7 @@ class Stack:
 
     @contextmanager
     def load(self, known: str, *without: str, callers: int = 10) -> Iterator[Load]:
-        """Ask from another container, by service name, for as long as the block lasts."""
+        """Call the server by name from another container while the block runs."""
         name = f"{self.project}-load-{len(without)}"
         subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False, timeout=TIMEOUT_S)
         docker(
@@ -266,7 +266,7 @@ class Stack:
 
 
 class Load:
-    """A running load, and after the block what it saw."""
+    """A running load; after the block, its results."""
 
     def __init__(self, process: subprocess.Popen[str], name: str) -> None:
         self._process = process
@@ -278,7 +278,7 @@ class Load:
         self.seen: dict[str, Any] = {}
 
     def begin(self, known: str) -> None:
-        """Hand over what is known, and wait for the first answers."""
+        """Send the known answers, and wait for the first calls."""
         assert self._process.stdin is not None
         assert self._process.stderr is not None
         self._process.stdin.write(known)
@@ -288,20 +288,20 @@ class Load:
         self.wait_for(50)
 
     def wait_for(self, answers: int) -> None:
-        """Wait until so many more calls were answered."""
+        """Wait until this many more calls were answered."""
         with self._changed:
             wanted = self._answered + answers
             reached = self._changed.wait_for(lambda: self._answered >= wanted, timeout=TIMEOUT_S)
         assert reached, f"no {answers} answers within {TIMEOUT_S} s: {self._errors[-5:]}"
 
     def end(self) -> None:
-        """Stop asking, and read the summary."""
+        """Stop the load and read its summary."""
         docker("stop", "--time", "30", self._name)
         assert self._process.stdout is not None
         self.seen = json.loads(self._process.stdout.read().splitlines()[-1])
 
     def join(self) -> None:
-        """Wait until nothing more is said."""
+        """Wait for the end of the output."""
         if self._follower is not None:
             self._follower.join(TIMEOUT_S)
 
@@ -316,7 +316,7 @@ class Load:
 
 
 def known_answers(repo: Repo, digests: Sequence[str]) -> str:
-    """Return, as JSON, the golden rows of some versions: what to ask, and what each version answers."""
+    """Return, as JSON, the golden rows of some versions: inputs and the answers of each version."""
     known = {}
     for digest in digests:
         folder = repo.path / "artifacts" / digest.removeprefix("sha256=")

@@ -1,4 +1,4 @@
-"""The default repo in containers, for real: built, looked at, attacked, moved, deployed, stopped."""
+"""The default repo in real containers: built, inspected, attacked, moved, deployed, stopped."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def digests(repo: Repo) -> list[str]:
-    """Return the digests of both versions, the first one's first."""
+    """Return the digests of both versions, in order."""
     locks = [repo.text(name) for name in ("model.lock", "second.lock")]
     return [re.findall(r"sha256=[0-9a-f]{64}", lock)[0] for lock in locks]
 
 
 @pytest.fixture(scope="module")
 def known(stack: Stack) -> str:
-    """What the versions answer, as JSON; read before a deployment changes model.lock."""
+    """The answers of both versions, as JSON; read before a deployment changes model.lock."""
     return known_answers(stack.repo, digests(stack.repo))
 
 
-def test_every_container_is_a_powerless_user_on_a_read_only_root(stack: Stack) -> None:
-    stack.is_powerless(*SERVICES)
+def test_every_container_runs_unprivileged_on_a_read_only_root(stack: Stack) -> None:
+    stack.is_unprivileged(*SERVICES)
 
 
 def test_plain_compose_commands_agree_with_what_make_up_started(stack: Stack) -> None:
@@ -105,10 +105,10 @@ def test_the_server_image_runs_as_any_user_and_turns_healthy(stack: Stack) -> No
 
 
 def test_the_server_may_only_read_its_own_keys_of_redis(stack: Stack) -> None:
-    stack.keeps_its_store_to_itself("features:made-by-a-test")
+    stack.restricts_access_to_its_store("features:made-by-a-test")
 
 
-def test_no_tool_that_builds_or_installs_is_in_the_server_image(stack: Stack) -> None:
+def test_the_server_image_has_no_build_or_install_tools(stack: Stack) -> None:
     (container, *_) = stack.containers("server")
     for tool in ("pip", "gcc", "cc", "make"):
         assert stack.inside(container, "sh", "-c", f"command -v {tool} || echo none") == "none"
@@ -145,7 +145,7 @@ SHARED = {"src/serving", "src/serving/adapters", DOMAIN, RUNTIME}
         ("fetch", {"src/serving/adapters/model_registry", "src/serving/offline"}, {"neptune"}),
     ],
 )
-def test_an_image_holds_the_code_and_the_libraries_that_it_uses_and_no_others(
+def test_an_image_holds_only_the_code_and_libraries_that_it_uses(
     stack: Stack, service: str, code: set[str], libraries: set[str]
 ) -> None:
     held = docker("run", "--rm", "--entrypoint", "python", stack.image(service), "-c", LOOK)
@@ -159,7 +159,7 @@ def test_the_server_image_adds_at_most_200_mb_to_its_base(stack: Stack) -> None:
     assert sizes[0] - sizes[1] <= MAX_ADDED_BYTES
 
 
-def test_both_replicas_answer_the_host_and_by_name_another_container(stack: Stack, known: str) -> None:
+def test_both_replicas_answer_the_host_and_other_containers_by_name(stack: Stack, known: str) -> None:
     for container in stack.containers("server"):
         address = docker("port", container, "8001/tcp").splitlines()[0]
         printed = stack.command("predict", "--target", address)
@@ -180,7 +180,7 @@ def test_both_replicas_answer_the_host_and_by_name_another_container(stack: Stac
 _METRICS = "import urllib.request as u; print(u.urlopen('http://localhost:8002/metrics', timeout=5).read().decode())"
 
 
-def test_stopping_a_replica_under_load_loses_nothing(stack: Stack, known: str) -> None:
+def test_stopping_a_replica_under_load_loses_no_call(stack: Stack, known: str) -> None:
     (stopped, *_) = stack.containers("server")
     with stack.load(known) as load:
         docker("stop", stopped)
@@ -192,11 +192,11 @@ def test_stopping_a_replica_under_load_loses_nothing(stack: Stack, known: str) -
     assert load.seen["wrong"] == 0
 
 
-def test_a_store_that_is_frozen_killed_or_empty_never_makes_an_answer_wrong(stack: Stack, known: str) -> None:
-    stack.outlives_its_store(known)
+def test_a_frozen_killed_or_empty_store_never_makes_an_answer_wrong(stack: Stack, known: str) -> None:
+    stack.survives_failures_of_its_store(known)
 
 
-def test_a_deployment_under_load_loses_nothing_and_mixes_nothing(stack: Stack, known: str) -> None:
+def test_a_deployment_under_load_loses_no_call_and_mixes_no_versions(stack: Stack, known: str) -> None:
     second = stack.repo.text("second.lock")
     with stack.load(known) as load:
         (stack.repo.path / "model.lock").write_text(second, encoding="utf-8")
@@ -234,7 +234,7 @@ def test_a_version_that_can_not_be_fetched_changes_nothing(stack: Stack) -> None
         away.rename(registry)
 
 
-def test_a_rollback_under_load_loses_nothing_and_goes_back_one_version(stack: Stack, known: str) -> None:
+def test_a_rollback_under_load_loses_no_call_and_goes_back_one_version(stack: Stack, known: str) -> None:
     (left,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("second.lock"))
     (returned_to,) = set(json.loads(known)) - {left}
     with stack.load(known) as load, stack.load(known, "EVERYTHING", callers=1) as plain:
@@ -257,7 +257,7 @@ def test_a_rollback_under_load_loses_nothing_and_goes_back_one_version(stack: St
 
 @pytest.fixture
 def squatters(stack: Stack) -> Iterator[Callable[[str], None]]:
-    """Give a function that takes an address, so that the next container gets another one."""
+    """Return a function that occupies an address, so that the next container gets another one."""
     names: list[str] = []
 
     network, image = f"{stack.project}_clients", stack.image("server")
@@ -295,7 +295,7 @@ def recovery_s(stack: Stack, known: str, take: Callable[[str], None], *without: 
 _TO_SECONDS = "import sys, datetime; print(datetime.datetime.fromisoformat(sys.argv[1][:26] + '+00:00').timestamp())"
 
 
-def test_a_server_that_comes_back_elsewhere_is_found_within_3_s(
+def test_a_server_restarted_on_another_address_is_found_within_3_s(
     stack: Stack, known: str, squatters: Callable[[str], None]
 ) -> None:
     stack.command("up", SCALE="1")
@@ -309,7 +309,7 @@ def test_a_server_that_comes_back_elsewhere_is_found_within_3_s(
     assert slow > MAX_RECOVERY_S
 
 
-def test_a_secret_of_the_build_or_the_run_is_nowhere_to_be_read(stack: Stack, tmp_path: Path) -> None:
+def test_secrets_of_build_and_run_are_not_readable_anywhere(stack: Stack, tmp_path: Path) -> None:
     config = tmp_path / "pip.conf"
     config.write_text(f"# {CANARY}-build\n", encoding="utf-8")
     docker(

@@ -39,19 +39,19 @@ def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_every_container_is_powerless_and_the_server_only_reads_what_feast_knows(stack: Stack) -> None:
-    stack.is_powerless(*SERVICES)
+    stack.is_unprivileged(*SERVICES)
     (server, *_) = stack.containers("server")
     assert stack.inside(server, "python", "-c", LOOK) == "[] []"
 
 
 def test_the_server_may_only_read_its_own_keys_of_redis(stack: Stack) -> None:
-    stack.keeps_its_store_to_itself("made-by-a-test-serving")  # Feast's keys end with its project's name
+    stack.restricts_access_to_its_store("made-by-a-test-serving")  # Feast's keys end with its project's name
 
 
-def test_without_redis_every_answer_is_right_or_flagged_through_feast_too(stack: Stack) -> None:
+def test_without_redis_every_answer_through_feast_is_right_or_flagged(stack: Stack) -> None:
     (digest,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock"))
     # The server's containers fetched it to a volume; here it is fetched for the load, which knows the right answers.
     python = str(stack.repo.path / ".venv" / "bin" / "python")
     fetch = [python, "-m", "serving.offline.model_version", "fetch"]
     subprocess.run(fetch, cwd=stack.repo.path, check=True, timeout=60)
-    stack.outlives_its_store(known_answers(stack.repo, [digest]))
+    stack.survives_failures_of_its_store(known_answers(stack.repo, [digest]))

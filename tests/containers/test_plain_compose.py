@@ -1,4 +1,4 @@
-"""A repo whose user types `docker compose` and never make: clear before training, working after it, one clone each."""
+"""A repo used with plain `docker compose`: a clear error before training, working after it, clones kept apart."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_choice_is_put_into_containers_once() -> None:
 
 @pytest.fixture(scope="module")
 def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A trained repo, of which nothing runs yet."""
+    """A trained repo whose containers do not run yet."""
     needs_engine()
     stack = Stack.generate(template, tmp_path_factory.mktemp("plain"), SLUG)
     yield stack
@@ -80,7 +80,7 @@ def test_two_clones_share_no_container_volume_network_or_image(stack: Stack, tmp
 
 
 @pytest.mark.long
-def test_before_training_each_command_says_in_one_line_what_to_do(template: Path, tmp_path: Path) -> None:
+def test_each_command_says_in_one_line_what_to_do_before_training(template: Path, tmp_path: Path) -> None:
     needs_engine()
     stack = Stack(generate(template, tmp_path / "out", {"project_slug": SLUG} | STACKS[SLUG]))
     for words in COMMANDS:
@@ -92,7 +92,7 @@ def test_before_training_each_command_says_in_one_line_what_to_do(template: Path
 
 
 def refusal(stack: Stack, words: list[str]) -> str:
-    """Return the one line with which Compose refuses a command."""
+    """Return the one line of Compose's refusal."""
     done = stack.compose(*words)
     assert done.returncode != 0, words
     (line,) = done.stderr.splitlines()

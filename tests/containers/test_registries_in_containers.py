@@ -1,4 +1,4 @@
-"""Repos that keep versions in a remote registry: `fetch` alone knows of it, and the last verified version outlives it.
+"""Repos with a remote registry: only `fetch` reads it, and the last verified version works without it.
 
 MLflow is the real server that the repo's own Compose file brings. Neptune is a STAND-IN of its server: see
 tests/registries/neptune_server.py.
@@ -45,7 +45,7 @@ class Case:
 
 
 def add_the_stand_in(stack: Stack) -> None:
-    """Put Neptune's stand-in, and the token for it, where Compose and `fetch` find them."""
+    """Add Neptune's stand-in and its token where Compose and `fetch` find them."""
     services = {
         # The stand-in speaks plain http, on a network of containers.
         "fetch": {"environment": {"OAUTHLIB_INSECURE_TRANSPORT": "1"}},
@@ -72,7 +72,7 @@ def register_by_training(stack: Stack) -> None:
 
 
 def register_by_copying(stack: Stack) -> None:
-    """Train into the folder, and copy that to Neptune from where its name is known."""
+    """Train into the local registry, and copy the version to Neptune from a container that can resolve its name."""
     stack.command("train")
     (digest,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock"))
     command = [
@@ -122,7 +122,7 @@ NEPTUNE = Case(
 
 @pytest.fixture(scope="module", params=[MLFLOW, NEPTUNE], ids=lambda case: str(case.registry))
 def case(request: pytest.FixtureRequest) -> Case:
-    """Return one registry after the other."""
+    """Return each registry in turn."""
     return request.param  # type: ignore[no-any-return]
 
 
@@ -143,7 +143,7 @@ def test_plain_compose_commands_agree_with_what_runs(stack: Stack, case: Case) -
     stack.agrees_with_plain_compose(**case.settings)
 
 
-def test_a_version_in_it_is_deployed_and_the_server_knows_nothing_of_it(stack: Stack, case: Case) -> None:
+def test_a_version_of_the_remote_registry_is_deployed_without_access_by_the_server(stack: Stack, case: Case) -> None:
     train = stack.repo.path / "model" / "train.py"
     train.write_text(train.read_text(encoding="utf-8").replace("SEED = 7", "SEED = 8"), encoding="utf-8")
     case.register(stack)
@@ -154,10 +154,10 @@ def test_a_version_in_it_is_deployed_and_the_server_knows_nothing_of_it(stack: S
     assert stack.inside(server, "python", "-c", LOOK) == "[] []"
     assert lock.strip() in docker("inspect", "--format", "{{.Config.Env}}", server)
     if case is MLFLOW:
-        stack.is_powerless("mlflow")
+        stack.is_unprivileged("mlflow")
 
 
-def test_while_it_is_unavailable_the_last_verified_version_is_deployed_again(stack: Stack, case: Case) -> None:
+def test_the_last_verified_version_can_be_deployed_while_the_registry_is_unavailable(stack: Stack, case: Case) -> None:
     (registry,) = stack.containers(case.registry)
     docker("stop", registry)
     try:

@@ -1,4 +1,4 @@
-"""A real MLflow server on this machine, on SQLite, that hands out artifacts itself."""
+"""A real MLflow server on this machine, on SQLite, that serves artifacts itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from local_extensions import ROOT_FOLDER
 from tests.support import ROOT
 from tools.environment import Environment
 
-# It imports a lot, and migrates its database: 47 s were seen.
+# It imports a lot, and migrates its database: up to 47 s were measured.
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
 HOST = "127.0.0.1"
@@ -31,7 +31,7 @@ def interpreter() -> Path:
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """Run a server, keeping its data in a folder; give its address."""
+    """Run a server with its data in a folder; yield its address."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]

@@ -35,7 +35,7 @@ Field = tuple[str, Any]
 
 
 class RefusalError(Exception):
-    """An answer that is an error."""
+    """An error response."""
 
     def __init__(self, status: int, kind: str) -> None:
         super().__init__(kind)
@@ -102,7 +102,7 @@ class Neptune:
             return getattr(self, f"_{name}", self._unknown)(query, body)
 
     def access(self) -> dict[str, Any]:
-        """Return what an OAuth server returns; the token is signed by nobody, and the client doesn't look."""
+        """Return what an OAuth server returns; the token has no valid signature, and the client doesn't check it."""
         output = {"iss": f"{self._address}/auth", "azp": "stand-in", "exp": 4_000_000_000}
         parts = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT"}, output)]
         signed = ".".join([*(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts), "c2lnbmVk"])
@@ -244,13 +244,13 @@ class Neptune:
 
 
 def token(address: str) -> str:
-    """Return an API token for a server at this address, as its pages would show it."""
+    """Return an API token for a server at this address, in the form that its pages show."""
     return base64.b64encode(json.dumps({"api_address": address, "api_url": address, "api_key": KEY}).encode()).decode()
 
 
 @contextmanager
 def neptune_server(listening: str = "127.0.0.1", port: int = 0, name: str = "127.0.0.1") -> Iterator[str]:
-    """Run the stand-in; give the address at which it is known under this name."""
+    """Run the stand-in; yield its address under this host name."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

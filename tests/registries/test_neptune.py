@@ -17,10 +17,10 @@ def keeps_its_contract(repo: Repo, *selection: str) -> None:
             "NEPTUNE_API_TOKEN": token(address),
             "NEPTUNE_PROJECT": f"{WORKSPACE}/{PROJECT}",
             "OAUTHLIB_INSECURE_TRANSPORT": "1",  # the stand-in speaks plain http, on this machine only
-            "NEPTUNE_MODE": "debug",  # a trap: with it the client only pretends
+            "NEPTUNE_MODE": "debug",  # a trap: with it the client only pretends to send
             "EVERY_TROUBLE": "1",
         }
-        # What Neptune's client imports warns of what it uses itself.
+        # Libraries of Neptune's client raise deprecation warnings.
         pytest_words = [
             "-m",
             "pytest",

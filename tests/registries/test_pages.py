@@ -1,4 +1,4 @@
-"""The pages on model registries are true: their commands work, in the order in which a reader meets them."""
+"""The commands on the model registry pages work, in the order of the page."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ def typed(repo: Repo) -> list[str]:
 
 
 @pytest.mark.parametrize("registry", SERVERS)
-def test_it_says_what_is_not_simply_run(generated: Callable[..., Repo], registry: str) -> None:
+def test_blocks_that_are_not_run_say_why(generated: Callable[..., Repo], registry: str) -> None:
     notes = [block.note for block in blocks(page(generated(model_registry=registry))) if block.note != SETTINGS]
     assert notes == NOT_HERE[registry]
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("registry", SERVERS)
-def test_its_commands_work(template: Path, tmp_path: Path, registry: str) -> None:
+def test_the_commands_of_the_page_work(template: Path, tmp_path: Path, registry: str) -> None:
     repo = generate(template, tmp_path / "out", {"model_registry": registry, "feature_store": "none"})
-    repo.passes("train")  # a version in the folder, before anything is said of a server
+    repo.passes("train")  # a version in the local registry, before a server is configured
     (tmp_path / "server").mkdir()
     with SERVERS[registry](tmp_path / "server") as values:
         (block,) = [block for block in blocks(page(repo)) if block.note == SETTINGS]
@@ -74,7 +74,7 @@ def test_its_commands_work(template: Path, tmp_path: Path, registry: str) -> Non
         said = {}
         for command in ["make train", *commands]:
             train_anew(repo)
-            # The page speaks of a model with more versions.
+            # The page describes a model with more versions.
             done = run(
                 ["sh", "-c", re.sub(r"my-model/\d", f"{SLUG}/1", command)], cwd=repo.path, environment=environment
             )
@@ -87,7 +87,7 @@ def test_its_commands_work(template: Path, tmp_path: Path, registry: str) -> Non
 
 
 def train_anew(repo: Repo) -> None:
-    """Change what the next training gives."""
+    """Make the next training give another model."""
     train = repo.path / "model" / "train.py"
     text = train.read_text(encoding="utf-8")
     train.write_text(re.sub(r"SEED = (\d+)", lambda seed: f"SEED = {int(seed[1]) + 1}", text), encoding="utf-8")

@@ -67,7 +67,7 @@ def move(folder: Path, root: Path) -> None:
         target = root / path
         if target.exists():
             raise LayingError(
-                f"{path.as_posix()} is there already, {folder.parent.name}/{folder.name} may only add files"
+                f"{path.as_posix()} exists already; {folder.parent.name}/{folder.name} may only add files"
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
@@ -82,7 +82,7 @@ def next_steps(root: Path, of_variants: Sequence[str]) -> str:
   cd {root.name} && git init && git add --all && git commit --message "Generate the repo"
   make demo       trains the example in build/, serves it and asks for predictions
   make train      registers the first version and pins it in model.lock: commit that{further}
-  make help       says what else there is (without make: python tools/tasks.py help)
+  make help       lists the other commands (without make: python tools/tasks.py help)
   model/          is the part to edit; docs/model.md says how"""
 
 

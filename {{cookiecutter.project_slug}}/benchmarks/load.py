@@ -52,7 +52,7 @@ def main() -> int:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds")
     parser.add_argument("--rows", type=int, default=1, help="rows in one request")
     options = parser.parse_args()
     settings = load_settings()

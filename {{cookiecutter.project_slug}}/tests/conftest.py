@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment, Hypothesis without stopwatch, one trained example per run."""
+"""Shared by all tests: a clean environment, Hypothesis without deadlines, one trained example per run."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Before anything imports these: their assertions then say as much as those in test modules.
+# Before they are imported, so that pytest rewrites their assertions as in test modules.
 pytest.register_assert_rewrite("tests.platform.contract", "tests.platform.support")
 
 from tests.platform.support.server import ServerProcess  # noqa: E402
 from tests.platform.support.workspace import GIT_KEEPS, Workspace  # noqa: E402
 
-# No deadline: other work shares the machine, and no test here asserts how long a thing takes.
+# No deadline: the machine is shared, and no test here asserts a duration.
 settings.register_profile("repo", deadline=None, print_blob=True)
 settings.load_profile("repo")
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the settings of whoever runs the tests."""
+    """Unset the user's own settings."""
     for name in os.environ:
         if name.startswith(("SERVING_", "MODEL_")):
             monkeypatch.delenv(name)
@@ -56,7 +56,7 @@ def trained(example: Workspace, tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def clone(example: Workspace, tmp_path: Path) -> Workspace:
-    """Return a clone of the trained repo: what git has of it, and nothing that git ignores."""
+    """Return a clone of the trained repo: only the files that git tracks."""
     made = Workspace.copy_of_this_repo(tmp_path / "clone")
     for name in GIT_KEEPS:
         shutil.copy(example.root / name, made.root / name)
@@ -65,5 +65,5 @@ def clone(example: Workspace, tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return an empty folder to lay an artifact, a lock and a store into."""
+    """Return an empty folder for an artifact, a lock and a store."""
     return tmp_path

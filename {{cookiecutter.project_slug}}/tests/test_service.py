@@ -1,4 +1,4 @@
-"""A smoke test: the model is trained, served and asked, and answers as it did in training."""
+"""A smoke test: the model is trained, served and called, and answers as in training."""
 
 from __future__ import annotations
 

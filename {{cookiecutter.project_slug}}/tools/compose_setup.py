@@ -19,7 +19,7 @@ from tools.process import SetupError
 PROJECT = "COMPOSE_PROJECT_NAME"
 
 _DOTENV = ".env"
-_HEADER = "# Compose reads this. The repo's commands write the values that they choose; lines of your own stay."
+_HEADER = "# Compose reads this. The repo's commands write the values that they choose; your own lines stay."
 _ASSIGNMENT = re.compile(r"(?:export +)?(?P<name>\w+)=(?P<value>.*)")
 _SECRET_BYTES = 32
 
@@ -74,7 +74,7 @@ def _create_secrets(root: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         # Readable in the container, private on the host: its user is neither owner nor group, and the folder is 0700.
         _write_whole(secret, "" if issuer else secrets.token_urlsafe(_SECRET_BYTES), mode=0o444)
-        print(f"created secrets/{name}" + (f", empty: write there what {issuer} gives you" if issuer else ""))
+        print(f"created secrets/{name}" + (f", empty: write the secret from {issuer} into it" if issuer else ""))
 
 
 def _name_project(root: Path) -> None:
@@ -88,8 +88,8 @@ def _name_project(root: Path) -> None:
     remember(root, {PROJECT: ours})
     if named:
         print(
-            f"this folder was copied or moved: its containers are called {ours} from now on. If {named} still runs and "
-            f"nobody needs it: docker compose --project-name {named} down"
+            f"this folder was copied or moved: its containers are now named {ours}. If {named} still runs and "
+            f"you do not need it: docker compose --project-name {named} down"
         )
 
 

@@ -90,15 +90,15 @@ class Stack:
         self._pin()
         old = [replica.container for replica in engine.replicas()]
         if not old:
-            raise OperatorError("nothing runs that could be replaced; use `make up`.")
+            raise OperatorError("no containers run, so there is nothing to replace; use `make up`.")
         self._note({"SCALE": str(len(old))} | engine.ports(settings(project.ROOT), many=True))
         self._fetch()
-        print(f"starting {len(old)} replica(s) of {self._environment['MODEL_VERSION']} beside the old ...")
+        print(f"starting {len(old)} replica(s) of {self._environment['MODEL_VERSION']} beside the old ones ...")
         self._start(2 * len(old), "--no-recreate")
         if self._overlap_s:
-            print(f"both serve for {self._overlap_s} s, until every client may look the name up again ...", flush=True)
+            print(f"both serve for {self._overlap_s} s, so that every client resolves the name again ...", flush=True)
             time.sleep(self._overlap_s)
-        print("draining the old ...")
+        print("draining the old ones ...")
         engine.run(["docker", "stop", *old], self._environment, _STOP_TIMEOUT_S * len(old))
         engine.run(["docker", "rm", *old], self._environment, _STOP_TIMEOUT_S)
         self._start(len(old), "--no-recreate")
@@ -112,7 +112,7 @@ class Stack:
         try:
             running = engine.replicas()
         except OperatorError as error:
-            raise OperatorError(f"model.lock is changed, but the containers could not be looked at: {error}") from None
+            raise OperatorError(f"model.lock has changed, but the containers can't be inspected: {error}") from None
         if not running:
             print("no containers of this repo run: nothing to deploy")
             return
@@ -185,7 +185,7 @@ class Stack:
 
 def _number(name: str, text: str, what: str, least: int, most: int) -> int:
     if not text.isdecimal() or not least <= int(text) <= most:
-        raise OperatorError(f"{name}={text} is no {what}; give {least} to {most}.")
+        raise OperatorError(f"{name}={text} is not a {what}; give {least} to {most}.")
     return int(text)
 
 

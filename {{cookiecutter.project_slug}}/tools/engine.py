@@ -75,7 +75,7 @@ def ports(chosen: Mapping[str, str], *, many: bool) -> dict[str, str]:
             found[name] = (_MANY_PORTS if many else _ONE_PORT)[name]
         elif many and "-" not in own:
             raise OperatorError(
-                f"{name}={own} is one port, and replicas that run side by side need one each; write a range to .env, "
+                f"{name}={own} is one port, but each replica needs its own; write a range to .env, "
                 f"for example {name}=9001-9064."
             )
     return found
@@ -133,7 +133,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None, timeout:
             timeout=timeout,
         )
     except subprocess.TimeoutExpired:
-        raise OperatorError(f"`{' '.join(command)}` did not end within {timeout:.0f} s.") from None
+        raise OperatorError(f"`{' '.join(command)}` did not finish within {timeout:.0f} s.") from None
     if done.returncode:
         raise OperatorError(f"`{' '.join(command)}` failed{_reason(done.stderr)}")
     return done.stdout or ""

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def main(arguments: Sequence[str] | None = None) -> int:
     """Lock all files; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.lock", description=__doc__)
-    parser.add_argument("--upgrade", action="store_true", help="take newer versions; without it pins stay")
+    parser.add_argument("--upgrade", action="store_true", help="take newer versions (default: keep the pins)")
     options = parser.parse_args(arguments)
     try:
         locked = lock_together(sorted(ROOT.glob("requirements/*.in")), upgrade=options.upgrade)

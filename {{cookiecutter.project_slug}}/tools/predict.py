@@ -98,8 +98,8 @@ def check_version(target: str, reference: Reference, served: str) -> None:
     """Refuse a server with another artifact than the pinned one."""
     if served.partition("#")[2] != reference.digest:
         raise OperatorError(
-            f"{target}: serves {served}, and what is pinned here is {reference}; "
-            "`make deploy` brings it into containers, a new `make run` into a server of this machine."
+            f"{target}: serves {served}, but {reference} is pinned here; "
+            "`make deploy` updates the containers, a new `make run` a server on this machine."
         )
 
 
@@ -128,7 +128,7 @@ def _explained(client: Client, error: ServingClientError, timeout: float) -> str
     try:
         health = client.health(timeout=timeout)
     except ServingClientError:
-        return "no server answers there; `make run` starts one, `make up` one in containers"
+        return "no server answers there; `make run` starts one, `make up` starts one in containers"
     if health == "SERVING":
         return text
     return f"the server is up, but says {health}: it has no model to answer with; its log says why"

@@ -61,7 +61,7 @@ def stubs() -> Iterator[tuple[Path, bytes]]:
 def _with_own_pool(stub: Path) -> bytes:
     text = stub.read_text(encoding="utf-8")
     if text.count(_DEFAULT_POOL) != 1:
-        raise OperatorError(f"{stub.name}: protoc's output has changed, {_DEFAULT_POOL} is not there once.")
+        raise OperatorError(f"{stub.name}: protoc's output has changed: {_DEFAULT_POOL} is not in it exactly once.")
     return text.replace(_DEFAULT_POOL, _OWN_POOL).encode()
 
 

@@ -49,7 +49,7 @@ class Part:
         """Return a readable line."""
         days = (self.due - today).days
         when = f"{-days} day(s) ago" if days < 0 else f"in {days} day(s)"
-        known = f"support ends {self.ends}" if self.ends else "no end is published"
+        known = f"support ends {self.ends}" if self.ends else "no end of support is published"
         again = f"; look again by {self.look_again}" if self.look_again else ""
         return f"{self.name}: {known}{again} ({when}). {self.note}"
 
@@ -65,13 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     used = sorted(in_use(table, pinned), key=lambda part: part.due)
     unknown = unlisted(table, pinned)
     for image in unknown:
-        print(f"{image}: is not in config/support/; look up until when it is supported, and add it")
+        print(f"{image}: is not in config/support/; look up its end of support and add it")
     for part in used:
         if (part.due - options.today).days <= options.within:
             print(part.line(options.today))
     late = [part for part in used if part.due < options.today]
     if not late and not unknown:
-        print(f"nothing is past its day; the next is {used[0].name}, {used[0].due}")
+        print(f"nothing is overdue; the next is {used[0].name}, {used[0].due}")
     return int(bool(late or unknown))
 
 

@@ -9,7 +9,7 @@ import sys
 
 if sys.version_info < (3, 11):
     sys.exit(
-        "error: this needs Python 3.11 or newer, and {} is {}.{}; name another one, for example: "
+        "error: this needs Python 3.11 or newer, but {} is {}.{}; choose another, for example: "
         "make PYTHON=python3.12 {}".format(sys.executable, *sys.version_info[:2], " ".join(sys.argv[1:]) or "help")
     )
 
@@ -261,7 +261,9 @@ COMMANDS = {
     "setup": Command("make .venv with everything that the other commands need", setup),
     "demo": Command("serve the pinned version, or one trained for the demo, ask for predictions, stop", demo),
     "train": Command("train the model, register it as a new version and pin that in model.lock", train),
-    "rebuild": Command("in a clone: make the version in model.lock anew, if this checkout gives the same one", rebuild),
+    "rebuild": Command(
+        "in a clone: train the version in model.lock again, if this checkout gives the same one", rebuild
+    ),
     "features": Command("fill the feature store from the data", features),
     "run": Command("serve the pinned version on localhost:8001 until Ctrl-C", run_server),
     "predict": Command("ask the running server for predictions", predict),
@@ -269,19 +271,19 @@ COMMANDS = {
     "build": Command("build the images of `up`", build),
     "ps": Command("list the containers", ps),
     "logs": Command("show the containers' logs, and follow them in a terminal (one service: ARGS=server)", logs),
-    "deploy": Command("change running containers to the version in model.lock, without losing a call", deploy),
+    "deploy": Command("switch running containers to the version in model.lock, without losing a call", deploy),
     "versions": Command('list the versions of the model (more: ARGS="show <reference>", ARGS=--help)', versions),
-    "promote": Command('make a version the one that is served: ARGS="local:my-model/3"', promote),
-    "rollback": Command("go back to the version served before, in model.lock and in running containers", rollback),
+    "promote": Command('promote a version, so that it is served: ARGS="local:my-model/3"', promote),
+    "rollback": Command("return to the version served before, in model.lock and in running containers", rollback),
     "down": Command("stop and remove the containers; volumes stay", down),
     "test": Command('run the tests of the model and the guardrails, and a smoke test (some: ARGS="-k word")', test),
     "test-all": Command("run every test, those of the platform too", test_all),
     "check": Command("lint, formatting, types, layers", check),
-    "fmt": Command("rewrite the code in the form that check asks for", fmt),
+    "fmt": Command("format the code as check requires", fmt),
     "lock": Command("resolve requirements/*.in into *.txt again (newer versions: ARGS=--upgrade)", lock),
-    "proto": Command("generate the code of the gRPC protocol again", proto),
+    "proto": Command("generate the gRPC stubs again", proto),
     "bench": Command("measure latency and throughput of the server", bench),
-    "support": Command("what the images are built on that is past its end of support, or soon will be", support),
+    "support": Command("list the parts of the images that are past their end of support, or soon will be", support),
     "clean": Command("remove .venv, caches and fetched artifacts; keeps registry/ and data/", clean),
 }
 ALIASES = {"install": "setup", "serve": "run", "lint": "check", "format": "fmt"}
@@ -293,7 +295,7 @@ def main(words: Sequence[str]) -> int:
     name, *arguments = words or ["help"]
     name = ALIASES.get(name, name)
     if name not in COMMANDS:
-        print(f"error: {name!a} is no command; the commands are {', '.join(COMMANDS)}.", file=sys.stderr)
+        print(f"error: {name!a} is not a command; the commands are {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     try:
         COMMANDS[name].act(arguments)

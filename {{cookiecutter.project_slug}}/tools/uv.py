@@ -88,18 +88,18 @@ def _install(target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        problem = f"{target.parent} can't be made ({error.strerror})"
-        raise SetupError(f"error: {problem}, so there is no place for uv; install uv yourself.") from None
+        problem = f"{target.parent} can't be created ({error.strerror})"
+        raise SetupError(f"error: {problem}, so uv can't be installed there; install uv yourself.") from None
     with tempfile.TemporaryDirectory(dir=target.parent) as staging:
         made = Path(staging, "uv")
         quietly(
             [base_python(), "-m", "venv", str(made)],
-            "no virtual environment can be made; on Debian and Ubuntu that needs the package python3-venv",
+            "can't create a virtual environment; Debian and Ubuntu need the package python3-venv for it",
         )
         pip = [str(inside(made, "scripts") / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
         quietly(
             [*pip, "--quiet", "--require-hashes", "--no-deps", "--requirement", str(LOCK)],
-            "uv can't be installed, for the reason above; install it yourself, and it is used from PATH",
+            "uv can't be installed, for the reason above; install it yourself: a uv on PATH is used",
         )
         try:
             made.rename(target)

@@ -133,7 +133,7 @@ def address(target: str) -> str:
         return target
     if _HOST_AND_PORT.fullmatch(target):
         return f"dns:///{target}"
-    raise InvalidRequest(f"target {target!a} is no address; write host:port, for example localhost:8001.")
+    raise InvalidRequest(f"target {target!a} is not an address; write host:port, for example localhost:8001.")
 
 
 def _read(name: str, path: str | Path | None) -> bytes | None:
@@ -144,5 +144,5 @@ def _read(name: str, path: str | Path | None) -> bytes | None:
     except OSError as error:
         raise InvalidRequest(f"tls: {name} {str(path)!a} can't be read ({error.strerror}).") from None
     if b"-----BEGIN " not in content:
-        raise InvalidRequest(f"tls: {name} {str(path)!a} is no PEM file.")
+        raise InvalidRequest(f"tls: {name} {str(path)!a} is not a PEM file.")
     return content

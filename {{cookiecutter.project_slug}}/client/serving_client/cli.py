@@ -42,15 +42,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=name, description="Ask a served model for predictions.")
     common = argparse.ArgumentParser(add_help=False)
     target = os.environ.get("SERVING_TARGET", DEFAULT_TARGET)
-    common.add_argument("--target", default=target, help="host:port (or SERVING_TARGET; now %(default)s)")
-    common.add_argument("--timeout", type=_seconds, default=5.0, help="seconds to wait at most (%(default)s)")
-    common.add_argument("--model", help="name of the model; that of this client's own service if left out")
+    common.add_argument("--target", default=target, help="host:port (default: SERVING_TARGET, now %(default)s)")
+    common.add_argument("--timeout", type=_seconds, default=5.0, help="timeout in seconds (default: %(default)s)")
+    common.add_argument("--model", help="name of the model (default: the service that this client belongs to)")
     common.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    common.add_argument("--tls", action="store_true", help="encrypt; so does each of the options below")
-    common.add_argument("--ca", help="PEM file that verifies the server, in place of the system's authorities")
-    common.add_argument("--certificate", help="PEM file that proves who calls (mutual TLS)")
-    common.add_argument("--key", help="PEM file with the certificate's private key")
-    common.add_argument("--server-name", default="", help="name in the server's certificate, if not the target's")
+    common.add_argument("--tls", action="store_true", help="use TLS; each option below implies it")
+    common.add_argument("--ca", help="PEM file of the CA that verifies the server (default: the system's CAs)")
+    common.add_argument("--certificate", help="PEM file with the client's certificate (mutual TLS)")
+    common.add_argument("--key", help="PEM file with the private key of that certificate")
+    common.add_argument("--server-name", default="", help="name in the server's certificate, if it is not the target's")
     commands = parser.add_subparsers(dest="command", required=True)
     predict = commands.add_parser("predict", parents=[common], help="ask for a prediction")
     predict.add_argument(
@@ -58,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         type=_inputs,
         metavar="JSON",
-        help="lists of one value per row, such as '{\"age\": [59, 48]}'; @file reads a file, - the standard input",
+        help="JSON with a list per input, one value per row, such as '{\"age\": [59, 48]}'; "
+        "@file reads a file, - reads standard input",
     )
     commands.add_parser("health", parents=[common], help="say whether the server takes predictions (exit code 0 or 1)")
     commands.add_parser("metadata", parents=[common], help="describe the model: what to send, what comes back")
@@ -78,9 +79,9 @@ def _predict(options: argparse.Namespace, tls: Tls | None) -> int:
             print(f"{name}[{number}]  {value}")
     print(f"answered by {answer['model']} version {answer['model_version']}, {answer['artifact_digest']}")
     for name, numbers in answer["defaulted"].items():
-        print(f"the default of {name} stood in for rows {', '.join(map(str, numbers))}")
+        print(f"the default of {name} was used for rows {', '.join(map(str, numbers))}")
     for name, numbers in answer["last_known"].items():
-        print(f"the last known {name} stood in for rows {', '.join(map(str, numbers))}")
+        print(f"the last known {name} was used for rows {', '.join(map(str, numbers))}")
     return 0
 
 
@@ -134,7 +135,7 @@ def _inputs(argument: str) -> dict[str, Any]:
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{argument[1:]!a} can't be read ({error.strerror})") from None
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"is no JSON ({error})") from None
+        raise argparse.ArgumentTypeError(f"is not JSON ({error})") from None
     if not isinstance(inputs, dict):
         raise argparse.ArgumentTypeError('must be a JSON object such as {"age": [59, 48]}')
     return inputs
@@ -146,6 +147,6 @@ def _seconds(text: str) -> float:
         Deadline(value)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!a} is no time to answer in; give seconds, more than 0 and at most {LONGEST_S:.0f}"
+            f"{text!a} is not a timeout; give seconds, more than 0 and at most {LONGEST_S:.0f}"
         ) from None
     return value

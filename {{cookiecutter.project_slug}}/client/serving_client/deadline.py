@@ -18,7 +18,7 @@ class Deadline:
         seconds: float = float(timeout) if isinstance(timeout, Real) else 0.0
         if not 0 < seconds <= LONGEST_S:
             raise InvalidRequest(
-                f"timeout: {timeout!r} is no time to answer in; give seconds, more than 0 and at most {LONGEST_S:.0f}."
+                f"timeout: {timeout!r} is not valid; give seconds, more than 0 and at most {LONGEST_S:.0f}."
             )
         self._end = time.monotonic() + seconds
 

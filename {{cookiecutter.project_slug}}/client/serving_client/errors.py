@@ -72,7 +72,7 @@ _CLASSES: Mapping[grpc.StatusCode, type[ServingClientError]] = {
 }
 """Every other code is a ServerFault."""
 
-_NO_ANSWER = "no answer within the timeout; the health check tells whether a server is up and SERVING."
+_NO_ANSWER = "no answer within the timeout; a health check says whether the server is up and SERVING."
 _SILENT = "Deadline Exceeded"
 _TOO_LARGE = re.compile(r"Received message larger than max \((\d+) vs\. (\d+)\)")
 
@@ -88,7 +88,7 @@ def from_status(code: grpc.StatusCode, details: str | None, request_id: str = ""
     elif large := _TOO_LARGE.search(text):
         # gRPC uses the code of an overload for a request that is too large, which no waiting helps.
         kind = InvalidRequest
-        text = f"the request has {large[1]} bytes, the server takes {large[2]} at most; send fewer rows at a time."
+        text = f"the request has {large[1]} bytes, the server takes at most {large[2]}; send fewer rows at a time."
     return kind(text, code=code.name, request_id=request_id)
 
 

@@ -41,7 +41,7 @@ def check_failed(code: grpc.StatusCode, details: str | None) -> str:
 def not_ready(timeout: float, last: str | ServingClientError) -> DeadlineExceeded:
     """Return the error of a wait that timed out; `last` is the last status or error."""
     return DeadlineExceeded(
-        f"the server is not {SERVING} after {timeout} s; last heard: {last}",
+        f"the server is not {SERVING} after {timeout} s; last status: {last}",
         code=grpc.StatusCode.DEADLINE_EXCEEDED.name,
     )
 

@@ -98,7 +98,7 @@ def _encoded(spec: TensorMetadata, array: Tensor) -> Tensor:
     try:
         return objects([item.encode() if isinstance(item, str) else item for item in array.flat], array.shape)
     except UnicodeEncodeError as error:
-        raise InvalidRequest(f"input {spec.name!a}: {error.object[:64]!a} can't be written in UTF-8.") from None
+        raise InvalidRequest(f"input {spec.name!a}: {error.object[:64]!a} can't be encoded as UTF-8.") from None
 
 
 def _check(spec: TensorMetadata, array: Tensor, fits: npt.NDArray[np.bool_], word: str) -> None:

@@ -68,7 +68,9 @@ class _Controls:
         """Let the next calls raise errors of this kind and text, one each; request id and code are filled in."""
         for error in errors:
             if not isinstance(error, ServingClientError):
-                raise TypeError(f"raise_next: {error!r} is no error of this client, such as Overloaded('busy.').")
+                raise TypeError(
+                    f"raise_next: {error!r} is not an error of this client; give one, such as Overloaded('busy.')."
+                )
         self._server.errors.extend(errors)
 
     def set_health(self, status: str) -> None:

@@ -27,7 +27,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
     except OSError as error:
         raise ArtifactError(f"{path}: can't be read ({error.strerror}).") from None
     if len(content) > limit:
-        raise ArtifactError(f"{path}: is larger than {limit} bytes, which is all that its manifest or format allows.")
+        raise ArtifactError(f"{path}: is larger than {limit} bytes, the most that its manifest or format allows.")
     return content
 
 

@@ -24,7 +24,7 @@ class Column:
     """Hold one feature for the requested entities.
 
     `values` has one row per entity; where `present` is false its content means nothing. `times` says since when each
-    value holds, in seconds since 1970; 0 means that nobody knows.
+    value holds, in seconds since 1970; 0 means unknown.
     """
 
     values: Tensor

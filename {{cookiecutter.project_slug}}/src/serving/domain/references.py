@@ -39,7 +39,7 @@ class Reference:
         """
         match = _REFERENCE.fullmatch(text.strip())
         if match is None:
-            raise UnresolvedReference(f"model reference {quoted(text, 128)} can't be read; the form is {FORM}.")
+            raise UnresolvedReference(f"model reference {quoted(text, 128)} can't be parsed; the form is {FORM}.")
         return cls(**{key: value or "" for key, value in match.groupdict().items()})
 
     @property

@@ -67,8 +67,8 @@ class SharedSettings(BaseSettings):
         digest = f"sha256={self.model_sha256.removeprefix('sha256=')}"
         if not is_digest(digest):
             raise UnresolvedReference(
-                f"MODEL_VERSION={quoted(self.model_version)} names no artifact for good without its digest; "
-                f"set MODEL_SHA256=<64 hex digits> beside it, or MODEL_VERSION={FORM}."
+                f"MODEL_VERSION={quoted(self.model_version)} is not pinned without its digest; "
+                f"also set MODEL_SHA256=<64 hex digits>, or write MODEL_VERSION={FORM}."
             )
         return Reference.parse(str(read_lock(self.model_lock).pin(self.model_version, digest)))
 

@@ -63,7 +63,7 @@ def _open(options: _Options, scheme: str) -> ModelRegistry:
 def _register(options: _Options) -> int:
     manifest = options.artifact / MANIFEST
     if not manifest.is_file():
-        raise OperatorError(f"{options.artifact}: has no {MANIFEST}, so it is no artifact; `make train` makes one.")
+        raise OperatorError(f"{options.artifact}: has no {MANIFEST}, so it is not an artifact; `make train` makes one.")
     artifact = open_artifact(options.artifact, options.digest)
     registry = _open(options, options.to)
     reference = registry.register(artifact.manifest.model, options.artifact, artifact.digest)
@@ -146,7 +146,7 @@ def _promote(options: _Options) -> int:
     promotion = registry.promote(found, options.stage, expect=expect, by=current_user(), replaced=served)
     text = f"{found} is {options.stage}"
     if champion and _pin(options, registry, found) and served:
-        text += "\nwhat runs serves the version before until `make deploy` (containers) or a new `make run`"
+        text += "\nrunning servers keep the previous version until `make deploy` (containers) or a new `make run`"
     _print(options, asdict(promotion), text)
     return 0
 
@@ -160,10 +160,10 @@ def _rollback(options: _Options) -> int:
         if has and has[-1].digest != served.digest:
             raise OperatorError(
                 f"{project.LOCK.name} says {served}, but {scheme}:{model}@{CHAMPION} is version {has[-1].version}; "
-                f"promote the one that is meant, then roll back."
+                f"promote the intended one, then roll back."
             )
     goal = registry.previous(model, options.stage)
-    print(f"going back to {goal} ...", file=_aside(options))
+    print(f"rolling back to {goal} ...", file=_aside(options))
     registry.fetch(goal, options.artifacts)  # what can't be fetched and verified is not gone back to
     promotion = registry.rollback(model, options.stage, by=current_user())
     found = Reference(scheme, model, promotion.version, promotion.digest)
@@ -232,7 +232,7 @@ def _parser() -> argparse.ArgumentParser:
         ("timeout", TIMEOUT_S, "an answer"),
         ("transfer-timeout", TRANSFER_TIMEOUT_S, "an artifact"),
     ):
-        text = f"seconds to wait for {what} of a registry (default %(default)g)"
+        text = f"seconds to wait for {what} from a registry (default: %(default)g)"
         parser.add_argument(f"--{name}", type=_seconds, default=seconds, metavar="SECONDS", help=text)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -249,10 +249,10 @@ def _parser() -> argparse.ArgumentParser:
     importing = command("import", "convert a pickled model to ONNX, compare the two on every row, register it")
     importing.add_argument("pickle", type=Path, help="a classifier or regressor of scikit-learn or XGBoost")
     importing.add_argument("--rows", type=Path, required=True, help="CSV: names of the features, then rows of numbers")
-    importing.add_argument("--model", help="name of the model; this repo's own if left out")
+    importing.add_argument("--model", help="name of the model (default: this repo's)")
     importing.add_argument("--description", default="Imported from a pickle.", help="what it predicts")
     listing = command("list", "list the versions of a model, oldest first")
-    listing.add_argument("model", nargs="?", help="name of the model; this repo's own if left out")
+    listing.add_argument("model", nargs="?", help="name of the model (default: this repo's)")
     listing.add_argument("--scheme", default=default_scheme(), help="scheme of the registry")
     for name, text in (
         ("show", "print lineage, signature and promotions of a version"),
@@ -260,16 +260,18 @@ def _parser() -> argparse.ArgumentParser:
         ("verify", "fetch a version and compare every byte with its digest"),
     ):
         command(name, text).add_argument("reference", type=Reference.parse, help="for example local:my-model/3")
-    promoting = command("promote", "give a stage to a version; champion is what is served")
+    promoting = command("promote", "move a stage to a version; the champion is what is served")
     promoting.add_argument("reference", type=Reference.parse, help="for example local:my-model/3")
     promoting.add_argument("--stage", default=CHAMPION, choices=STAGES)
-    promoting.add_argument("--expect", help=f"version that has it now, or {NONE}; for {CHAMPION} that of model.lock")
-    rolling = command("rollback", "go back to the version that was served before")
-    rolling.add_argument("model", nargs="?", help="name of the model; that of model.lock if left out")
-    rolling.add_argument("--scheme", help="scheme of the registry; that of model.lock if left out")
+    promoting.add_argument(
+        "--expect", help=f"version that holds the stage now, or {NONE} ({CHAMPION}: that of model.lock)"
+    )
+    rolling = command("rollback", "return to the version served before")
+    rolling.add_argument("model", nargs="?", help="name of the model (default: that of model.lock)")
+    rolling.add_argument("--scheme", help="scheme of the registry (default: that of model.lock)")
     rolling.add_argument("--stage", default=CHAMPION, choices=STAGES)
-    fetching = command("fetch", "bring a pinned version to the artifacts folder, verified")
-    fetching.add_argument("reference", nargs="?", help="pinned reference; the one to be served if left out")
+    fetching = command("fetch", "copy a pinned version to the artifacts folder and verify it")
+    fetching.add_argument("reference", nargs="?", help="pinned reference (default: the one to serve)")
     copying = command("copy", "register a version in another registry, under the same digest")
     copying.add_argument("reference", type=Reference.parse, help="for example local:my-model/3")
     copying.add_argument("target", help="scheme of the other registry")
@@ -280,7 +282,7 @@ def _seconds(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 < (seconds := float(text)) <= _LONGEST_S:
             return seconds
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; write one above 0, at most {_LONGEST_S:g}")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds; write one above 0, at most {_LONGEST_S:g}")
 
 
 def _print(options: _Options, value: Any, text: str) -> None:

@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(prog="python -m serving.offline.rebuild", description=__doc__).parse_args(arguments)
     pinned = read_lock(project.LOCK)
     if pinned.scheme != LOCAL:
-        raise OperatorError(f"{pinned}: is not rebuilt but fetched from {pinned.scheme}; `make run` does it.")
+        raise OperatorError(
+            f"{pinned}: is kept in {pinned.scheme}, so it is fetched, not rebuilt; `make run` fetches it."
+        )
     registry = open_registry(LOCAL, project.REGISTRY)
     if is_there(pinned, registry):
         print(f"nothing to rebuild: the registry has {pinned}")
@@ -51,7 +53,7 @@ def is_there(pinned: Reference, registry: ModelRegistry) -> bool:
         return True
     folder = project.REGISTRY / pinned.model / pinned.version
     if folder.exists():
-        raise RegistryError(f"{folder}: holds half of a version; remove the folder, then `make rebuild`.")
+        raise RegistryError(f"{folder}: holds an incomplete version; remove the folder, then run `make rebuild`.")
     return False
 
 
@@ -74,11 +76,14 @@ def rebuild(pinned: Reference, registry: ModelRegistry) -> None:
 
 def _refusal(pinned: Reference, digest: str, first: Lineage | None, here: Lineage) -> str:
     if first is None:
-        why = "model.lineage.json does not say how that was made"
+        why = "model.lineage.json does not describe this version"
     else:
-        why = "; ".join(differences(first, here)) or "training gives another model each time, from the same lineage"
+        why = (
+            "; ".join(differences(first, here))
+            or "training is not deterministic: the same lineage gives another model each time"
+        )
     return (
-        f"{pinned}: can't be rebuilt, this checkout gives {digest}: {why}. Nothing was changed; "
+        f"{pinned}: can't be rebuilt; this checkout gives {digest}: {why}. Nothing was changed; "
         "copy the version from a machine that has it, or pin a new one with `make train`."
     )
 

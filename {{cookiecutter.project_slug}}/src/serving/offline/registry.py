@@ -104,7 +104,7 @@ class ModelRegistry:
         if has != expect:
             raise StalePromotion(
                 f"{reference.scheme}:{reference.model}@{stage} is version {has}, not {expect}; "
-                f"look at it, then promote with --expect {has}."
+                f"check it, then promote with --expect {has}."
             )
         if has == found.version:
             return now[-1]
@@ -143,7 +143,9 @@ class ModelRegistry:
         for version in record.versions:
             if version.reference.digest == wanted:
                 return version.reference
-        raise RegistryError(f"{where}: what was served before, {wanted}, is not in this registry; promote one instead.")
+        raise RegistryError(
+            f"{where}: the version served before, {wanted}, is not in this registry; promote one instead."
+        )
 
     def _append(
         self, record: ModelRecord, found: Reference, stage: str, by: str, kind: str, replaced: str
@@ -215,5 +217,5 @@ def _replaced(record: ModelRecord, found: Reference, stage: str) -> str:
 
 def _known(stage: str) -> str:
     if stage not in STAGES:
-        raise UnresolvedReference(f"stage {stage!r} is none of {', '.join(STAGES)}; use one, or name a version.")
+        raise UnresolvedReference(f"stage {stage!r} is not one of {', '.join(STAGES)}; use one, or name a version.")
     return stage

@@ -49,7 +49,7 @@ async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack)
         reference = settings.reference()
     except UnresolvedReference as error:
         log.error("no model is served: %s", error)
-        return NoModel("no model is served: none is chosen; the server's log says more.")
+        return NoModel("no model is served: no version is chosen; the server's log says more.")
     try:
         return await _load(reference, settings, metrics, store, resources)
     except (ArtifactError, ModelFailed, DeadlineExceeded) as error:

@@ -146,7 +146,7 @@ class Enricher:
         shown = ", ".join(map(quoted, unknown[:_NAMED_ENTITIES]))
         return NotFound(
             f"input {quoted(self._features.entity.name)}: the feature store has no {feature.name} "
-            f"for {shown} ({len(unknown)} in all); correct the key or have its features materialized."
+            f"for {shown} ({len(unknown)} in all); correct the key or materialize its features."
         )
 
     def _observe(self, columns: Mapping[str, Column], enriched: Enriched) -> None:

@@ -70,7 +70,7 @@ def load_settings() -> Settings:
     own = [name for name, field in Settings.model_fields.items() if field.validation_alias is None]
     known = {f"{PREFIX}{name.upper()}" for name in own} | {_CLIENT_VARIABLE}
     faults = [
-        f"{name} is no setting; remove it (the settings are in src/serving/online/settings.py)"
+        f"{name} is not a setting; remove it (the settings are in src/serving/online/settings.py)"
         for name in sorted(os.environ)
         if name.startswith(PREFIX) and name not in known
     ]

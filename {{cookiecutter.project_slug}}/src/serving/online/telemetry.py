@@ -63,18 +63,18 @@ class Metrics:
         return cls(
             registry,
             started=counter("grpc_server_started", "Calls started.", "grpc_method"),
-            handled=counter("grpc_server_handled", "Calls ended, by status code.", "grpc_method", "grpc_code"),
-            seconds=histogram("grpc_server_handling_seconds", "Seconds from start to end of a call.", "grpc_method"),
-            in_flight=gauge("serving_in_flight", "ModelInfer calls that are being worked on."),
-            queued=gauge("serving_queued", "ModelInfer calls that wait for their turn."),
+            handled=counter("grpc_server_handled", "Finished calls, by status code.", "grpc_method", "grpc_code"),
+            seconds=histogram("grpc_server_handling_seconds", "Duration of a call in seconds.", "grpc_method"),
+            in_flight=gauge("serving_in_flight", "ModelInfer calls in progress."),
+            queued=gauge("serving_queued", "ModelInfer calls that wait in the queue."),
             refused=counter("serving_refused", "ModelInfer calls refused by admission control.", "reason"),
-            store_seconds=histogram("serving_feature_store_seconds", "Seconds of one read of the feature store."),
-            model_seconds=histogram("serving_model_seconds", "Seconds of one call of the model."),
+            store_seconds=histogram("serving_feature_store_seconds", "Duration of a feature store read in seconds."),
+            model_seconds=histogram("serving_model_seconds", "Duration of a model call in seconds."),
             defaults=counter("serving_feature_defaults", "Rows answered with a feature's default.", "feature"),
-            last_known=counter("serving_feature_last_known", "Rows answered with the value known last.", "feature"),
+            last_known=counter("serving_feature_last_known", "Rows answered with the last known value.", "feature"),
             feature_age=Histogram(
                 "serving_feature_age_days",
-                "Age of the oldest value of a call.",
+                "Age in days of the oldest value of a call.",
                 ("feature",),
                 registry=registry,
                 buckets=_DAYS,
@@ -113,7 +113,7 @@ class Metrics:
         except OSError as error:
             raise SettingsError(
                 f"SERVING_METRICS_PORT={port}: can't listen on {host}:{port} ({error.strerror}); "
-                "if your own `make run` has the port, stop it, else choose another."
+                "if your own `make run` uses the port, stop it; otherwise choose another port."
             ) from None
         self._servers.append(server)
         return int(server.server_port)

@@ -27,11 +27,11 @@ ALL = (AGE, CITY, CURVE)
 
 
 class FeatureReaderContract(ABC):
-    """What holds for any store, one that supplies nothing included."""
+    """Tests for any store, even one that supplies nothing."""
 
     @abstractmethod
     def reader(self, folder: Path) -> FeatureStore:
-        """Open the store of this folder as the server does."""
+        """Open the store in this folder as the server does."""
 
     async def test_it_supplies_declared_static_features_only(self, folder: Path) -> None:
         store = self.reader(folder)
@@ -46,7 +46,7 @@ class FeatureReaderContract(ABC):
 
 
 class FeatureStoreContract(FeatureReaderContract):
-    """What holds for a store that can be filled."""
+    """Tests for a store that can be filled."""
 
     impatience_s = 0.05
     """A timeout that is over before a stalled read of 1,000 entities is."""
@@ -57,11 +57,11 @@ class FeatureStoreContract(FeatureReaderContract):
 
     @abstractmethod
     def stalled(self, folder: Path) -> AbstractContextManager[FeatureStore]:
-        """Give a reader whose reads, as long as the block lasts, take longer than `impatience_s`."""
+        """Yield a reader whose reads take longer than `impatience_s` while the block runs."""
 
     @abstractmethod
     def unavailable(self, folder: Path) -> AbstractContextManager[None]:
-        """Make the store unreadable as long as the block lasts; what it holds comes back with it."""
+        """Make the store unreadable while the block runs; its content survives."""
 
     @pytest.fixture
     async def filled(self, folder: Path) -> FeatureStore:
@@ -77,7 +77,7 @@ class FeatureStoreContract(FeatureReaderContract):
     async def test_it_supplies_every_static_feature(self, folder: Path) -> None:
         assert self.reader(folder).supplies(FeatureSet(Entity("key"), ALL, (Feature("value"),))) == ALL
 
-    async def test_what_was_written_is_read(self, filled: FeatureStore) -> None:
+    async def test_written_values_are_read_back(self, filled: FeatureStore) -> None:
         columns = await filled.read([b"ann", b"bob"], ALL, timeout=LONG_S)
         assert sorted(columns) == ["age", "city", "curve"]
         for feature in ALL:
@@ -90,23 +90,23 @@ class FeatureStoreContract(FeatureReaderContract):
         assert columns["curve"].values.ravel().tolist() == list(range(12))
         await filled.close()
 
-    async def test_rows_come_in_the_order_of_the_question_repeated_ones_too(self, filled: FeatureStore) -> None:
+    async def test_rows_come_in_the_requested_order_repeated_keys_included(self, filled: FeatureStore) -> None:
         column = await self.ages(filled, b"bob", b"ann", b"bob", b"bob", b"ann")
         assert column.values.tolist() == [0.0, 31.0, 0.0, 0.0, 31.0]
         await filled.close()
 
-    async def test_an_unknown_entity_is_not_present_wherever_it_stands(self, filled: FeatureStore) -> None:
+    async def test_an_unknown_entity_is_absent_at_any_position(self, filled: FeatureStore) -> None:
         column = await self.ages(filled, b"", b"ann", b"ANN", b"ann ", b"ann\0")
         assert column.present.tolist() == [False, True, False, False, False]
         assert column.values[1] == 31.0
         assert (await self.ages(filled, b"", b"")).present.tolist() == [False, False]
         await filled.close()
 
-    async def test_only_the_features_asked_for_are_read(self, filled: FeatureStore) -> None:
+    async def test_only_requested_features_are_read(self, filled: FeatureStore) -> None:
         assert sorted(await filled.read([b"ann"], [CITY], timeout=LONG_S)) == ["city"]
         await filled.close()
 
-    async def test_a_value_that_was_never_written_is_missing_and_no_zero(self, folder: Path) -> None:
+    async def test_a_value_that_was_never_written_is_missing_not_zero(self, folder: Path) -> None:
         writer = self.writer(folder)
         writer.write(FeatureRows([AGE], [b"ann"], {"age": np.array([0.0], np.float32)}))
         writer.write(FeatureRows([CURVE], [b"bob"], {"curve": np.zeros((1, 2, 3), np.float32)}))
@@ -116,7 +116,9 @@ class FeatureStoreContract(FeatureReaderContract):
         assert columns["curve"].present.tolist() == [False, True]
         await store.close()
 
-    async def test_writing_again_replaces_values_and_keeps_the_others(self, filled: FeatureStore, folder: Path) -> None:
+    async def test_a_second_write_replaces_its_values_and_keeps_the_others(
+        self, filled: FeatureStore, folder: Path
+    ) -> None:
         await self.ages(filled, b"ann")
         assert (
             self.writer(folder).write(FeatureRows([AGE], [b"ann", b"cid"], {"age": np.array([32.0, 5.0], np.float32)}))
@@ -129,7 +131,7 @@ class FeatureStoreContract(FeatureReaderContract):
         await filled.close()
 
     @pytest.mark.parametrize("feature", NUMBERS, ids=lambda feature: str(feature.name))
-    async def test_numbers_keep_their_extremes(self, folder: Path, feature: Feature) -> None:
+    async def test_extreme_numbers_are_stored_exactly(self, folder: Path, feature: Feature) -> None:
         dtype = feature.datatype.dtype
         if dtype.kind == "b":
             extremes: list[Any] = [False, True]
@@ -144,7 +146,7 @@ class FeatureStoreContract(FeatureReaderContract):
         np.testing.assert_array_equal(column.values, values)
         await store.close()
 
-    async def test_keys_are_bytes_of_any_kind(self, folder: Path) -> None:
+    async def test_keys_may_be_any_bytes(self, folder: Path) -> None:
         keys = [b"\xff\xfe", b"\0", b"a b", b"'; drop table x; --", b"*", b"%", b"x" * 256, "Zoë".encode(), b"1", b"01"]
         self.writer(folder).write(FeatureRows([AGE], keys, {"age": np.arange(len(keys), dtype=np.float32)}))
         store = self.reader(folder)
@@ -153,7 +155,7 @@ class FeatureStoreContract(FeatureReaderContract):
         assert column.present.all()
         await store.close()
 
-    async def test_values_are_bytes_of_any_kind(self, folder: Path) -> None:
+    async def test_values_may_be_any_bytes(self, folder: Path) -> None:
         values = np.array([b"\xff\xfe", b"a\0b", b"\0", b"", b"7", "Zoë".encode()], object)
         keys = [b"%d" % number for number in range(len(values))]
         self.writer(folder).write(FeatureRows([CITY], keys, {"city": values}))
@@ -170,13 +172,13 @@ class FeatureStoreContract(FeatureReaderContract):
         assert (await self.ages(store, *turned)).values.tolist() == list(range(1000))[::-1]
         await store.close()
 
-    async def test_reads_at_the_same_time_do_not_mix(self, filled: FeatureStore) -> None:
+    async def test_concurrent_reads_do_not_mix(self, filled: FeatureStore) -> None:
         columns = await asyncio.gather(*(self.ages(filled, key) for key in [b"ann", b"bob", b"cid"] * 20))
         assert [column.present[0] for column in columns] == [True, True, False] * 20
         assert [column.values[0] for column in columns[::3]] == [31.0] * 20
         await filled.close()
 
-    async def test_a_read_sees_all_of_a_write_or_nothing_of_it(self, folder: Path) -> None:
+    async def test_a_read_sees_a_whole_write_or_none_of_it(self, folder: Path) -> None:
         keys = [b"key-%d" % number for number in range(200)]
         twin = Feature("twin")
         writer, store = self.writer(folder), self.reader(folder)
@@ -199,7 +201,7 @@ class FeatureStoreContract(FeatureReaderContract):
         try:
             async with asyncio.timeout(LONG_S):
                 while len(seen) < 5:
-                    await asyncio.sleep(0)  # the store itself may never give way
+                    await asyncio.sleep(0)  # the store itself may never yield
                     columns = await store.read(keys, [AGE, twin], timeout=LONG_S)
                     values = {*columns["age"].values.tolist(), *columns["twin"].values.tolist()}
                     assert columns["age"].present.all()
@@ -210,7 +212,7 @@ class FeatureStoreContract(FeatureReaderContract):
             await writing
             await store.close()
 
-    async def test_of_two_writers_at_the_same_time_one_wins_with_all_it_has(self, folder: Path) -> None:
+    async def test_one_of_two_concurrent_writers_wins_completely(self, folder: Path) -> None:
         keys = [b"key-%d" % number for number in range(200)]
         store = self.reader(folder)
         together = threading.Barrier(2, timeout=LONG_S)
@@ -228,7 +230,7 @@ class FeatureStoreContract(FeatureReaderContract):
         assert {str(value) for value in column.values.tolist()} == {self.writer(folder).watermark()}
         await store.close()
 
-    async def test_a_read_that_takes_too_long_is_given_up_and_told(self, folder: Path) -> None:
+    async def test_a_read_that_takes_too_long_is_abandoned_and_reported(self, folder: Path) -> None:
         keys = [b"key-%d" % number for number in range(1000)]
         self.writer(folder).write(FeatureRows([AGE], keys, {"age": np.zeros(1000, np.float32)}))
         message = f"did not answer within {self.impatience_s:.3f} s"
@@ -236,7 +238,7 @@ class FeatureStoreContract(FeatureReaderContract):
             await store.read(keys, [AGE], timeout=self.impatience_s)
         await store.close()
 
-    async def test_a_store_that_is_unavailable_is_reported_and_read_again_when_it_is_back(
+    async def test_an_unavailable_store_is_reported_and_read_again_once_it_is_back(
         self, filled: FeatureStore, folder: Path
     ) -> None:
         await self.ages(filled, b"ann")
@@ -250,18 +252,18 @@ class FeatureStoreContract(FeatureReaderContract):
         """Read one feature."""
         return (await store.read(keys, [AGE], timeout=LONG_S))["age"]
 
-    async def test_values_come_with_the_time_since_which_they_hold(self, folder: Path) -> None:
+    async def test_values_come_with_their_event_time(self, folder: Path) -> None:
         writer, store = self.writer(folder), self.reader(folder)
         ages = {"age": np.array([31.0, 0.0], np.float32)}
         writer.write(FeatureRows([AGE], [b"ann", b"bob"], ages, np.array([1_000_000_000, 2_000_000_000])))
         assert (await self.ages(store, b"bob", b"cid", b"ann")).times.tolist() == [2_000_000_000, 0, 1_000_000_000]
         await store.close()
 
-    async def test_a_value_whose_time_nobody_said_has_none(self, filled: FeatureStore) -> None:
+    async def test_a_value_written_without_an_event_time_has_none(self, filled: FeatureStore) -> None:
         assert (await self.ages(filled, b"ann", b"bob")).times.tolist() == [0, 0]
         await filled.close()
 
-    async def test_the_last_write_stands_whatever_its_date(self, folder: Path) -> None:
+    async def test_the_last_write_wins_whatever_its_event_time(self, folder: Path) -> None:
         writer, store = self.writer(folder), self.reader(folder)
         for age, date in [(31.0, 2_000_000_000), (32.0, 2_000_000_000), (33.0, 1_000_000_000)]:
             writer.write(FeatureRows([AGE], [b"ann"], {"age": np.array([age], np.float32)}, np.array([date])))

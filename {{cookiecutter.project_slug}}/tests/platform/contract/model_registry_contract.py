@@ -32,7 +32,7 @@ MISSING = f"sha256={'0' * 64}"
 
 
 def variant(number: int, name: str = "tiny") -> Model:
-    """Return models that differ in content, and so in digest."""
+    """Return models with different content, and so different digests."""
     model = tiny(name)
     (output,) = model.manifest.outputs
     described = replace(output, description=f"variant {number}")
@@ -46,7 +46,7 @@ def registered(registry: ModelRegistry, folder: Path, number: int = 1, name: str
 
 
 class ModelRegistryContract(ABC):
-    """Every test opens registries that share one place."""
+    """Every test opens registries that share one storage."""
 
     @abstractmethod
     def open(self, folder: Path) -> ModelRegistry:
@@ -54,11 +54,11 @@ class ModelRegistryContract(ABC):
 
     @abstractmethod
     def backend(self, folder: Path) -> RegistryBackend:
-        """Open the same without the rules around it."""
+        """Open the backend without the registry's rules."""
 
     @abstractmethod
     def damage(self, folder: Path, reference: Reference) -> None:
-        """Change the model file of a version where the registry keeps it."""
+        """Change a version's model file inside the registry."""
 
     def test_an_empty_registry_has_no_versions(self, folder: Path) -> None:
         assert list(self.open(folder).versions("tiny")) == []
@@ -77,7 +77,7 @@ class ModelRegistryContract(ABC):
         (known,) = self.open(folder).versions("tiny")
         assert before <= datetime.fromisoformat(known.registered_at) <= datetime.now(UTC)
 
-    def test_each_model_has_numbers_of_its_own(self, folder: Path) -> None:
+    def test_each_model_is_numbered_separately(self, folder: Path) -> None:
         registry = self.open(folder)
         first, other = registered(registry, folder), registered(registry, folder, name="other")
         assert (first.model, first.version, other.model, other.version) == ("tiny", "1", "other", "1")
@@ -106,7 +106,7 @@ class ModelRegistryContract(ABC):
         fetched = registry.fetch(registry.register("tiny", source, digest), folder / "artifacts")
         assert open_artifact(fetched, digest).lineage == Lineage()
 
-    def test_writers_at_the_same_time_never_get_one_number(self, folder: Path) -> None:
+    def test_concurrent_writers_never_get_the_same_number(self, folder: Path) -> None:
         start = threading.Barrier(WRITERS)
 
         def register(number: int) -> Reference:
@@ -123,7 +123,7 @@ class ModelRegistryContract(ABC):
         listed = {known.reference for known in self.open(folder).versions("tiny")}
         assert listed == set(references)
 
-    def test_what_is_not_what_its_digest_says_is_not_registered(self, folder: Path) -> None:
+    def test_an_artifact_that_does_not_match_its_digest_is_not_registered(self, folder: Path) -> None:
         registry = self.open(folder)
         tiny().write(folder / "source")
         with pytest.raises(ArtifactError, match=f"must be {MISSING}"):
@@ -136,7 +136,7 @@ class ModelRegistryContract(ABC):
         assert registry.resolve(replace(pinned, digest="")) == pinned
         assert registry.resolve(pinned) == pinned
 
-    def test_a_digest_that_is_not_the_versions_is_refused_with_the_line_to_write(self, folder: Path) -> None:
+    def test_a_digest_of_another_version_is_refused_with_the_line_to_write(self, folder: Path) -> None:
         registry = self.open(folder)
         pinned = registered(registry, folder)
         wrong = replace(pinned, digest=MISSING)
@@ -145,18 +145,18 @@ class ModelRegistryContract(ABC):
         for part in (str(wrong), pinned.digest, f"write {pinned}"):
             assert part in str(refusal.value)
 
-    def test_a_version_that_does_not_exist_is_refused_with_those_that_do(self, folder: Path) -> None:
+    def test_an_unknown_version_is_refused_with_the_known_ones(self, folder: Path) -> None:
         registry = self.open(folder)
         known = [registered(registry, folder, number) for number in (1, 2)]
         with pytest.raises(UnresolvedReference, match=r"no such version; it has 1, 2\."):
             registry.resolve(replace(known[0], version="3", digest=""))
 
-    def test_a_model_that_does_not_exist_is_refused_with_what_to_run(self, folder: Path) -> None:
+    def test_an_unknown_model_is_refused_with_the_command_to_run(self, folder: Path) -> None:
         reference = Reference.parse(str(registered(self.open(folder), folder)).replace("tiny", "unknown"))
         with pytest.raises(UnresolvedReference, match="model unknown: .*run `make train`"):
             self.open(folder).resolve(reference)
 
-    def test_a_fetched_version_lies_under_its_digest_and_is_the_one_registered(self, folder: Path) -> None:
+    def test_a_fetched_version_is_stored_under_its_digest_unchanged(self, folder: Path) -> None:
         registry = self.open(folder)
         reference = registered(registry, folder)
         fetched = registry.fetch(reference, folder / "artifacts")
@@ -170,7 +170,7 @@ class ModelRegistryContract(ABC):
         assert registry.fetch(reference, folder / "artifacts").stat() == first
         assert len(list((folder / "artifacts").iterdir())) == 1
 
-    def test_many_may_fetch_at_the_same_time(self, folder: Path) -> None:
+    def test_a_version_can_be_fetched_concurrently(self, folder: Path) -> None:
         reference = registered(self.open(folder), folder)
         start = threading.Barrier(WRITERS)
 
@@ -184,14 +184,14 @@ class ModelRegistryContract(ABC):
         assert fetched == set((folder / "artifacts").iterdir())
         assert open_artifact(fetched.pop(), reference.digest)
 
-    def test_a_version_that_was_changed_is_not_fetched_and_leaves_nothing(self, folder: Path) -> None:
+    def test_a_tampered_version_is_not_fetched_and_leaves_nothing_behind(self, folder: Path) -> None:
         reference = registered(self.open(folder), folder)
         self.damage(folder, reference)
         with pytest.raises(ArtifactError, match="model.onnx"):
             self.open(folder).fetch(reference, folder / "artifacts")
         assert list((folder / "artifacts").iterdir()) == []
 
-    def test_a_fetched_version_that_was_changed_is_fetched_anew(self, folder: Path) -> None:
+    def test_a_fetched_version_that_was_changed_is_fetched_again(self, folder: Path) -> None:
         reference = registered(self.open(folder), folder)
         model = self.open(folder).fetch(reference, folder / "artifacts") / "model.onnx"
         model.write_bytes(b"broken")
@@ -199,7 +199,7 @@ class ModelRegistryContract(ABC):
         assert open_artifact(fetched, reference.digest)
         assert list((folder / "artifacts").iterdir()) == [fetched]
 
-    def test_nothing_is_fetched_for_a_digest_that_is_not_the_versions(self, folder: Path) -> None:
+    def test_nothing_is_fetched_for_a_digest_of_another_version(self, folder: Path) -> None:
         wrong = replace(registered(self.open(folder), folder), digest=MISSING)
         with pytest.raises(OperatorError):
             self.open(folder).fetch(wrong, folder / "artifacts")
@@ -218,12 +218,12 @@ class ModelRegistryContract(ABC):
         message = [(entry.number, entry.stage, entry.version, entry.by) for entry in again.record("tiny").promotions]
         assert message == [(1, CHAMPION, "1", "ann"), (2, CHAMPION, "2", "bob"), (3, "challenger", "1", "bob")]
 
-    def test_a_stage_that_nobody_has_names_nothing(self, folder: Path) -> None:
+    def test_a_stage_that_no_version_holds_does_not_resolve(self, folder: Path) -> None:
         reference = registered(self.open(folder), folder)
         with pytest.raises(UnresolvedReference, match="no version has this stage .*it has 1"):
             self.open(folder).resolve(replace(reference, version="", digest="", stage=CHAMPION))
 
-    def test_promoting_who_has_the_stage_already_changes_nothing(self, folder: Path) -> None:
+    def test_promoting_the_holder_of_a_stage_again_changes_nothing(self, folder: Path) -> None:
         registry = self.open(folder)
         reference = registered(registry, folder)
         first = registry.promote(reference, CHAMPION, expect="none", by="ann")
@@ -239,14 +239,14 @@ class ModelRegistryContract(ABC):
             registry.promote(third, CHAMPION, expect="1", by="bob")
         assert self.open(folder).holder("tiny", CHAMPION) == "2"
 
-    def test_a_number_in_the_history_is_taken_once(self, folder: Path) -> None:
+    def test_a_number_in_the_history_is_used_once(self, folder: Path) -> None:
         registry = self.open(folder)
         promotion = registry.promote(registered(registry, folder), CHAMPION, expect="none", by="ann")
         with pytest.raises(StalePromotion, match="another promotion came first"):
             self.backend(folder).append("tiny", replace(promotion, by="bob"), timeout=60)
         assert [entry.by for entry in registry.record("tiny").promotions] == ["ann"]
 
-    def test_a_rollback_goes_back_one_and_again_one_further(self, folder: Path) -> None:
+    def test_each_rollback_goes_back_one_version(self, folder: Path) -> None:
         registry = self.open(folder)
         references = [registered(registry, folder, number) for number in (1, 2, 3)]
         for number, reference in enumerate(references):
@@ -258,7 +258,7 @@ class ModelRegistryContract(ABC):
         with pytest.raises(RegistryError, match="version 1 is the first that had it"):
             registry.rollback("tiny", CHAMPION, by="bob")
 
-    def test_a_promotion_after_a_rollback_is_what_the_next_rollback_undoes(self, folder: Path) -> None:
+    def test_the_next_rollback_undoes_a_promotion_made_after_a_rollback(self, folder: Path) -> None:
         registry = self.open(folder)
         first, second, third = (registered(registry, folder, number) for number in (1, 2, 3))
         registry.promote(first, CHAMPION, expect="none", by="ann")
@@ -267,7 +267,7 @@ class ModelRegistryContract(ABC):
         registry.promote(third, CHAMPION, expect="1", by="ann")
         assert registry.rollback("tiny", CHAMPION, by="ann").version == "1"
 
-    def test_a_rollback_goes_to_what_was_served_and_not_to_what_another_branch_promoted(self, folder: Path) -> None:
+    def test_a_rollback_returns_to_the_served_version_not_to_one_promoted_by_another_branch(self, folder: Path) -> None:
         registry = self.open(folder)
         first, elsewhere, third = (registered(registry, folder, number) for number in (1, 2, 3))
         registry.promote(first, CHAMPION, expect="none", by="ann", replaced="")
@@ -289,26 +289,26 @@ class ModelRegistryContract(ABC):
         registry.promote(second, CHAMPION, expect="4", by="ann", replaced=second.digest)
         assert registry.rollback("tiny", CHAMPION, by="ann").version == "1"
 
-    def test_a_rollback_finds_what_was_served_before_it_ever_had_the_stage(self, folder: Path) -> None:
+    def test_a_rollback_finds_a_served_version_that_never_held_the_stage(self, folder: Path) -> None:
         registry = self.open(folder)
         first, second = (registered(registry, folder, number) for number in (1, 2))
         registry.promote(second, CHAMPION, expect="none", by="ann", replaced=first.digest)
         assert registry.rollback("tiny", CHAMPION, by="ann").version == "1"
         assert self.open(folder).holder("tiny", CHAMPION) == "1"
 
-    def test_what_was_served_before_and_is_not_here_can_not_be_gone_back_to(self, folder: Path) -> None:
+    def test_a_rollback_to_a_version_that_is_not_in_this_registry_is_refused(self, folder: Path) -> None:
         registry = self.open(folder)
         registry.promote(registered(registry, folder), CHAMPION, expect="none", by="ann", replaced=MISSING)
-        with pytest.raises(RegistryError, match=f"what was served before, {MISSING}, is not in this registry"):
+        with pytest.raises(RegistryError, match=f"the version served before, {MISSING}, is not in this registry"):
             registry.rollback("tiny", CHAMPION, by="ann")
 
-    def test_what_was_never_promoted_can_not_be_rolled_back(self, folder: Path) -> None:
+    def test_a_stage_that_was_never_promoted_can_not_be_rolled_back(self, folder: Path) -> None:
         registry = self.open(folder)
         registered(registry, folder)
         with pytest.raises(RegistryError, match="no version ever had it"):
             registry.rollback("tiny", CHAMPION, by="ann")
 
-    def test_a_version_is_copied_both_ways_under_its_digest(self, folder: Path) -> None:
+    def test_a_version_keeps_its_digest_when_copied_in_either_direction(self, folder: Path) -> None:
         here, there = self.open(folder), ModelRegistry("local", LocalRegistry(folder / "elsewhere"))
         reference = registered(here, folder)
         copied = copy(here, reference, there, folder / "artifacts")
@@ -327,7 +327,7 @@ class ModelRegistryContract(ABC):
 
 
 class Away:
-    """A backend that is not there."""
+    """A backend that is unavailable."""
 
     def read(self, model: str, *, timeout: float) -> ModelRecord:
         raise RegistryUnavailable("the registry does not answer.")

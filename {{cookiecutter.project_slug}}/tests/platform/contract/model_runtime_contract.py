@@ -24,14 +24,14 @@ def question(*base: float) -> Tensors:
 
 
 def frozen(inputs: Tensors) -> Tensors:
-    """Return the tensors as requests bring them: they can't be written to."""
+    """Return the tensors read-only, as in a request."""
     for tensor in inputs.values():
         tensor.flags.writeable = False
     return inputs
 
 
 class ModelRuntimeContract(ABC):
-    """Every test runs with a runtime that holds the model in question."""
+    """Every test runs with a runtime that has loaded a model."""
 
     @abstractmethod
     def load(self, model: Model, folder: Path) -> ModelRuntime:
@@ -39,7 +39,7 @@ class ModelRuntimeContract(ABC):
 
     @abstractmethod
     def stalled(self, folder: Path) -> AbstractContextManager[tuple[ModelRuntime, Tensors]]:
-        """Give a runtime, and inputs that it works on for longer than SHORT_S as long as the block lasts."""
+        """Yield a runtime, and inputs that take it longer than SHORT_S while the block runs."""
 
     async def test_a_batch_is_answered_row_by_row(self, folder: Path) -> None:
         runtime = self.load(tiny(), folder)
@@ -58,7 +58,7 @@ class ModelRuntimeContract(ABC):
             await runtime.warm_up(question(1.0, 2.0), 512)
         await runtime.close()
 
-    async def test_every_datatype_goes_in_and_comes_out(self, folder: Path) -> None:
+    async def test_every_datatype_is_accepted_and_returned(self, folder: Path) -> None:
         model = rich()
         artifact = model.opened(folder / "for-its-rows")
         runtime = self.load(model, folder)
@@ -76,7 +76,7 @@ class ModelRuntimeContract(ABC):
             assert (await runtime.predict(inputs, timeout=LONG_S))["total"].tolist() == [1.0, 3.0]
         await runtime.close()
 
-    async def test_calls_at_the_same_time_get_their_own_answers(self, folder: Path) -> None:
+    async def test_concurrent_calls_get_their_own_answers(self, folder: Path) -> None:
         runtime = self.load(tiny(), folder)
         answers = await asyncio.gather(
             *(runtime.predict(question(*[number] * 3), timeout=LONG_S) for number in range(50))
@@ -91,7 +91,7 @@ class ModelRuntimeContract(ABC):
         assert (await runtime.predict(question(1.0), timeout=LONG_S))["total"].tolist() == [1.0]
         await runtime.close()
 
-    async def test_a_model_that_takes_too_long_is_left_and_told(self, folder: Path) -> None:
+    async def test_a_model_call_that_takes_too_long_is_abandoned_and_reported(self, folder: Path) -> None:
         with self.stalled(folder) as (runtime, inputs):
             with pytest.raises(DeadlineExceeded, match=r"the model did not answer within 0\.050 s"):
                 await runtime.predict(inputs, timeout=SHORT_S)

@@ -1,4 +1,4 @@
-"""The clients and the fakes that callers test with: the same answers, the same refusals."""
+"""The clients and the fakes for callers' tests: the same answers and refusals."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def client(request: pytest.FixtureRequest, target: str, described: ModelMe
     await made.close()
 
 
-async def test_an_answer_has_the_declared_types_and_says_which_model_gave_it(client: Caller) -> None:
+async def test_an_answer_has_the_declared_types_and_names_its_model(client: Caller) -> None:
     answer = await client.predict(INPUTS, timeout=PATIENCE_S, request_id="order-66", version="1")
     assert list(answer) == [f"{name}_out" for name in INPUTS]
     for name, values in INPUTS.items():
@@ -69,7 +69,7 @@ async def test_an_answer_has_the_declared_types_and_says_which_model_gave_it(cli
     assert (answer.request_id, answer.defaulted, answer.last_known) == ("order-66", {}, {})
 
 
-async def test_numbers_come_read_only(client: Caller) -> None:
+async def test_arrays_in_an_answer_are_read_only(client: Caller) -> None:
     answer = await client.predict(INPUTS, timeout=PATIENCE_S)
     assert [answer[f"{name}_out"].flags.writeable for name in INPUTS] == [False, False, False, True, False, True]
 
@@ -79,7 +79,7 @@ async def test_outputs_can_be_chosen(client: Caller) -> None:
     assert list(answer) == ["words_out", "fp32_out"]
 
 
-async def test_a_request_id_is_made_up(client: Caller) -> None:
+async def test_a_request_id_is_generated(client: Caller) -> None:
     first, second = [(await client.predict(INPUTS, timeout=PATIENCE_S)).request_id for _ in range(2)]
     assert first
     assert first != second
@@ -132,7 +132,7 @@ async def test_health_is_reported(client: Caller) -> None:
         (INPUTS, {"version": "2"}, NotFound, "model version '2' is not served here; this server has version 1."),
         (NONE, {"version": "2"}, NotFound, "model version '2' is not served here; this server has version 1."),
         (INPUTS, {"request_id": "a b"}, InvalidRequest, "request_id: 'a b' must be 1 to 128 visible ASCII characters,"),
-        (INPUTS, {"timeout": 0}, InvalidRequest, "timeout: 0 is no time to answer in; give seconds, more than 0 and"),
+        (INPUTS, {"timeout": 0}, InvalidRequest, "timeout: 0 is not valid;  give seconds, more than 0 and"),
     ],
     ids=[
         *("unknown input", "missing input", "fraction", "word", "shape", "rows", "no row", "too many rows"),
@@ -142,7 +142,7 @@ async def test_health_is_reported(client: Caller) -> None:
 async def test_a_request_that_does_not_fit_is_refused(
     client: Caller, inputs: Any, arguments: dict[str, Any], error: type[Exception], sentence: str
 ) -> None:
-    await client.predict(INPUTS, timeout=PATIENCE_S)  # the first call learns what the model takes
+    await client.predict(INPUTS, timeout=PATIENCE_S)  # the first call reads the metadata
     with pytest.raises(error) as caught:
         await client.predict(inputs, **{"timeout": PATIENCE_S} | arguments)
     assert type(caught.value) is error
@@ -156,10 +156,10 @@ async def test_a_refusal_by_the_server_has_code_and_request_id(client: Caller) -
 
 
 @pytest.mark.parametrize("call", ["metadata", "health", "is_ready", "wait_ready"])
-async def test_every_call_needs_a_timeout_that_is_one(client: Caller, call: str) -> None:
+async def test_every_call_needs_a_valid_timeout(client: Caller, call: str) -> None:
     with pytest.raises(TypeError, match="timeout"):
         await getattr(client, call)()
-    with pytest.raises(InvalidRequest, match="^timeout: -1 is no time to answer in"):
+    with pytest.raises(InvalidRequest, match="^timeout: -1 is not valid"):
         await getattr(client, call)(timeout=-1)
 
 

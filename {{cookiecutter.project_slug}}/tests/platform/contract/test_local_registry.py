@@ -49,7 +49,7 @@ class TestLocalRegistry(ModelRegistryContract):
         kept.write_bytes(b"!" + kept.read_bytes()[1:])
 
 
-def test_processes_at_the_same_time_never_get_one_number(folder: Path) -> None:
+def test_concurrent_processes_never_get_the_same_number(folder: Path) -> None:
     sources = [folder / "sources" / str(number) for number in range(PROCESSES * EACH)]
     written = [f"{source}={variant(number).write(source)}" for number, source in enumerate(sources)]
     processes = [
@@ -65,7 +65,7 @@ def test_processes_at_the_same_time_never_get_one_number(folder: Path) -> None:
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    for process in processes:  # all have come this far: now go
+    for process in processes:  # all are ready: start
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
@@ -75,7 +75,7 @@ def test_processes_at_the_same_time_never_get_one_number(folder: Path) -> None:
     assert {known.reference for known in opened(folder).versions("tiny")} == references
 
 
-def test_what_a_crash_left_half_written_does_not_exist_and_its_number_is_not_given_again(
+def test_a_half_written_version_does_not_exist_and_its_number_is_not_reused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = opened(folder)
@@ -96,7 +96,7 @@ def test_what_a_crash_left_half_written_does_not_exist_and_its_number_is_not_giv
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"digest": "1", "registered_at": ""}', b"\xff"])
-def test_a_record_that_can_not_be_read_is_named(folder: Path, content: bytes) -> None:
+def test_an_unreadable_record_is_named(folder: Path, content: bytes) -> None:
     registry = opened(folder)
     registered(registry, folder)
     (folder / "registry" / "tiny" / "1" / "record.json").write_bytes(content)
@@ -110,7 +110,7 @@ def pinned_as(folder: Path, version: str, digest: str) -> ModelRegistry:
     return ModelRegistry("local", LocalRegistry(folder / "registry", folder / "model.lock"))
 
 
-def test_the_number_in_the_lock_is_given_to_no_other_artifact(folder: Path) -> None:
+def test_the_number_in_the_lock_is_reserved_for_its_artifact(folder: Path) -> None:
     registry = pinned_as(folder, "5", f"sha256={'0' * 64}")
     assert [registered(registry, folder, number).version for number in (1, 2)] == ["6", "7"]
     assert registered(registry, folder, name="other").version == "1"
@@ -124,7 +124,7 @@ def test_the_artifact_in_the_lock_gets_its_number_in_an_empty_registry(folder: P
     assert registered(registry, folder, 3).version == "7"
 
 
-def test_the_artifact_in_the_lock_gets_the_next_number_where_its_own_is_taken(folder: Path) -> None:
+def test_the_artifact_in_the_lock_gets_the_next_number_if_its_number_is_taken(folder: Path) -> None:
     registered(opened(folder), folder, 1)
     registry = pinned_as(folder, "1", variant(2).write(folder / "source"))
     assert registered(registry, folder, 2).version == "2"
@@ -137,7 +137,7 @@ def test_a_lock_that_pins_no_number_here_reserves_none(folder: Path, reference: 
     assert registered(registry, folder).version == "1"
 
 
-def test_what_is_no_version_is_passed_over(folder: Path) -> None:
+def test_files_that_are_not_versions_are_ignored(folder: Path) -> None:
     registry = opened(folder)
     registered(registry, folder)
     (folder / "registry" / "tiny" / "notes").mkdir()
@@ -145,14 +145,14 @@ def test_what_is_no_version_is_passed_over(folder: Path) -> None:
     assert [known.reference.version for known in registry.versions("tiny")] == ["1"]
 
 
-def test_a_stage_that_is_none_is_refused_with_those_there_are(folder: Path) -> None:
+def test_an_unknown_stage_is_refused_with_the_known_ones(folder: Path) -> None:
     registry = opened(folder)
     registered(registry, folder)
-    with pytest.raises(UnresolvedReference, match="stage 'latest' is none of champion, challenger"):
+    with pytest.raises(UnresolvedReference, match="stage 'latest' is not one of champion, challenger"):
         registry.resolve(Reference.parse("local:tiny@latest"))
 
 
-def test_an_artifact_with_a_file_too_many_is_not_registered(folder: Path) -> None:
+def test_an_artifact_with_an_extra_file_is_not_registered(folder: Path) -> None:
     digest = variant(1).write(folder / "source")
     (folder / "source" / "extra").write_bytes(b"")
     with pytest.raises(ArtifactError, match="does not list"):
@@ -160,7 +160,7 @@ def test_an_artifact_with_a_file_too_many_is_not_registered(folder: Path) -> Non
     assert not (folder / "registry").exists()
 
 
-def test_the_scheme_of_a_reference_says_which_registry_opens(folder: Path) -> None:
+def test_the_scheme_of_a_reference_selects_the_registry(folder: Path) -> None:
     reference = registered(open_registry("local", folder / "registry"), folder)
     assert reference.scheme == "local"
     assert open_registry("local", folder / "registry").fetch(reference, folder) == artifact_folder(

@@ -45,7 +45,7 @@ async def test_an_unknown_entity_is_not_found_if_the_setting_says_refuse() -> No
     assert text.isascii()
 
 
-async def test_a_store_that_is_unavailable_makes_the_service_unavailable_and_no_zeros() -> None:
+async def test_an_unavailable_store_makes_the_service_unavailable_instead_of_answering_with_zeros() -> None:
     away = store()
     async with serving(fake_service(MODEL, store=away)) as wire:
         away.unavailable = True
@@ -56,13 +56,13 @@ async def test_a_store_that_is_unavailable_makes_the_service_unavailable_and_no_
 
 
 def remembering() -> Model:
-    """Return the model with a feature that is answered with the value known last."""
+    """Return the model with a feature that falls back to its last known value."""
     base = Feature("base", missing=Missing.LAST_KNOWN)
     features = replace(MODEL.manifest.features, static=(base,))
     return replace(MODEL, manifest=replace(MODEL.manifest, features=features))
 
 
-async def test_the_value_known_last_stands_in_and_the_answer_says_so() -> None:
+async def test_the_last_known_value_is_used_and_flagged() -> None:
     emptied = store()
     async with serving(fake_service(remembering(), store=emptied)) as wire:
         await wire.infer(request("tiny", {"key": [b"known"], "value": [1.0]}))
@@ -73,7 +73,7 @@ async def test_the_value_known_last_stands_in_and_the_answer_says_so() -> None:
     assert "defaulted_features" not in answer.parameters
 
 
-async def test_a_store_that_was_filled_for_another_declaration_is_a_failed_precondition() -> None:
+async def test_a_store_filled_for_another_declaration_is_a_failed_precondition() -> None:
     outdated = store()
     outdated.forms = {"base": "INT64[]"}
     async with serving(fake_service(MODEL, store=outdated)) as wire:
@@ -88,7 +88,7 @@ async def test_a_key_that_is_sent_twice_is_answered_twice() -> None:
     assert floats(answer) == [11.0, 101.0, 13.0]
 
 
-async def test_ten_thousand_keys_in_one_call_are_refused_before_the_store_is_asked() -> None:
+async def test_ten_thousand_keys_in_one_call_are_refused_before_the_store_is_read() -> None:
     untouched = store()
     keys = [b"key-%d" % number for number in range(10_000)]
     async with serving(fake_service(MODEL, store=untouched)) as wire:

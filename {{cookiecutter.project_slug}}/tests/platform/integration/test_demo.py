@@ -1,4 +1,4 @@
-"""`make demo` ends with a prediction in every state of a repo, and changes nothing outside of build/demo."""
+"""`make demo` ends with a prediction in every state of a repo, and changes only build/demo."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def without_pin(root: Path) -> None:
 
 
 @pytest.mark.parametrize("state", [without_version, without_pin])
-def test_the_demo_trains_a_version_of_its_own_where_there_is_none(
-    clone: Workspace, state: Callable[[Path], None]
-) -> None:
+def test_the_demo_trains_its_own_version_if_there_is_none(clone: Workspace, state: Callable[[Path], None]) -> None:
     state(clone.root)
     before = files(clone.root)
     message = clone.printed("tools.demo")
@@ -52,7 +50,7 @@ def test_the_demo_trains_a_version_of_its_own_where_there_is_none(
     assert files(clone.root) == before
 
 
-def test_the_demo_serves_no_pinned_version_of_other_features(
+def test_the_demo_does_not_serve_a_pinned_version_with_other_features(
     trained: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep_below(trained.root, monkeypatch)
@@ -63,7 +61,7 @@ def test_the_demo_serves_no_pinned_version_of_other_features(
     assert "model/features.py has changed since" in capsys.readouterr().out
 
 
-def test_a_demo_without_its_registry_says_so_and_goes_on(
+def test_a_demo_without_its_registry_says_so_and_continues(
     clone: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep_below(clone.root, monkeypatch)

@@ -1,4 +1,4 @@
-"""Mutated requests over the wire: whatever comes, it is answered or refused, and costs no memory.
+"""Mutated requests over the wire: each is answered or refused, and none leaks memory.
 
 `SERVING_FUZZ` is the number of requests, `SERVING_FUZZ_SEED` repeats a run.
 """
@@ -27,7 +27,7 @@ ALLOWED = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode
 
 
 async def ask(wire: Wire, seed: int, count: int) -> Counter[grpc.StatusCode]:
-    """Send the requests, some at a time; count the codes."""
+    """Send the requests concurrently; count the status codes."""
     requests = bodies(seed, count, [good(b"text"), good_typed()])
     codes: Counter[grpc.StatusCode] = Counter()
 
@@ -42,7 +42,7 @@ async def ask(wire: Wire, seed: int, count: int) -> Counter[grpc.StatusCode]:
     return codes
 
 
-async def test_mutated_requests_are_answered_or_refused_and_cost_no_memory(folder: Path) -> None:
+async def test_mutated_requests_are_answered_or_refused_and_leak_no_memory(folder: Path) -> None:
     MODEL.lay_out(folder)
     print(f"{COUNT} requests, SERVING_FUZZ_SEED={SEED}")
     with ServerProcess(folder) as server:

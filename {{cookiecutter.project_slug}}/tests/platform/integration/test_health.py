@@ -29,14 +29,14 @@ async def test_without_a_model_they_are_not(name: str) -> None:
         assert await wire.status(name) == NOT_SERVING
 
 
-async def test_a_name_that_is_not_served_is_not_found() -> None:
+async def test_an_unknown_name_is_not_found() -> None:
     async with serving(fake_service(tiny())) as wire:
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
             await wire.status("other")
     assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_the_protocols_own_questions_are_answered() -> None:
+async def test_the_health_calls_of_the_inference_protocol_are_answered() -> None:
     async with serving(fake_service(tiny())) as wire:
         assert pb.ServerLiveResponse.FromString(await wire.call("ServerLive", b"")).live
         assert pb.ServerReadyResponse.FromString(await wire.call("ServerReady", b"")).ready
@@ -65,7 +65,7 @@ async def services(wire: Wire) -> set[str]:
     return set()
 
 
-async def test_reflection_is_off_unless_asked_for() -> None:
+async def test_reflection_is_off_by_default() -> None:
     async with serving(fake_service(tiny())) as wire:
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
             await services(wire)

@@ -21,7 +21,7 @@ CALLS = 50
 PATIENCE = {"SERVING_GRACE": "60", "SERVING_CALL_TIMEOUT": "60"}
 FOR_EVER = 10**12
 
-# In a separate process, since that is what went down when a server was stopped twice at the same time.
+# In a separate process, which once crashed when a server was stopped twice at the same time.
 HURRIED_ENDS = """
 import asyncio
 
@@ -82,7 +82,7 @@ async def test_fifty_calls_in_flight_are_all_answered_before_the_server_ends(fol
     with ServerProcess(folder, **PATIENCE) as server:
         async with Wire(server.target) as wire:
             second = await steps_of_a_second(wire)
-            # One call holds the model while the others come in behind it.
+            # One call occupies the model while the others arrive.
             steps = [2 * second, *range(1, CALLS)]
             calls = [asyncio.create_task(wire.infer(ask(count))) for count in steps]
             await until_in_flight(server, CALLS)
@@ -93,7 +93,7 @@ async def test_fifty_calls_in_flight_are_all_answered_before_the_server_ends(fol
         assert "Traceback" not in server.log
 
 
-async def test_health_turns_first_and_calls_are_taken_until_callers_had_time_to_notice(folder: Path) -> None:
+async def test_health_turns_not_serving_before_new_calls_are_refused(folder: Path) -> None:
     slow().lay_out(folder)
     with ServerProcess(folder, SERVING_DRAIN="300") as server:
         async with Wire(server.target) as wire:
@@ -110,7 +110,7 @@ async def test_health_turns_first_and_calls_are_taken_until_callers_had_time_to_
         assert server.wait() == 0
 
 
-async def test_a_second_signal_ends_a_server_at_once_whatever_it_works_on(folder: Path) -> None:
+async def test_a_second_signal_ends_a_busy_server_at_once(folder: Path) -> None:
     slow().lay_out(folder)
     with ServerProcess(folder, SERVING_GRACE="3600", SERVING_CALL_TIMEOUT="3600") as server:
         async with Wire(server.target) as wire:
@@ -124,7 +124,7 @@ async def test_a_second_signal_ends_a_server_at_once_whatever_it_works_on(folder
             assert await call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-async def test_a_call_that_never_ends_is_cut_off_when_its_grace_is_over(folder: Path) -> None:
+async def test_a_call_that_never_ends_is_cancelled_after_the_grace_period(folder: Path) -> None:
     slow().lay_out(folder)
     with ServerProcess(folder, SERVING_GRACE="0.1", SERVING_CALL_TIMEOUT="3600") as server:
         async with Wire(server.target) as wire:
@@ -134,7 +134,7 @@ async def test_a_call_that_never_ends_is_cut_off_when_its_grace_is_over(folder: 
             assert await call.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-async def test_while_the_model_works_the_server_answers_everything_else(folder: Path) -> None:
+async def test_the_server_answers_other_calls_while_the_model_runs(folder: Path) -> None:
     slow().lay_out(folder)
     with ServerProcess(folder) as server:
         async with Wire(server.target) as wire:
@@ -146,7 +146,7 @@ async def test_while_the_model_works_the_server_answers_everything_else(folder: 
             call.cancel()
 
 
-async def test_a_hurried_end_never_crashes_the_process(folder: Path) -> None:
+async def test_a_forced_stop_never_crashes_the_process(folder: Path) -> None:
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", HURRIED_ENDS],

@@ -1,4 +1,4 @@
-"""Every class of malformed request over a real connection: its code, one sentence, and a server that lives on."""
+"""Every class of malformed request over a real connection gets a code and one sentence; the server survives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def refusal(body: bytes) -> tuple[grpc.StatusCode, str]:
-    """Send a body to a server of the rich model; it must refuse it, and answer a good one after it."""
+    """Send a body to a server of the rich model; it must refuse it, then answer a good request."""
     async with serving(fake_service(MODEL)) as wire:
         code, text = await wire.refused("ModelInfer", body)
         assert await wire.status() == SERVING
@@ -44,7 +44,7 @@ async def test_each_class_gets_its_code_and_one_clear_sentence(case: Malformed) 
         assert inside not in text
 
 
-async def test_bytes_that_are_no_message_are_refused() -> None:
+async def test_bytes_that_are_not_a_message_are_refused() -> None:
     assert (await refusal(b"\xff\xff\xff\xff"))[0] is INVALID
 
 
@@ -62,7 +62,7 @@ async def test_a_body_over_the_limit_never_reaches_the_service() -> None:
     assert (await refusal(b"x" * limit))[0] is INVALID
 
 
-async def test_a_name_of_a_megabyte_is_over_the_limit_of_a_small_signature() -> None:
+async def test_a_name_of_one_megabyte_exceeds_the_limit_of_a_small_signature() -> None:
     body = pb.ModelInferRequest(model_name="n" * MEGABYTE).SerializeToString()
     async with serving(fake_service(MODEL, max_rows=64)) as wire:
         code, _ = await wire.refused("ModelInfer", body)
@@ -82,13 +82,13 @@ async def test_the_limit_of_the_trained_example_follows_from_its_metadata(
 
 
 @pytest.mark.parametrize("method", ["ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata"])
-async def test_the_other_calls_refuse_what_is_no_message_too(method: str) -> None:
+async def test_the_other_calls_also_refuse_bytes_that_are_not_a_message(method: str) -> None:
     async with serving(fake_service(MODEL)) as wire:
         code, _ = await wire.refused(method, b"\xff\xff\xff\xff")
     assert code is INVALID
 
 
-async def test_a_method_that_does_not_exist_is_unimplemented() -> None:
+async def test_an_unknown_method_is_unimplemented() -> None:
     async with serving(fake_service(MODEL)) as wire:
         code, _ = await wire.refused("RepositoryModelLoad", b"")
     assert code is grpc.StatusCode.UNIMPLEMENTED

@@ -14,7 +14,7 @@ from tests.platform.support.server import ServerProcess
 from tests.platform.support.wire import Wire, request
 
 HOSTILE = ["a\r\nINFO forged", "\x1b[31mred\x1b[0m", "nul\0byte", '"}\n{"level": "INFO"', "\N{PILE OF POO}" * 64]
-# Metrics with a label that only an event gives them: a feature that is served, a reason to refuse.
+# Metrics whose label values appear only after an event, such as a refusal's reason.
 LABELLED_BY_EVENTS = {
     *("serving_refused", "serving_feature_defaults", "serving_feature_last_known"),
     *("serving_feature_age_days", "serving_feature_stale"),
@@ -23,14 +23,14 @@ GOOD = request("tiny", {"base": [1.0], "value": [2.0]})
 
 
 def expected(family: Metric) -> set[str]:
-    """Return the names under which a metric stands on the page."""
+    """Return a metric's names on the page."""
     return {
         "counter": {f"{family.name}_total"},
         "histogram": {f"{family.name}_count", f"{family.name}_sum", f"{family.name}_bucket"},
     }.get(family.type, {family.name})
 
 
-async def test_the_metrics_page_has_every_metric_and_tells_what_happened(folder: Path) -> None:
+async def test_the_metrics_page_has_every_metric_and_counts_what_happened(folder: Path) -> None:
     reference = tiny().lay_out(folder)
     with ServerProcess(folder) as server:
         async with Wire(server.target) as wire:
@@ -52,7 +52,7 @@ async def test_the_metrics_page_has_every_metric_and_tells_what_happened(folder:
         assert page["serving_model_seconds_count"] == 3
 
 
-async def test_whatever_callers_send_the_log_is_one_line_of_json_each(folder: Path) -> None:
+async def test_every_log_record_is_one_line_of_json_whatever_callers_send(folder: Path) -> None:
     tiny().lay_out(folder)
     with ServerProcess(folder) as server:
         async with Wire(server.target) as wire:

@@ -32,7 +32,7 @@ async def codes_of(wire: Wire, count: int) -> tuple[list[grpc.StatusCode], async
     return refused, asyncio.create_task(rest())
 
 
-async def test_what_is_too_much_is_refused_at_once_and_no_health_probe_with_it() -> None:
+async def test_excess_calls_are_refused_at_once_but_health_probes_are_answered() -> None:
     runtime = FakeRuntime(answer_of(tiny()))
     runtime.gate = asyncio.Event()
     metrics = Metrics.create()
@@ -53,7 +53,7 @@ async def test_what_is_too_much_is_refused_at_once_and_no_health_probe_with_it()
         assert await rest == [grpc.StatusCode.OK] * (RUNNING + QUEUED)
 
 
-async def test_after_an_overload_all_is_as_before() -> None:
+async def test_the_server_recovers_from_an_overload() -> None:
     runtime = FakeRuntime(answer_of(tiny()))
     async with serving(fake_service(tiny(), runtime=runtime), max_running=1, max_queued=1) as wire:
         for _ in range(3):
@@ -62,7 +62,7 @@ async def test_after_an_overload_all_is_as_before() -> None:
             assert floats(await wire.infer(request("tiny", {"base": [1.0], "value": [2.0]}))) == [3.0]
 
 
-async def test_callers_that_give_up_leave_no_slot_taken() -> None:
+async def test_callers_that_give_up_release_their_slots() -> None:
     runtime = FakeRuntime(answer_of(tiny()))
     runtime.gate = asyncio.Event()
     metrics = Metrics.create()

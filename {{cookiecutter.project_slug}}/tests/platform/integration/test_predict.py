@@ -37,10 +37,10 @@ def test_predict_shows_the_servers_answers_beside_those_of_training(
     assert shown == []
 
 
-def test_predict_says_in_one_sentence_that_no_server_runs(example: Workspace) -> None:
+def test_predict_reports_in_one_sentence_that_no_server_runs(example: Workspace) -> None:
     # Nothing listens on port 1.
     assert example.refusal("tools.predict", "--target", "127.0.0.1:1", "--timeout", "0.5") == (
-        "error: 127.0.0.1:1: no server answers there; `make run` starts one, `make up` one in containers."
+        "error: 127.0.0.1:1: no server answers there; `make run` starts one, `make up` starts one in containers."
     )
 
 
@@ -69,8 +69,8 @@ def test_a_server_with_another_version_is_reported_with_both(served: tuple[str, 
     wanted = replace(reference, version="2", digest=OTHER)
     message = refusal(OperatorError, lambda: predict.ask(target, wanted, artifact, timeout=10))
     assert message == (
-        f"{target}: serves {reference}, and what is pinned here is {wanted}; "
-        "`make deploy` brings it into containers, a new `make run` into a server of this machine."
+        f"{target}: serves {reference}, but {wanted} is pinned here; "
+        "`make deploy` updates the containers, a new `make run` a server on this machine."
     )
 
 
@@ -80,7 +80,7 @@ def test_a_server_of_another_model_is_reported_in_its_own_words(served: tuple[st
     assert message == f"{target}: model 'x' is not served here; this server has tiny."
 
 
-def test_answers_that_are_not_those_of_training_are_reported(
+def test_answers_that_differ_from_training_are_reported(
     served: tuple[str, Reference, Artifact], capsys: pytest.CaptureFixture[str]
 ) -> None:
     target, reference, artifact = served
@@ -90,7 +90,7 @@ def test_answers_that_are_not_those_of_training_are_reported(
     assert f"answered by tiny version 1, {reference.digest}" in capsys.readouterr().out
 
 
-def test_an_answer_of_several_dimensions_stays_on_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_multidimensional_answer_is_printed_on_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     artifact = rich().opened(folder / "artifact")
     predict.show(Prediction(artifact.golden_outputs(), "rich", "1", artifact.digest, "request"), artifact)
     entities, outputs = artifact.golden.entities, artifact.manifest.outputs

@@ -20,7 +20,7 @@ from tests.platform.support.workspace import GIT_KEEPS, Workspace, keep_below
 
 @pytest.fixture
 def here(clone: Workspace, monkeypatch: pytest.MonkeyPatch) -> Reference:
-    """Let scripts in this process work in a clone; return what it pins."""
+    """Point scripts in this process at a clone; return its pinned reference."""
     keep_below(clone.root, monkeypatch)
     return read_lock(project.LOCK)
 
@@ -32,7 +32,7 @@ def content(root: Path) -> Mapping[str, bytes]:
 
 
 def refused(clone: Workspace) -> str:
-    """Rebuild, which must be refused and change nothing; return what was said."""
+    """Run a rebuild that must be refused and change nothing; return its message."""
     before = content(clone.root)
     with pytest.raises(OperatorError) as refusal:
         rebuild.main([])
@@ -40,7 +40,7 @@ def refused(clone: Workspace) -> str:
     return str(refusal.value)
 
 
-def test_a_clone_rebuilds_the_pinned_version_and_changes_nothing_that_git_knows(
+def test_a_clone_rebuilds_the_pinned_version_and_changes_no_tracked_file(
     clone: Workspace, here: Reference, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = content(clone.root)
@@ -70,7 +70,7 @@ def test_after_a_rebuild_the_next_version_can_be_promoted_and_rolled_back(
 def test_other_data_is_refused_by_name(clone: Workspace, here: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_model, "dataset", lambda: fewer(1))
     message = refused(clone)
-    assert message.startswith(f"{here}: can't be rebuilt, this checkout gives sha256=")
+    assert message.startswith(f"{here}: can't be rebuilt; this checkout gives sha256=")
     assert "the training data differs (sha256=" in message
     assert message.endswith("copy the version from a machine that has it, or pin a new one with `make train`.")
 
@@ -97,15 +97,15 @@ def test_other_parameters_libraries_and_machines_are_refused_by_name(
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"digest": "sha256=0", "lineage": {}}'])
-def test_without_the_pinned_lineage_a_refusal_says_so(
+def test_a_refusal_says_that_the_pinned_lineage_is_missing(
     clone: Workspace, here: Reference, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (clone.root / "model.lineage.json").write_text(text, encoding="utf-8")
     monkeypatch.setattr(user_model, "dataset", lambda: fewer(1))
-    assert "model.lineage.json does not say how that was made" in refused(clone)
+    assert "model.lineage.json does not describe this version" in refused(clone)
 
 
-def test_a_number_that_is_another_artifacts_is_refused_and_training_takes_the_next(
+def test_a_number_of_another_artifact_is_refused_and_training_takes_the_next(
     clone: Workspace, here: Reference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -121,18 +121,18 @@ def test_a_number_that_is_another_artifacts_is_refused_and_training_takes_the_ne
     assert read_lock(project.LOCK) == replace(here, version="2")
 
 
-def test_half_a_version_under_its_number_is_refused_with_the_folder(clone: Workspace, here: Reference) -> None:
+def test_an_incomplete_version_is_refused_with_its_folder(clone: Workspace, here: Reference) -> None:
     half = project.REGISTRY / here.model / here.version
     half.mkdir(parents=True)
-    assert refused(clone) == f"{half}: holds half of a version; remove the folder, then `make rebuild`."
+    assert refused(clone) == f"{half}: holds an incomplete version; remove the folder, then run `make rebuild`."
 
 
-def test_what_is_kept_elsewhere_is_not_rebuilt(clone: Workspace, here: Reference) -> None:
+def test_a_version_in_a_remote_registry_is_not_rebuilt(clone: Workspace, here: Reference) -> None:
     write_lock(project.LOCK, replace(here, scheme="mlflow"))
-    assert "is not rebuilt but fetched from mlflow; `make run` does it" in refused(clone)
+    assert "is kept in mlflow, so it is fetched, not rebuilt; `make run` fetches it" in refused(clone)
 
 
-def test_where_nothing_is_pinned_there_is_nothing_to_rebuild(clone: Workspace, here: Reference) -> None:
+def test_without_a_pinned_version_there_is_nothing_to_rebuild(clone: Workspace, here: Reference) -> None:
     project.LOCK.write_text("MODEL_VERSION=\n", encoding="utf-8")
     assert "pins no model version yet; run `make train`" in refused(clone)
 

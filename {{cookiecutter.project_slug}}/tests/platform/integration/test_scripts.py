@@ -32,7 +32,7 @@ def reference(trained: Workspace) -> Reference:
 
 
 def kept(root: Path, reference: Reference) -> Artifact:
-    """Return what the registry of a repo keeps of a version."""
+    """Return a version as stored in the registry of a repo."""
     return open_artifact(root / "registry" / reference.model / reference.version / "artifact", reference.digest)
 
 
@@ -61,7 +61,7 @@ def test_training_on_other_data_gives_the_next_version_and_both_stay(elsewhere: 
     assert len(digests) == 2
 
 
-def test_an_export_that_answers_otherwise_is_not_registered(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_with_different_answers_is_not_registered(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def turned(*arguments: Any) -> dict[str, Any]:
         return {name: values[::-1] for name, values in answers(*arguments).items()}
 
@@ -72,7 +72,7 @@ def test_an_export_that_answers_otherwise_is_not_registered(elsewhere: Path, mon
     assert not (elsewhere / "registry").exists()
 
 
-def test_a_version_says_where_it_came_from(example: Workspace) -> None:
+def test_a_version_records_its_lineage(example: Workspace) -> None:
     reference = read_lock(example.root / "model.lock")
     artifact = kept(example.root, reference)
     assert artifact.manifest.model == reference.model
@@ -106,7 +106,7 @@ def test_a_reference_is_resolved_to_its_pinned_form(example: Workspace, capsys: 
     assert capsys.readouterr().out == f"{reference}\n"
 
 
-def test_a_version_is_fetched_where_it_is_wanted(example: Workspace, folder: Path) -> None:
+def test_a_version_is_fetched_into_the_given_folder(example: Workspace, folder: Path) -> None:
     reference = read_lock(example.root / "model.lock")
     for _ in range(2):
         version_script(example, "fetch", str(reference), "--artifacts", str(folder / "elsewhere"))
@@ -118,23 +118,25 @@ def test_a_version_is_fetched_where_it_is_wanted(example: Workspace, folder: Pat
     ("command", "text", "words"),
     [
         ("resolve", "local:{model}/9", "no such version; it has 1."),
-        ("resolve", "local:{model}@production", "stage 'production' is none of champion, challenger"),
+        ("resolve", "local:{model}@production", "stage 'production' is not one of champion, challenger"),
         ("resolve", "local:{model}@challenger", "no version has this stage in the local registry"),
         ("resolve", "local:unknown/1", "run `make train`"),
-        ("resolve", "nonsense", "can't be read; the form is scheme:model/version#sha256="),
+        ("resolve", "nonsense", "can't be parsed; the form is scheme:model/version#sha256="),
         ("resolve", "nowhere:{model}/1", "model registry 'nowhere' is not part of this repo"),
         ("fetch", "local:{model}/1", "is not pinned; write scheme:model/version#sha256="),
         ("fetch", "local:{model}/1#" + MISSING, "to serve that one write local:"),
     ],
 )
-def test_a_reference_that_can_not_be_met_is_refused(example: Workspace, command: str, text: str, words: str) -> None:
+def test_a_reference_that_can_not_be_resolved_is_refused(
+    example: Workspace, command: str, text: str, words: str
+) -> None:
     reference = read_lock(example.root / "model.lock")
     with pytest.raises(UnresolvedReference) as refusal:
         version_script(example, command, text.format(model=reference.model))
     assert words in str(refusal.value)
 
 
-def test_a_version_that_was_changed_is_not_fetched(trained: Workspace, reference: Reference) -> None:
+def test_a_tampered_version_is_not_fetched(trained: Workspace, reference: Reference) -> None:
     model = trained.root / "registry" / reference.model / "1" / "artifact" / "model.onnx"
     model.write_bytes(model.read_bytes()[:-1])
     shutil.rmtree(trained.root / "artifacts")
@@ -142,7 +144,7 @@ def test_a_version_that_was_changed_is_not_fetched(trained: Workspace, reference
     assert not list((trained.root / "artifacts").iterdir())
 
 
-def test_a_fetched_version_that_was_changed_is_fetched_anew_by_the_command_that_is_named(
+def test_the_command_in_the_refusal_repairs_a_fetched_version_that_was_changed(
     trained: Workspace, reference: Reference
 ) -> None:
     model = trained.root / "artifacts" / reference.digest.removeprefix("sha256=") / "model.onnx"
@@ -173,7 +175,7 @@ def test_run_refuses_an_unpinned_version_with_the_line_to_write(example: Workspa
     assert sentence.startswith("error: ")
 
 
-def test_run_looks_an_unpinned_version_up_where_that_is_allowed(trained: Workspace, reference: Reference) -> None:
+def test_run_resolves_an_unpinned_version_if_allowed(trained: Workspace, reference: Reference) -> None:
     unpinned = f"local:{reference.model}/{reference.version}"
     with ServerProcess(
         trained.root, module="tools.run", MODEL_VERSION=unpinned, SERVING_ALLOW_UNPINNED="true"
@@ -211,7 +213,7 @@ def test_promoting_pins_the_champion_and_rolling_back_pins_the_one_before(
     capsys.readouterr()
     assert model_version.main(["rollback"]) == 0
     goal, *_, again = capsys.readouterr().out.splitlines()
-    assert (goal, again) == (f"going back to {first} ...", f"{first} is champion again")
+    assert (goal, again) == (f"rolling back to {first} ...", f"{first} is champion again")
     assert read_lock(project.LOCK) == first
     assert pinned_lineage(first) == kept(project.REGISTRY.parent, first).lineage
     with pytest.raises(RegistryError, match="version 1 is the first that had it"):
@@ -219,7 +221,7 @@ def test_promoting_pins_the_champion_and_rolling_back_pins_the_one_before(
     assert read_lock(project.LOCK) == first
 
 
-def test_a_promotion_says_that_what_runs_serves_another_version(
+def test_a_promotion_says_that_running_servers_keep_the_previous_version(
     two_versions: tuple[Reference, Reference], capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = two_versions
@@ -227,7 +229,7 @@ def test_a_promotion_says_that_what_runs_serves_another_version(
     assert model_version.main(["promote", str(first)]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
         f"{first} is champion",
-        "what runs serves the version before until `make deploy` (containers) or a new `make run`",
+        "running servers keep the previous version until `make deploy` (containers) or a new `make run`",
     ]
     assert model_version.main(["promote", str(first)]) == 0
     assert capsys.readouterr().out == f"{first} is champion\n"
@@ -244,7 +246,7 @@ def by_promoting(champion: str) -> int:
 
 
 @pytest.mark.parametrize("serve", [by_training, by_promoting])
-def test_a_rollback_goes_to_what_this_branch_served_before(
+def test_a_rollback_returns_to_the_version_that_this_branch_served_before(
     two_versions: tuple[Reference, Reference], serve: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, elsewhere = two_versions
@@ -256,7 +258,9 @@ def test_a_rollback_goes_to_what_this_branch_served_before(
     assert read_lock(project.LOCK) == first
 
 
-def test_a_promotion_by_a_stale_view_is_refused_and_pins_nothing(two_versions: tuple[Reference, Reference]) -> None:
+def test_a_promotion_that_expects_another_holder_is_refused_and_pins_nothing(
+    two_versions: tuple[Reference, Reference],
+) -> None:
     first, second = two_versions
     with pytest.raises(StalePromotion, match="is version 2, not 1"):
         model_version.main(["promote", str(first), "--expect", "1"])
@@ -265,7 +269,7 @@ def test_a_promotion_by_a_stale_view_is_refused_and_pins_nothing(two_versions: t
 
 def test_a_lock_that_is_not_the_champion_is_not_rolled_back(two_versions: tuple[Reference, Reference]) -> None:
     write_lock(project.LOCK, two_versions[0])
-    with pytest.raises(OperatorError, match="champion is version 2; promote the one that is meant"):
+    with pytest.raises(OperatorError, match="champion is version 2; promote the intended one"):
         model_version.main(["rollback"])
 
 
@@ -299,7 +303,7 @@ def test_a_version_that_is_pinned_already_rewrites_neither_lock_nor_lineage(else
     assert [path.read_bytes() for path in files] == contents
 
 
-def test_what_is_known_of_a_version_is_shown(
+def test_show_prints_everything_known_about_a_version(
     two_versions: tuple[Reference, Reference], capsys: pytest.CaptureFixture[str]
 ) -> None:
     second = two_versions[1]
@@ -328,11 +332,11 @@ def test_an_artifact_folder_is_registered_and_a_version_copied(
     assert capsys.readouterr().out == f"{reference}\n"
     assert model_version.main(["copy", str(reference), "local"]) == 0
     assert capsys.readouterr().out == f"{reference}\n"
-    with pytest.raises(OperatorError, match=r"has no manifest\.json, so it is no artifact"):
+    with pytest.raises(OperatorError, match=r"has no manifest\.json, so it is not an artifact"):
         model_version.main(["register", str(folder), reference.digest])
 
 
-def test_training_does_not_overwrite_who_became_champion_meanwhile(
+def test_training_does_not_replace_a_champion_promoted_meanwhile(
     two_versions: tuple[Reference, Reference], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = two_versions

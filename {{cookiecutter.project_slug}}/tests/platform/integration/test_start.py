@@ -88,7 +88,7 @@ async def test_a_second_server_on_the_same_port_fails_loudly_and_the_first_serve
             assert second.wait() == 1
         assert second.lines[-1] == (
             f"error: SERVING_GRPC_PORT={port}: can't listen on 127.0.0.1:{port}; "
-            "another process has the port, perhaps your own `make run`; stop it or choose another.\n"
+            "another process uses the port, perhaps your own `make run`; stop it or choose another port.\n"
         )
         assert "Traceback" not in second.log
         async with Wire(first.target) as wire:
@@ -102,20 +102,22 @@ def test_a_metrics_port_that_is_taken_fails_as_loudly(folder: Path) -> None:
         with ServerProcess(folder, SERVING_METRICS_PORT=port) as second:
             assert second.wait() == 1
         assert second.lines[-1].startswith(f"error: SERVING_METRICS_PORT={port}: can't listen on 127.0.0.1:{port} ")
-        assert second.lines[-1].endswith("if your own `make run` has the port, stop it, else choose another.\n")
+        assert second.lines[-1].endswith(
+            "if your own `make run` uses the port, stop it; otherwise choose another port.\n"
+        )
 
 
 def test_a_wrong_setting_ends_the_server_with_one_sentence(folder: Path) -> None:
     with ServerProcess(folder, SERVING_MAX_ROWS="many", SERVING_TYPO="1") as server:
         assert server.wait() == 1
     (line,) = server.lines
-    assert line.startswith("error: SERVING_TYPO is no setting")
+    assert line.startswith("error: SERVING_TYPO is not a setting")
     assert "SERVING_MAX_ROWS='many': " in line
 
 
 @pytest.fixture
 def read_only(folder: Path) -> Iterator[list[Path]]:
-    """Lay a model out and revoke the right to write; return what is there."""
+    """Write a model and revoke the right to write; return the files."""
     tiny().lay_out(folder)
     paths = [folder, *sorted(folder.rglob("*"))]
     for path in paths:

@@ -28,7 +28,7 @@ def credentials(authority: str = "authority.pem", caller: str = "") -> grpc.Chan
 
 
 async def refused(wire: Wire) -> bool:
-    """Tell whether no connection comes about."""
+    """Return whether the connection is refused."""
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await wire.status()
     return refusal.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -47,7 +47,7 @@ async def test_a_caller_without_tls_is_refused() -> None:
         assert await refused(plain)
 
 
-async def test_a_caller_that_trusts_someone_else_does_not_talk_to_the_server() -> None:
+async def test_a_caller_that_trusts_another_authority_does_not_call_the_server() -> None:
     async with (
         serving(fake_service(tiny()), **ENCRYPTED) as plain,
         Wire(plain.target, credentials("stranger.pem"), name=NAME) as wire,
@@ -55,7 +55,7 @@ async def test_a_caller_that_trusts_someone_else_does_not_talk_to_the_server() -
         assert await refused(wire)
 
 
-async def test_mutual_tls_answers_callers_with_a_certificate_and_no_others() -> None:
+async def test_mutual_tls_answers_only_callers_with_a_certificate() -> None:
     async with serving(fake_service(tiny()), **MUTUAL) as plain:
         async with Wire(plain.target, credentials(caller="caller"), name=NAME) as wire:
             assert await wire.status() == SERVING
@@ -68,9 +68,7 @@ FILES = {"certificate": "server.pem", "key": "server-key.pem", "client_ca": "aut
 
 @pytest.mark.parametrize("wrong", FILES)
 @pytest.mark.parametrize(("content", "message"), [(None, "can't be read (No such file"), ("nonsense", "PEM")])
-async def test_a_file_of_tls_that_can_not_be_used_is_named(
-    folder: Path, wrong: str, content: str | None, message: str
-) -> None:
+async def test_an_unusable_tls_file_is_named(folder: Path, wrong: str, content: str | None, message: str) -> None:
     files = {name: CERTIFICATES / file for name, file in FILES.items()} | {wrong: folder / "wrong.pem"}
     if content is not None:
         files[wrong].write_text(content, encoding="ascii")
@@ -84,6 +82,6 @@ async def test_a_file_of_tls_that_can_not_be_used_is_named(
 
 async def test_a_key_of_another_certificate_is_reported() -> None:
     other: dict[str, Any] = {"tls_certificate": CERTIFICATES / "server.pem", "tls_key": CERTIFICATES / "caller-key.pem"}
-    with pytest.raises(SettingsError, match="are no certificate and its key"):
+    with pytest.raises(SettingsError, match="are not a certificate and its key"):
         async with serving(fake_service(tiny()), **other):
             pass

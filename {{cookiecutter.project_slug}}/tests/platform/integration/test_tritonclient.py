@@ -1,4 +1,4 @@
-"""A client that nobody here wrote asks the real, trained example; it knows nothing but what the metadata say."""
+"""A third-party client calls the real, trained example and knows only its metadata."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def expected(data: Dataset) -> Answers:
 
 
 def column(data: Dataset, tensor: Any, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return what belongs into an input, as the metadata name it."""
+    """Return the values of an input named in the metadata."""
     if tensor.name == FEATURES.entity.name:
         return np.array([data.entities[row].encode() for row in rows], object)
     (feature,) = (feature for feature in FEATURES.model_inputs if feature.name == tensor.name)
@@ -71,7 +71,7 @@ def check(answered: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> Non
 
 
 def rows_of(data: Dataset, count: int) -> np.ndarray[Any, Any]:
-    """Return row numbers, in no order; more than there are repeat."""
+    """Return row numbers in random order; they repeat if there are too few."""
     return np.random.default_rng(count).integers(0, len(data), count)
 
 
@@ -111,7 +111,7 @@ def test_typed_contents_give_scikit_learns_own_predictions(
         check(answered, expected[tensor.name][rows])
 
 
-def test_the_server_says_who_it_is_and_that_it_is_ready(client: triton.InferenceServerClient, name: str) -> None:
+def test_the_server_reports_its_name_and_that_it_is_ready(client: triton.InferenceServerClient, name: str) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready(name)
@@ -125,7 +125,7 @@ def test_the_metadata_name_version_and_every_tensor(metadata: Any, name: str) ->
     assert {tensor.name for tensor in metadata.inputs} <= declared
 
 
-def test_a_mistake_is_reported_as_the_server_put_it(client: triton.InferenceServerClient, name: str) -> None:
+def test_an_error_has_the_text_of_the_server(client: triton.InferenceServerClient, name: str) -> None:
     with pytest.raises(InferenceServerException, match="model 'another' is not served here") as refusal:
         client.get_model_metadata("another")
     assert name in str(refusal.value)

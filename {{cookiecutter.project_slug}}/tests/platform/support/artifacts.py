@@ -1,4 +1,4 @@
-"""Small models that can really be served: ONNX built by hand, in artifacts as training writes them."""
+"""Small models that can be served: handmade ONNX, in artifacts as training writes them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _ELEMENT_TYPES = {
 
 @dataclass(frozen=True)
 class Model:
-    """Hold what an artifact is made of; a test that needs another one replaces a part."""
+    """The parts of an artifact; a test replaces those that it needs to differ."""
 
     manifest: Manifest
     onnx: bytes

@@ -1,4 +1,4 @@
-"""The two clients under one interface, so that every scenario is written once."""
+"""Both clients under one interface, so that every scenario is written once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be done to a good request, one change each."""
+"""Changes that make a good request bad, one each."""
 
 from __future__ import annotations
 
@@ -95,5 +95,5 @@ def drop_contents(request: Request) -> None:
 
 
 def say_length(length: int) -> Callable[[bytes], bytes]:
-    """Say of the first element that it is so long."""
+    """Declare this length for the first element."""
     return lambda content: struct.pack("<I", length) + content[4:]

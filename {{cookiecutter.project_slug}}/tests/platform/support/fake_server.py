@@ -1,4 +1,4 @@
-"""A real gRPC server around a model that does not exist: it echoes, unless a test scripts something else."""
+"""A real gRPC server with a fake model: it echoes, unless a test scripts something else."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def refuse(code: grpc.StatusCode, text: str = "as scripted.") -> Step:
 
 
 class Hold:
-    """A step that keeps the call until it is released, or over because its caller is gone."""
+    """A step that holds the call until it is released or cancelled by the caller."""
 
     def __init__(self) -> None:
         self._entered = threading.Event()
@@ -65,7 +65,7 @@ class Hold:
         assert self._entered.wait(PATIENCE_S)
 
     def wait_over(self) -> None:
-        """Wait until gRPC says that the call has ended."""
+        """Wait until gRPC reports that the call has ended."""
         assert self._over.wait(PATIENCE_S)
 
 
@@ -115,7 +115,7 @@ class FakeServer:
         return f"127.0.0.1:{self.port}"
 
     def kill(self) -> None:
-        """End at once, in the middle of every call."""
+        """Stop at once, in the middle of every call."""
         self._server.stop(None).wait(PATIENCE_S)
         self._pool.shutdown()
 
@@ -123,11 +123,11 @@ class FakeServer:
         self._health.set(SERVICE, status)
 
     def script(self, method: str, *steps: Step) -> None:
-        """Let the next calls of a method take these steps first, one each."""
+        """Run one of these steps first in each of the next calls of a method."""
         self._scripts[method].extend(steps)
 
     def request_ids(self, method: str) -> list[str]:
-        """Return the request id of every call of a method so far, as it travelled in the metadata."""
+        """Return the request id in the metadata of every call of a method so far."""
         return [request_id for called, request_id in self._calls if called == method]
 
     def wait_for(self, method: str) -> None:
@@ -199,7 +199,7 @@ class FakeServer:
 
 
 class _RecordedHealth(health.HealthServicer):
-    """Tell who watches."""
+    """Record who watches."""
 
     def __init__(self, record: Callable[[str, str], None]) -> None:
         super().__init__(experimental_non_blocking=True)

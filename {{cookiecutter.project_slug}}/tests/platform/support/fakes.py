@@ -60,7 +60,7 @@ class FakeStore:
             target = held.setdefault(entity, {})
             target.update({feature.name: rows.columns[feature.name][row] for feature in rows.features})
             self.times = self.times | {(entity, feature.name): date for feature in rows.features}
-        self.rows = held  # all of the write at once
+        self.rows = held  # the whole write at once
         self.forms = self.forms | {feature.name: feature.form for feature in rows.features}
         self.mark = rows.watermark or self.mark
         return len(held)

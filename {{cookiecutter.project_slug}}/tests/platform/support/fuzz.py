@@ -1,4 +1,4 @@
-"""Requests that nobody thought of: good ones with a few random changes, some to fields, some to bytes."""
+"""Mutated requests: good ones with a few random changes to fields or bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIELDS = tuple(field.name for field in pb.InferTensorContents.DESCRIPTOR.fields
 
 
 def bodies(seed: int, count: int, starts: Sequence[pb.ModelInferRequest]) -> Iterator[bytes]:
-    """Give `count` bodies, the same for the same seed; each starts as one of the good requests."""
+    """Yield `count` bodies, the same for the same seed; each starts as a good request."""
     source = random.Random(seed)
     for _ in range(count):
         start = source.choice(starts)

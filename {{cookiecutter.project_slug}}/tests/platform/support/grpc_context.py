@@ -1,4 +1,4 @@
-"""The part of a gRPC call's context that handlers use, without a network."""
+"""The part of a gRPC context that handlers use, without a network."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Every known way to send a request that is wrong, each with the code and the words of its refusal.
+"""Every known kind of malformed request, with the code and the words of its refusal.
 
-All are made from the good ones of `requests.py`.
+All derive from the good ones in `requests.py`.
 """
 
 from __future__ import annotations

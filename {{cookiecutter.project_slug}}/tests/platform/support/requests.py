@@ -1,4 +1,4 @@
-"""Good requests to the `rich` model, for tests that then change them; without FP16, which travels raw only."""
+"""Good requests to the `rich` model, for tests to change; without FP16, which must be sent raw."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Request = pb.ModelInferRequest
 
 
 def good(text: bytes = b"\xff\x00text") -> Request:
-    """Return a request without a fault, contents raw; the protocol's texts may be any bytes."""
+    """Return a valid request with raw contents; BYTES elements may be any bytes."""
     request = Request(model_name=MODEL.name)
     for feature in MODEL.manifest.features.model_inputs:
         values = np.ones((ROWS, *feature.shape)).astype(feature.datatype.dtype)
@@ -28,7 +28,7 @@ def good(text: bytes = b"\xff\x00text") -> Request:
 
 
 def good_typed() -> Request:
-    """Return a request without a fault, contents typed."""
+    """Return a valid request with typed contents."""
     request = Request(model_name=MODEL.name)
     for feature in MODEL.manifest.features.model_inputs:
         sent = request.inputs.add(name=feature.name, datatype=feature.datatype.wire, shape=[ROWS, *feature.shape])
@@ -44,5 +44,5 @@ def tensor(request: Request, name: str) -> Request.InferInputTensor:
 
 
 def index(name: str) -> int:
-    """Return the place of an input in a request."""
+    """Return the index of an input in a request."""
     return [feature.name for feature in MODEL.manifest.features.model_inputs].index(name)

@@ -33,7 +33,7 @@ Record = dict[str, Any]
 
 @asynccontextmanager
 async def serving(service: Service, *, metrics: Metrics | None = None, **settings: Any) -> AsyncIterator[Wire]:
-    """Serve a service in this process on a free port; give the caller's end."""
+    """Serve a service in this process on a free port; yield a connection to it."""
     chosen = Settings(**{"grpc_port": 0, "drain": 0.0, "grace": 0.0, **settings})
     server = GrpcServer(chosen, service, metrics or Metrics.create())
     port = await server.start()
@@ -91,7 +91,7 @@ class ServerProcess:
         return f"127.0.0.1:{self.wait_until_listening()['grpc_port']}"
 
     def wait_until_listening(self) -> Record:
-        """Wait for the line in which the server says where it listens."""
+        """Wait for the log line with the server's address."""
         return self.wait_for(lambda record: "grpc_port" in record)
 
     def wait_for(self, wanted: Callable[[Record], bool]) -> Record:
@@ -116,7 +116,7 @@ class ServerProcess:
         self._process.send_signal(number)
 
     def wait(self) -> int:
-        """Wait for the end of process and log; return the exit code."""
+        """Wait for the end of the process and its log; return the exit code."""
         code = self._process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         return code

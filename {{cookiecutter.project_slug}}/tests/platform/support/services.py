@@ -1,4 +1,4 @@
-"""The real service around fakes: no file, no ONNX, no socket."""
+"""The real service with fakes: no file, no ONNX, no socket."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_ROWS = 1024
 
 @dataclass
 class Observed:
-    """Hold the metrics that observers received."""
+    """Record the metrics that observers receive."""
 
     reads: list[float] = field(default_factory=list)
     defaults: list[tuple[str, int]] = field(default_factory=list)
@@ -62,7 +62,7 @@ def fake_service(
 
 
 def answer_of(model: Model) -> Callable[[Tensors], Tensors]:
-    """Return what the ONNX models of `artifacts.py` compute, in NumPy."""
+    """Compute in NumPy what the ONNX models of `artifacts.py` compute."""
 
     def add(inputs: Tensors) -> Tensors:
         return {"total": inputs["base"] + inputs["value"]}

@@ -1,4 +1,4 @@
-"""Models trained in this process, on all of the data or on less."""
+"""Models trained in this process, on all or part of the data."""
 
 from __future__ import annotations
 

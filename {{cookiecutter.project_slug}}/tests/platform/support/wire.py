@@ -1,4 +1,4 @@
-"""The caller's end of a bare gRPC channel: messages as the test wrote them, and nothing that helps."""
+"""A bare gRPC channel: messages exactly as the test wrote them, without the client's help."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Wire:
     def call(
         self, method: str, body: bytes, *, timeout: float = CALL_S, metadata: Sequence[tuple[str, str]] = ()
     ) -> grpc.aio.UnaryUnaryCall[bytes, bytes]:
-        """Start a call of the protocol; its body is whatever the test says."""
+        """Start a call of the protocol with any body."""
         start: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(f"/{SERVICE}/{method}")
         return start(body, timeout=timeout, metadata=tuple(metadata))
 
@@ -92,7 +92,7 @@ class Wire:
         return int(answer.status)
 
     async def watch(self, service: str = "") -> AsyncGenerator[int, None]:
-        """Give each health status as the server announces it."""
+        """Yield each health status as the server reports it."""
         async for answer in self.health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=CALL_S):
             yield int(answer.status)
 
@@ -119,5 +119,5 @@ def raw(tensor: np.ndarray[Any, Any]) -> bytes:
 
 
 def floats(answer: pb.ModelInferResponse, index: int = 0) -> list[float]:
-    """Return the values of an FP32 output that came raw."""
+    """Return the values of a raw FP32 output."""
     return [float(value) for value in np.frombuffer(answer.raw_output_contents[index], "<f4")]

@@ -1,4 +1,4 @@
-"""A copy of this repo to train and serve in: the scripts run as their users run them, and nothing here is touched."""
+"""A copy of this repo to train and serve in: scripts run as users run them, and this repo stays unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Workspace:
 
     @classmethod
     def copy_of_this_repo(cls, root: Path) -> Workspace:
-        """Copy the code, and nothing that a command has made."""
+        """Copy the code without files that commands created."""
         ignore = shutil.ignore_patterns("__pycache__", ".*")
         for name in _FOLDERS:
             shutil.copytree(THIS_REPO / name, root / name, ignore=ignore)
@@ -58,7 +58,7 @@ class Workspace:
         return done.stdout
 
     def refusal(self, module: str, *arguments: str) -> str:
-        """Run a module that must fail; return the one sentence that it ends with."""
+        """Run a module that must fail; return its last line."""
         done = self.run(module, *arguments)
         assert done.returncode == 1, done.stdout
         (sentence,) = done.stderr.splitlines()
@@ -77,7 +77,7 @@ class Workspace:
 
 
 def keep_below(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let scripts in this process keep what they make below a folder."""
+    """Make scripts in this process write below a folder."""
     for name, path in (("REGISTRY", "registry"), ("LOCK", "model.lock"), ("ARTIFACTS", "artifacts")):
         monkeypatch.setattr(project, name, root / path)
 

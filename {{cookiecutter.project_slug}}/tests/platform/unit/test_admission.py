@@ -34,7 +34,7 @@ class Caller:
 
 
 async def settle() -> None:
-    """Let every task go as far as it gets without anything from outside."""
+    """Let every task run until it waits for an outside event."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -58,7 +58,7 @@ async def test_calls_run_up_to_the_limit_and_the_rest_wait() -> None:
     assert (admission.running, admission.queued) == (0, 0)
 
 
-async def test_slots_go_to_those_who_wait_in_the_order_of_their_arrival() -> None:
+async def test_waiting_calls_get_slots_in_order_of_arrival() -> None:
     admission = refusing([], 1, 9)
     callers = await arrive(admission, 4)
     for number, caller in enumerate(callers):
@@ -78,7 +78,7 @@ async def test_a_call_beyond_the_queue_is_refused_at_once_and_counted() -> None:
     await asyncio.gather(*(caller.end() for caller in callers))
 
 
-async def test_without_a_queue_nobody_waits() -> None:
+async def test_without_a_queue_no_call_waits() -> None:
     admission = refusing([], 1, 0)
     (caller,) = await arrive(admission, 1)
     with pytest.raises(Overloaded):
@@ -87,13 +87,13 @@ async def test_without_a_queue_nobody_waits() -> None:
     await caller.end()
 
 
-async def test_a_call_whose_turn_would_come_too_late_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("serving.online.grpc.admission.time.monotonic", lambda: now)
     reasons: list[str] = []
     admission = refusing(reasons, 1, 9)
     async with admission.slot(timeout=LONG):
-        now += 100.0  # the calls before took long, as far as is known
+        now += 100.0  # earlier calls were slow, as far as is known
     (caller,) = await arrive(admission, 1)
     with pytest.raises(Overloaded, match=r"the wait would be about 10\.00 s, the deadline is 5\.00 s"):
         async with admission.slot(timeout=5.0):
@@ -135,11 +135,11 @@ async def test_a_cancelled_call_leaves_the_queue_and_the_next_gets_its_turn() ->
     await last.end()
 
 
-async def test_a_slot_that_comes_together_with_a_cancellation_is_passed_on() -> None:
+async def test_a_slot_granted_to_a_cancelled_call_is_passed_on() -> None:
     admission = refusing([], 1, 9)
     async with admission.slot(timeout=LONG):
         cancelled, last = await arrive(admission, 2)
-    cancelled.task.cancel()  # its turn has come this moment
+    cancelled.task.cancel()  # it has just been granted the slot
     await settle()
     assert not cancelled.inside.is_set()
     assert last.inside.is_set()
@@ -177,7 +177,7 @@ ACTIONS = st.lists(st.tuples(st.sampled_from(["arrive", "leave", "cancel", "sett
 
 @settings(max_examples=60)
 @given(ACTIONS, st.integers(1, 3), st.integers(0, 4))
-def test_whatever_callers_do_the_bounds_hold_and_all_slots_come_back(
+def test_the_limits_hold_and_all_slots_are_returned_whatever_callers_do(
     actions: list[tuple[str, int]], max_running: int, max_queued: int
 ) -> None:
     async def play() -> None:
@@ -197,7 +197,7 @@ def test_whatever_callers_do_the_bounds_hold_and_all_slots_come_back(
             assert admission.running <= max_running
             assert admission.queued <= max_queued
         await settle()
-        # Nobody waits while there is room: a slot that got lost would show here.
+        # No call waits while slots are free: a lost slot would show here.
         assert admission.running == max_running or admission.queued == 0
         ends: list[Awaitable[None]] = [caller.end() for caller in callers]
         outcomes = await asyncio.gather(*ends, return_exceptions=True)

@@ -25,17 +25,17 @@ FILES = ("golden.json", "manifest.json", "model.onnx")
 
 @pytest.fixture
 def written(folder: Path) -> tuple[Path, str]:
-    """Write the tiny artifact; return where it lies, and its digest."""
+    """Write the tiny artifact; return its folder and digest."""
     return folder / "artifact", tiny().write(folder / "artifact")
 
 
 def from_folder(source: Path, digest: str) -> Callable[[Path], None]:
-    """Return what fills a folder with the artifact in another one."""
+    """Return a function that copies an artifact into another folder."""
     return lambda target: copy_artifact(source, target, digest)
 
 
 def rewritten(path: Path, change: Callable[[dict[str, object]], object]) -> str:
-    """Change a manifest as one could who also controls the digest; return the new digest."""
+    """Change a manifest and return its new digest, as an attacker who controls both could."""
     manifest = json.loads((path / "manifest.json").read_bytes())
     change(manifest)
     content = json.dumps(manifest).encode()
@@ -43,7 +43,7 @@ def rewritten(path: Path, change: Callable[[dict[str, object]], object]) -> str:
     return f"sha256={hashlib.sha256(content).hexdigest()}"
 
 
-def test_what_was_written_is_what_is_opened(written: tuple[Path, str]) -> None:
+def test_an_artifact_is_opened_as_it_was_written(written: tuple[Path, str]) -> None:
     path, digest = written
     model, artifact = tiny(), open_artifact(path, digest)
     assert artifact.model == model.onnx
@@ -58,7 +58,7 @@ def test_equal_content_has_an_equal_digest(folder: Path) -> None:
     assert tiny("other").write(folder / "three") != tiny().write(folder / "four")
 
 
-def test_the_digest_does_not_depend_on_who_trained_the_model_when_and_on_what(folder: Path) -> None:
+def test_the_digest_does_not_depend_on_the_lineage(folder: Path) -> None:
     lineage = Lineage("Other words", "another commit", "2026-01-01T00:00:00+00:00", machine={"CPU": "another"})
     assert replace(tiny(), lineage=lineage).write(folder / "one") == tiny().write(folder / "two")
 
@@ -85,7 +85,7 @@ def holding(content: bytes) -> Callable[[Path], object]:
     "change",
     [no_file, a_folder, without_end, *map(holding, (b"", b"{", b"[]", b"\xff", b'{"git_commit": 1}', b"[" * 10_000))],
 )
-def test_where_the_lineage_can_not_be_read_it_is_unknown_and_the_model_is_opened(
+def test_a_model_with_an_unreadable_lineage_is_opened_with_unknown_lineage(
     written: tuple[Path, str], folder: Path, change: Callable[[Path], object]
 ) -> None:
     path, digest = written
@@ -97,14 +97,14 @@ def test_where_the_lineage_can_not_be_read_it_is_unknown_and_the_model_is_opened
     assert sorted(entry.name for entry in copied.iterdir()) == list(FILES)
 
 
-def test_no_link_is_followed_to_a_lineage(written: tuple[Path, str], folder: Path) -> None:
+def test_a_lineage_that_is_a_link_is_not_followed(written: tuple[Path, str], folder: Path) -> None:
     path, digest = written
     (path / LINEAGE).rename(folder / "elsewhere")
     (path / LINEAGE).symlink_to(folder / "elsewhere")
     assert open_artifact(path, digest).lineage == Lineage()
 
 
-def test_a_lineage_of_a_later_release_is_read_as_far_as_it_is_known(written: tuple[Path, str]) -> None:
+def test_known_fields_are_read_from_a_lineage_of_a_later_release(written: tuple[Path, str]) -> None:
     path, digest = written
     (path / LINEAGE).write_text('{"git_commit": "abc", "carbon": 7}', encoding="utf-8")
     assert open_artifact(path, digest).lineage == Lineage(git_commit="abc")
@@ -128,7 +128,7 @@ def test_golden_rows_become_tensors_of_the_declared_types(folder: Path) -> None:
     assert artifact.golden_inputs()["bytes"].tolist() == [b"left", b"right"]
 
 
-def test_no_flipped_bit_in_any_file_goes_unseen(written: tuple[Path, str]) -> None:
+def test_every_flipped_bit_in_any_file_is_detected(written: tuple[Path, str]) -> None:
     path, digest = written
     source = random.Random(7)
     for _ in range(FLIPS):
@@ -224,7 +224,7 @@ def test_a_folder_in_place_of_a_file_is_refused(written: tuple[Path, str], name:
         open_artifact(path, digest)
 
 
-def test_a_named_pipe_is_refused_and_not_waited_for(written: tuple[Path, str]) -> None:
+def test_a_named_pipe_is_refused_without_waiting(written: tuple[Path, str]) -> None:
     path, digest = written
     (path / "model.onnx").unlink()
     os.mkfifo(path / "model.onnx")
@@ -253,14 +253,14 @@ def test_only_onnx_is_a_format(written: tuple[Path, str], name: str) -> None:
     "content",
     [b"", b"{", b"[]", b"null", b"\xff\xfe", pickle.dumps({"model": "tiny"}), b"{" * 100_000, b'{"model": 1}'],
 )
-def test_a_manifest_that_is_none_is_refused(written: tuple[Path, str], content: bytes) -> None:
+def test_an_invalid_manifest_is_refused(written: tuple[Path, str], content: bytes) -> None:
     path, _ = written
     (path / "manifest.json").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"manifest\.json: is not a Manifest"):
         open_artifact(path, f"sha256={hashlib.sha256(content).hexdigest()}")
 
 
-def test_a_manifest_that_declares_what_can_not_be_is_refused(written: tuple[Path, str]) -> None:
+def test_a_manifest_with_an_impossible_declaration_is_refused(written: tuple[Path, str]) -> None:
     path, _ = written
     digest = rewritten(path, lambda manifest: manifest["outputs"][0].update(shape=[-1, -1]))  # type: ignore[index]
     with pytest.raises(ArtifactError, match=r"manifest\.json: is not a Manifest"):
@@ -276,13 +276,13 @@ def test_a_manifest_that_declares_what_can_not_be_is_refused(written: tuple[Path
         {"base": [1.0, 2.0], "value": [[1.0], [2.0, 3.0]]},
     ],
 )
-def test_golden_rows_that_the_model_could_not_be_asked_are_refused(folder: Path, inputs: dict[str, list[Any]]) -> None:
+def test_golden_rows_that_do_not_fit_the_model_are_refused(folder: Path, inputs: dict[str, list[Any]]) -> None:
     model = tiny()
     with pytest.raises(ArtifactError, match=r"golden\.json: does not fit the features and outputs"):
         replace(model, golden=replace(model.golden, inputs=inputs)).opened(folder / "artifact")
 
 
-def test_a_manifest_without_end_is_not_read_to_the_end(written: tuple[Path, str]) -> None:
+def test_an_endless_manifest_is_not_read_to_the_end(written: tuple[Path, str]) -> None:
     path, digest = written
     with (path / "manifest.json").open("r+b") as file:
         file.truncate(1 << 40)
@@ -290,7 +290,7 @@ def test_a_manifest_without_end_is_not_read_to_the_end(written: tuple[Path, str]
         open_artifact(path, digest)
 
 
-def test_a_file_without_end_is_read_no_further_than_its_manifest_says(written: tuple[Path, str]) -> None:
+def test_an_endless_file_is_read_only_up_to_its_declared_size(written: tuple[Path, str]) -> None:
     path, digest = written
     with (path / "model.onnx").open("r+b") as file:
         file.truncate(1 << 40)
@@ -298,7 +298,7 @@ def test_a_file_without_end_is_read_no_further_than_its_manifest_says(written: t
         open_artifact(path, digest)
 
 
-def test_a_copy_holds_nothing_that_does_not_belong_to_it(written: tuple[Path, str], folder: Path) -> None:
+def test_a_copy_has_no_files_that_the_manifest_does_not_list(written: tuple[Path, str], folder: Path) -> None:
     path, digest = written
     (path / "notes.txt").write_bytes(b"left behind")
     (folder / "copy").mkdir()
@@ -307,20 +307,20 @@ def test_a_copy_holds_nothing_that_does_not_belong_to_it(written: tuple[Path, st
     assert open_artifact(folder / "copy", digest).lineage == tiny().lineage
 
 
-def test_an_installed_artifact_lies_under_its_digest(written: tuple[Path, str], folder: Path) -> None:
+def test_an_installed_artifact_is_stored_under_its_digest(written: tuple[Path, str], folder: Path) -> None:
     path, digest = written
     target = install_artifact(folder / "root", digest, from_folder(path, digest))
     assert target == artifact_folder(folder / "root", digest) == folder / "root" / digest.removeprefix("sha256=")
     assert open_artifact(target, digest).model == tiny().onnx
 
 
-def test_an_artifact_that_is_there_is_left_alone(written: tuple[Path, str], folder: Path) -> None:
+def test_an_installed_artifact_is_not_replaced(written: tuple[Path, str], folder: Path) -> None:
     path, digest = written
     first = install_artifact(folder / "root", digest, from_folder(path, digest)).stat()
     assert install_artifact(folder / "root", digest, from_folder(folder / "nowhere", digest)).stat() == first
 
 
-def test_a_broken_artifact_that_is_there_is_replaced(written: tuple[Path, str], folder: Path) -> None:
+def test_a_broken_installed_artifact_is_replaced(written: tuple[Path, str], folder: Path) -> None:
     path, digest = written
     target = install_artifact(folder / "root", digest, from_folder(path, digest))
     (target / "model.onnx").write_bytes(b"broken")
@@ -329,7 +329,9 @@ def test_a_broken_artifact_that_is_there_is_replaced(written: tuple[Path, str], 
     assert list((folder / "root").iterdir()) == [target]
 
 
-def test_a_broken_artifact_stays_where_nothing_better_arrives(written: tuple[Path, str], folder: Path) -> None:
+def test_a_broken_installed_artifact_stays_if_its_replacement_is_broken_too(
+    written: tuple[Path, str], folder: Path
+) -> None:
     path, digest = written
     target = install_artifact(folder / "root", digest, from_folder(path, digest))
     for place in (path, target):
@@ -340,7 +342,7 @@ def test_a_broken_artifact_stays_where_nothing_better_arrives(written: tuple[Pat
     assert sorted(entry.name for entry in target.iterdir()) == [*FILES, LINEAGE]
 
 
-def test_nothing_is_left_where_what_arrives_is_broken(written: tuple[Path, str], folder: Path) -> None:
+def test_a_broken_download_leaves_nothing_behind(written: tuple[Path, str], folder: Path) -> None:
     path, digest = written
     (path / "model.onnx").write_bytes(b"broken")
     with pytest.raises(ArtifactError, match=r"model\.onnx: sha256 is"):

@@ -27,7 +27,7 @@ Build = Callable[..., Any]
 
 @pytest.fixture
 async def start(folder: Path) -> AsyncIterator[Build]:
-    """Build services from what lies in the folder."""
+    """Build services from the files in the folder."""
     async with AsyncExitStack() as resources:
 
         async def started(metrics: Metrics | None = None, **settings: Any) -> Service:
@@ -38,7 +38,7 @@ async def start(folder: Path) -> AsyncIterator[Build]:
 
 
 def reason(service: Service) -> str:
-    """Return the text that callers get."""
+    """Return the text that callers see."""
     assert isinstance(service, NoModel)
     with pytest.raises(NotReady) as refusal:
         _ = service.model
@@ -69,7 +69,7 @@ async def test_the_batch_limit_of_the_settings_is_part_of_the_signature(folder: 
 
 async def test_without_a_lock_no_model_is_served(start: Build, caplog: pytest.LogCaptureFixture) -> None:
     service = await start()
-    assert reason(service) == "no model is served: none is chosen; the server's log says more."
+    assert reason(service) == "no model is served: no version is chosen; the server's log says more."
     assert "model.lock: pins no model version yet; run `make train`." in caplog.text
 
 
@@ -83,7 +83,7 @@ async def test_without_the_artifact_no_model_is_served(
 
 
 @pytest.mark.parametrize("name", ["golden.json", "manifest.json", "model.onnx"])
-async def test_an_artifact_that_was_changed_is_named_in_the_log_and_not_to_callers(
+async def test_a_tampered_artifact_is_named_in_the_log_but_not_to_callers(
     folder: Path, start: Build, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     reference = tiny().lay_out(folder)
@@ -132,12 +132,12 @@ async def test_a_model_that_onnxruntime_refuses_is_not_served(
     assert "refuses its model.onnx" in caplog.text
 
 
-async def test_a_feature_store_that_this_repo_can_not_open_is_refused(start: Build) -> None:
+async def test_an_unknown_feature_store_scheme_is_refused(start: Build) -> None:
     with pytest.raises(SettingsError, match="SERVING_FEATURE_STORE='oracle:x': this repo can open "):
         await start(feature_store="oracle:x")
 
 
-async def test_what_is_served_is_logged(folder: Path, start: Build, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_served_reference_is_logged(folder: Path, start: Build, caplog: pytest.LogCaptureFixture) -> None:
     reference = tiny().lay_out(folder)
     with caplog.at_level(logging.INFO):
         await start()

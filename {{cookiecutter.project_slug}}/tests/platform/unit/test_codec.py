@@ -50,7 +50,7 @@ def signature(spec: TensorSpec) -> Signature:
 def assert_same(actual: Tensor, expected: Tensor) -> None:
     assert actual.dtype == expected.dtype
     assert actual.shape == expected.shape
-    # Bit by bit: -0.0 is not 0.0, and a NaN is itself.
+    # Compare bits: -0.0 differs from 0.0, and a NaN equals itself.
     assert raw(actual) == raw(expected)
 
 
@@ -81,7 +81,7 @@ def test_typed_contents_arrive_as_they_were_sent(
     decoded = codec.decode(request, signature(spec))
     assert not decoded.raw
     if datatype.is_float:
-        np.testing.assert_array_equal(decoded.inputs["x"], sent)  # a NaN may come as another NaN
+        np.testing.assert_array_equal(decoded.inputs["x"], sent)  # a NaN may become another NaN
     else:
         assert_same(decoded.inputs["x"], sent)
 
@@ -90,7 +90,7 @@ def test_typed_contents_arrive_as_they_were_sent(
 @pytest.mark.parametrize("datatype", Datatype)
 @settings(max_examples=20)
 @given(data=st.data())
-def test_an_answer_travels_as_the_request_did(datatype: Datatype, travels_raw: bool, data: st.DataObject) -> None:
+def test_an_answer_is_encoded_like_its_request(datatype: Datatype, travels_raw: bool, data: st.DataObject) -> None:
     model = rich([datatype])
     name = f"{datatype.value.lower()}_out"
     answer = data.draw(tensors(TensorSpec(name, datatype)))
@@ -107,11 +107,11 @@ def test_an_answer_travels_as_the_request_did(datatype: Datatype, travels_raw: b
         np.testing.assert_array_equal(list(getattr(output.contents, field)), answer.ravel().tolist())
 
 
-def test_half_floats_travel_raw_only() -> None:
+def test_half_floats_must_be_sent_raw() -> None:
     spec = TensorSpec("x", Datatype.FP16)
     request = pb.ModelInferRequest()
     request.inputs.add(name="x", datatype="FP16", shape=[1]).contents.fp32_contents.append(1.0)
-    with pytest.raises(InvalidRequest, match="input 'x': FP16 travels in raw_input_contents only"):
+    with pytest.raises(InvalidRequest, match="input 'x': FP16 must be sent in raw_input_contents"):
         codec.decode(request, signature(spec))
 
 
@@ -128,7 +128,7 @@ def test_inputs_may_come_in_any_order() -> None:
         assert_same(turned[name], tensor)
 
 
-def test_the_outputs_asked_for_are_read() -> None:
+def test_requested_outputs_are_decoded() -> None:
     request = good()
     request.outputs.add(name="bool_out")
     request.outputs.add(name="matrix_out")
@@ -151,7 +151,7 @@ def test_an_answer_says_which_rows_of_which_features_are_defaults() -> None:
     assert flags == {"base": [0, 2], "other": [1]}
 
 
-def test_metadata_tells_a_stranger_how_to_call() -> None:
+def test_metadata_are_enough_to_build_a_request() -> None:
     model = tiny(static=True)
     response = codec.metadata(fake_service(model).model)
     assert (response.name, list(response.versions), response.platform) == ("tiny", ["1"], "onnxruntime_onnx")
@@ -180,7 +180,7 @@ def test_every_request_that_the_signature_allows_fits_into_the_largest_message(r
 
 
 def fill(message: pb.ModelInferRequest.InferInputTensor, request: pb.ModelInferRequest, spec: TensorSpec) -> None:
-    """Put the elements into an input that need most room."""
+    """Fill an input with the largest elements."""
     count = 2 * spec.row_elements
     largest: Any = b"x" * spec.max_bytes if spec.datatype.holds_bytes else 1
     if spec.datatype.value.startswith("INT"):
@@ -206,11 +206,11 @@ def test_the_largest_message_grows_with_the_signature_and_the_batch() -> None:
     assert sizes[0] < 100_000 < sizes[2] < 8_000_000
 
 
-def test_no_signature_asks_for_messages_that_grpc_can_not_count() -> None:
+def test_the_largest_message_never_exceeds_the_limit_of_grpc() -> None:
     assert codec.max_request_bytes(Signature((TensorSpec("x", Datatype.FP64, (-1, 1 << 20)),), (), 1 << 20)) < 1 << 31
 
 
 @pytest.mark.parametrize("name", ["a", "A-b_c.d", "9", "x" * 128])
-def test_names_of_models_and_versions_are_plain(name: str) -> None:
+def test_plain_names_of_models_and_versions_are_accepted(name: str) -> None:
     codec.check_name(name, name)
     codec.check_name(name, "")

@@ -1,4 +1,4 @@
-"""What Compose needs beside the files in git: made once, whole, and never at the cost of what a user wrote."""
+"""The files that Compose needs and git lacks: created once, atomically, keeping what a user wrote."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def nothing_chosen_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def clone(root: Path, secrets: str = "") -> Path:
-    """Make the little of a repo that is read here."""
+    """Create the few files of a repo that are read here."""
     (root / "config").mkdir(parents=True)
     (root / "config" / "service.toml").write_text('[service]\nname = "tiny"\n', encoding="utf-8")
     (root / "compose").mkdir()
@@ -40,7 +40,7 @@ def test_two_clones_on_one_machine_get_two_names(folder: Path) -> None:
     assert all(GENERATED.fullmatch(name) for name in names)
 
 
-def test_a_second_run_changes_and_says_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_changes_nothing_and_prints_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = clone(folder / "repo", "password\n")
     prepare(root)
     before = [(path, path.read_bytes()) for path in (root / ".env", root / "secrets" / "password")]
@@ -50,7 +50,7 @@ def test_a_second_run_changes_and_says_nothing(folder: Path, capsys: pytest.Capt
     assert capsys.readouterr().out == ""
 
 
-def test_a_folder_that_moved_is_named_anew_and_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_moved_folder_gets_a_new_name_and_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = clone(folder / "before", "password\n")
     prepare(root)
     old = settings(root)[PROJECT]
@@ -60,7 +60,7 @@ def test_a_folder_that_moved_is_named_anew_and_says_so(folder: Path, capsys: pyt
     assert new != old
     assert GENERATED.fullmatch(new)
     said = capsys.readouterr().out
-    assert f"its containers are called {new} from now on" in said
+    assert f"its containers are now named {new}." in said
     assert f"docker compose --project-name {old} down" in said
 
 
@@ -80,27 +80,27 @@ def test_the_environment_wins_over_the_file_as_in_compose(folder: Path, monkeypa
     assert settings(root)[PROJECT] == "production"
 
 
-def test_what_is_remembered_replaces_its_own_line_only(folder: Path) -> None:
+def test_a_remembered_value_replaces_only_its_own_line(folder: Path) -> None:
     (folder / ".env").write_text("# mine\nMLFLOW_PORT=5001\nSCALE=1\n", encoding="utf-8")
     remember(folder, {"SCALE": "2", "GRPC_PORTS": "8101-8164"})
     text = (folder / ".env").read_text(encoding="utf-8")
     assert text == "# mine\nMLFLOW_PORT=5001\nSCALE=2\nGRPC_PORTS=8101-8164\n"
 
 
-def test_a_secret_is_made_up_or_left_for_its_issuer_to_fill(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_secret_is_generated_or_left_empty_for_the_user(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = clone(folder / "repo", "password\ntoken: your registry\n")
     prepare(root)
     made, given = root / "secrets" / "password", root / "secrets" / "token"
     assert len(made.read_text(encoding="utf-8")) >= 32
     assert given.read_text(encoding="utf-8") == ""
-    assert "created secrets/token, empty: write there what your registry gives you" in capsys.readouterr().out
-    # Readable for the container's user, who is nobody here; the folder keeps everybody else out.
+    assert "created secrets/token, empty: write the secret from your registry into it" in capsys.readouterr().out
+    # Readable for the container's user, who does not exist here; the folder keeps other users out.
     assert stat.S_IMODE(made.stat().st_mode) == 0o444
     assert stat.S_IMODE(made.parent.stat().st_mode) == 0o700
     assert sorted(path.name for path in made.parent.iterdir()) == ["password", "token"]
 
 
-def test_what_can_not_be_written_is_named_in_one_sentence(folder: Path) -> None:
+def test_a_file_that_can_not_be_written_is_named_in_one_sentence(folder: Path) -> None:
     root = clone(folder / "repo", "password\n")
     (root / "secrets").write_text("a file where a folder should be", encoding="utf-8")
     with pytest.raises(SetupError) as refusal:
@@ -116,7 +116,7 @@ def test_a_broken_service_file_is_named_in_one_sentence(folder: Path) -> None:
         prepare(root)
 
 
-def test_the_secrets_of_this_repos_compose_files_are_those_that_are_made() -> None:
+def test_the_declared_secrets_are_those_of_the_compose_files() -> None:
     used = {
         Path(secret["file"])
         for path in (project.ROOT / "compose").glob("*.yaml")

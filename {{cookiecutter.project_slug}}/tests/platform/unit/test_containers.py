@@ -1,4 +1,4 @@
-"""What `make up` and its like refuse before they ask Docker for anything."""
+"""What `make up` and similar commands refuse before they call Docker."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tools import containers
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--scale=0", "SCALE=0 is no number of replicas; give 1 to 32."),
-        ("--scale=many", "SCALE=many is no number of replicas; give 1 to 32."),
-        ("--scale=33", "SCALE=33 is no number of replicas; give 1 to 32."),
-        ("--overlap=-1", "OVERLAP=-1 is no number of seconds; give 0 to 600."),
+        ("--scale=0", "SCALE=0 is not a number of replicas; give 1 to 32."),
+        ("--scale=many", "SCALE=many is not a number of replicas; give 1 to 32."),
+        ("--scale=33", "SCALE=33 is not a number of replicas; give 1 to 32."),
+        ("--overlap=-1", "OVERLAP=-1 is not a number of seconds; give 0 to 600."),
     ],
 )
 def test_a_wrong_number_is_named_in_one_sentence(option: str, message: str) -> None:

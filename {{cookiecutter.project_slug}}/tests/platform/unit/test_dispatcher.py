@@ -16,7 +16,7 @@ LONG = 60.0
 
 
 class Stopwatch:
-    """Stand for a model whose call takes `row_s` seconds a row, on a clock that only this model moves."""
+    """A fake model that takes `row_s` seconds a row, on a clock that only it advances."""
 
     def __init__(self, row_s: float) -> None:
         self.row_s = row_s
@@ -77,7 +77,7 @@ async def test_a_batch_within_the_budget_runs_on_the_event_loop() -> None:
     placement.close()
 
 
-async def test_a_larger_batch_runs_in_one_thread_of_its_own() -> None:
+async def test_a_larger_batch_runs_in_one_separate_thread() -> None:
     run_in: list[int] = []
     placement = Dispatcher(where(run_in))
     placement.loop_rows = 4
@@ -88,7 +88,7 @@ async def test_a_larger_batch_runs_in_one_thread_of_its_own() -> None:
     placement.close()
 
 
-async def test_before_it_is_measured_nothing_runs_on_the_event_loop() -> None:
+async def test_nothing_runs_on_the_event_loop_before_the_model_is_measured() -> None:
     run_in: list[int] = []
     placement = Dispatcher(where(run_in))
     await placement.run(rows(1), timeout=LONG)
@@ -96,7 +96,7 @@ async def test_before_it_is_measured_nothing_runs_on_the_event_loop() -> None:
     placement.close()
 
 
-async def test_the_event_loop_goes_on_while_the_model_works() -> None:
+async def test_the_event_loop_is_not_blocked_while_the_model_runs() -> None:
     go_on = threading.Event()
 
     def call(inputs: Tensors) -> Tensors:
@@ -106,12 +106,12 @@ async def test_the_event_loop_goes_on_while_the_model_works() -> None:
     placement = Dispatcher(call)
     answer = asyncio.create_task(placement.run(rows(1), timeout=LONG))
     await asyncio.sleep(0)
-    go_on.set()  # reached only because the loop was not held up
+    go_on.set()  # reached only if the loop was not blocked
     assert len((await answer)["y"]) == 1
     placement.close()
 
 
-async def test_a_model_that_does_not_answer_in_time_is_left_and_told() -> None:
+async def test_a_model_that_does_not_answer_in_time_is_abandoned_and_reported() -> None:
     go_on = threading.Event()
 
     def call(inputs: Tensors) -> Tensors:
@@ -125,7 +125,7 @@ async def test_a_model_that_does_not_answer_in_time_is_left_and_told() -> None:
     placement.close()
 
 
-async def test_a_fault_of_the_model_reaches_the_caller_from_either_place() -> None:
+async def test_a_model_error_reaches_the_caller_from_thread_and_event_loop() -> None:
     def call(inputs: Tensors) -> Tensors:
         raise ArithmeticError("no answer")
 

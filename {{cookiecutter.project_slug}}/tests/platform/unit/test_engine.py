@@ -1,4 +1,4 @@
-"""What Docker says of this repo's containers, read within a bound; the STAND-IN for Docker is a script."""
+"""Reading the state of this repo's containers from Docker, in bounded time; a script is the STAND-IN for Docker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Docker = Callable[[str], None]
 
 @pytest.fixture
 def docker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
-    """Give a function that puts a Python program in Docker's place."""
+    """Return a function that replaces Docker by a Python program."""
     monkeypatch.setattr(project, "ROOT", folder)
     monkeypatch.setenv("COMPOSE_PROJECT_NAME", "tiny-abc123")
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
@@ -45,7 +45,7 @@ def container(name: str, **ports: str) -> dict[str, object]:
 
 
 def answering(*containers: dict[str, object]) -> str:
-    """Return a program that lists these containers, if it is asked for those of this clone, and describes them."""
+    """Return a program that lists and describes these containers, if asked for those of this clone."""
     return f"""
 import json, sys
 containers = json.loads({json.dumps(json.dumps(containers))})
@@ -72,12 +72,12 @@ def test_a_replica_that_publishes_nothing_has_no_address(docker: Docker) -> None
 
 
 @pytest.mark.parametrize("program", [answering(), REFUSES, SLOW], ids=["no containers", "no daemon", "no answer"])
-def test_there_are_no_addresses_where_nothing_runs_or_nobody_answers(docker: Docker, program: str) -> None:
+def test_there_are_no_addresses_if_nothing_runs_or_docker_does_not_answer(docker: Docker, program: str) -> None:
     docker(program)
     assert engine.grpc_addresses(timeout=2.0) == []
 
 
-def test_there_are_no_addresses_where_docker_is_not_installed(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_are_no_addresses_without_docker(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert engine.grpc_addresses() == []
     assert not engine.installed()
@@ -85,7 +85,7 @@ def test_there_are_no_addresses_where_docker_is_not_installed(docker: Docker, mo
         engine.replicas()
 
 
-def test_before_this_clone_has_a_name_docker_is_not_asked(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docker_is_not_called_before_this_clone_has_a_name(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
     docker("import sys; sys.exit('asked')")
     monkeypatch.delenv("COMPOSE_PROJECT_NAME")
     assert engine.replicas() == []
@@ -93,14 +93,14 @@ def test_before_this_clone_has_a_name_docker_is_not_asked(docker: Docker, monkey
 
 def test_a_command_that_hangs_is_ended_and_named(docker: Docker) -> None:
     docker(SLOW)
-    with pytest.raises(OperatorError, match="`docker compose up` did not end within 1 s"):
+    with pytest.raises(OperatorError, match="`docker compose up` did not finish within 1 s"):
         engine.run(["docker", "compose", "up"], None, 1.0)
 
 
 @pytest.mark.parametrize(
     "said", ["Bind for 127.0.0.1:8001 failed: port is already allocated", "listen: bind: address already in use"]
 )
-def test_a_port_that_is_taken_says_where_to_write_another(docker: Docker, said: str) -> None:
+def test_a_taken_port_is_reported_with_where_to_set_another(docker: Docker, said: str) -> None:
     docker(TAKEN.format(said))
     with pytest.raises(OperatorError) as refusal:
         engine.run(["docker", "compose", "up"], None, 10.0)
@@ -121,12 +121,12 @@ def test_a_port_that_is_taken_says_where_to_write_another(docker: Docker, said: 
         ({"GRPC_PORTS": "9001-9010"}, True, {"METRICS_PORTS": "8201-8264"}),
     ],
 )
-def test_as_many_ports_are_chosen_as_are_needed_and_the_users_own_stay(
+def test_enough_ports_are_chosen_and_those_set_by_the_user_stay(
     chosen: dict[str, str], many: bool, expected: dict[str, str]
 ) -> None:
     assert engine.ports(chosen, many=many) == expected
 
 
-def test_one_port_of_the_users_is_refused_for_several_replicas() -> None:
+def test_a_single_port_is_refused_for_several_replicas() -> None:
     with pytest.raises(OperatorError, match="GRPC_PORTS=9001 is one port.*GRPC_PORTS=9001-9064"):
         engine.ports({"GRPC_PORTS": "9001"}, many=True)

@@ -26,7 +26,7 @@ ROW = {"age": 31.0, "city": b"Oslo", "curve": [1.0, 2.0], "strict": 7.0}
 
 
 class Setup:
-    """An enricher around a fake store, and what it observed."""
+    """An enricher with a fake store, and what it observed."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ def request(*keys: bytes) -> Tensors:
     return {"key": np.array(keys, object), "value": np.ones(len(keys), np.float32)}
 
 
-async def test_static_features_take_the_place_of_the_key() -> None:
+async def test_static_features_replace_the_key() -> None:
     setup = Setup(AGE, CITY, CURVE)
     enriched = await setup.enricher.enrich(request(b"known", b"known"), Deadline(LONG))
     assert sorted(enriched.inputs) == ["age", "city", "curve", "value"]
@@ -64,7 +64,7 @@ async def test_static_features_take_the_place_of_the_key() -> None:
     assert setup.seen.defaults == []
 
 
-async def test_an_unknown_entity_gets_the_defaults_and_the_answer_says_so() -> None:
+async def test_an_unknown_entity_gets_flagged_defaults() -> None:
     setup = Setup(AGE, CITY, CURVE)
     enriched = await setup.enricher.enrich(request(b"known", b"nobody", b"ageless"), Deadline(LONG))
     assert enriched.inputs["age"].tolist() == [31.0, 50.0, 50.0]
@@ -74,13 +74,13 @@ async def test_an_unknown_entity_gets_the_defaults_and_the_answer_says_so() -> N
     assert setup.seen.defaults == [("age", 2), ("city", 1), ("curve", 1)]
 
 
-async def test_a_stored_zero_is_a_value_and_a_missing_value_is_no_zero() -> None:
+async def test_a_stored_zero_is_a_value_and_a_missing_value_is_not_zero() -> None:
     enriched = await Setup().enricher.enrich(request(b"zero", b"nobody"), Deadline(LONG))
     assert enriched.inputs["age"].tolist() == [0.0, 50.0]
     assert enriched.defaulted == {"age": [1]}
 
 
-async def test_what_the_store_gave_is_not_written_to() -> None:
+async def test_arrays_from_the_store_are_not_modified() -> None:
     setup = Setup()
     first = await setup.enricher.enrich(request(b"known", b"nobody"), Deadline(LONG))
     again = await setup.enricher.enrich(request(b"known", b"nobody"), Deadline(LONG))
@@ -88,18 +88,18 @@ async def test_what_the_store_gave_is_not_written_to() -> None:
 
 
 @pytest.mark.parametrize("key", [b"nobody", b"ageless"])
-async def test_what_the_store_does_not_have_is_refused_if_configured(key: bytes) -> None:
+async def test_an_unknown_entity_is_refused_if_configured(key: bytes) -> None:
     setup = Setup(unknown=Fallback.REFUSE)
     with pytest.raises(NotFound) as refusal:
         await setup.enricher.enrich(request(b"known", key), Deadline(LONG))
     assert str(refusal.value) == (
         f"input 'key': the feature store has no age for '{key.decode()}' (1 in all); "
-        "correct the key or have its features materialized."
+        "correct the key or materialize its features."
     )
     assert setup.seen.defaults == []
 
 
-async def test_a_feature_without_a_default_is_refused_in_either_case() -> None:
+async def test_a_missing_feature_without_a_default_is_always_refused() -> None:
     with pytest.raises(NotFound, match="no strict for 'nobody'"):
         await Setup(AGE, STRICT).enricher.enrich(request(b"nobody"), Deadline(LONG))
 
@@ -114,7 +114,7 @@ async def test_a_refusal_names_a_few_entities_once_and_counts_all() -> None:
     assert text.isascii()
 
 
-async def test_the_store_is_given_its_own_timeout_and_never_more_than_the_call_has_left() -> None:
+async def test_a_store_read_gets_its_timeout_capped_by_the_time_left_for_the_call() -> None:
     given: list[float] = []
 
     class Watched(FakeStore):
@@ -129,7 +129,7 @@ async def test_the_store_is_given_its_own_timeout_and_never_more_than_the_call_h
     assert given == [0.05, pytest.approx(0.02, rel=0.5)]
 
 
-async def test_a_store_that_is_unavailable_is_reported_and_its_time_is_observed() -> None:
+async def test_an_unavailable_store_is_reported_and_its_duration_is_observed() -> None:
     setup = Setup()
     setup.store.unavailable = True
     with pytest.raises(FeatureStoreUnavailable):
@@ -139,7 +139,7 @@ async def test_a_store_that_is_unavailable_is_reported_and_its_time_is_observed(
     assert setup.seen.defaults == []
 
 
-async def test_a_store_that_is_unavailable_is_bridged_by_flagged_defaults_if_configured() -> None:
+async def test_an_unavailable_store_is_replaced_by_flagged_defaults_if_configured() -> None:
     setup = Setup(AGE, CITY, CURVE, unavailable=Fallback.DEFAULT)
     setup.store.unavailable = True
     enriched = await setup.enricher.enrich(request(b"known", b"nobody"), Deadline(LONG))
@@ -150,7 +150,7 @@ async def test_a_store_that_is_unavailable_is_bridged_by_flagged_defaults_if_con
     assert setup.seen.defaults == [("age", 2), ("city", 2), ("curve", 2)]
 
 
-async def test_no_default_means_that_nothing_can_stand_in_for_the_store() -> None:
+async def test_a_feature_without_a_default_has_no_substitute_while_the_store_is_unavailable() -> None:
     setup = Setup(AGE, STRICT, unavailable=Fallback.DEFAULT)
     setup.store.unavailable = True
     with pytest.raises(FeatureStoreUnavailable):
@@ -158,7 +158,7 @@ async def test_no_default_means_that_nothing_can_stand_in_for_the_store() -> Non
     assert setup.seen.defaults == []
 
 
-async def test_without_static_features_no_store_is_asked() -> None:
+async def test_without_static_features_the_store_is_not_read() -> None:
     setup = Setup()
     features = FeatureSet(Entity("key"), (), (VALUE,))
     enricher = Enricher(setup.store, features, setup.seen, timeout=LONG)
@@ -170,7 +170,7 @@ async def test_without_static_features_no_store_is_asked() -> None:
 KEPT = Feature("age", default=50.0, missing=Missing.LAST_KNOWN)
 
 
-async def test_the_value_known_last_stands_in_while_the_store_is_unavailable_and_is_flagged() -> None:
+async def test_the_last_known_value_is_used_and_flagged_while_the_store_is_unavailable() -> None:
     setup = Setup(KEPT, CITY, unavailable=Fallback.DEFAULT)
     await setup.enricher.enrich(request(b"known"), Deadline(LONG))
     setup.store.unavailable = True
@@ -182,7 +182,7 @@ async def test_the_value_known_last_stands_in_while_the_store_is_unavailable_and
     assert setup.seen.defaults == [("age", 1), ("city", 3)]
 
 
-async def test_the_value_known_last_stands_in_for_a_store_that_came_back_empty() -> None:
+async def test_the_last_known_value_is_used_after_the_store_was_emptied() -> None:
     setup = Setup(Feature("age", missing=Missing.LAST_KNOWN))
     await setup.enricher.enrich(request(b"known"), Deadline(LONG))
     setup.store.rows = {}
@@ -192,7 +192,7 @@ async def test_the_value_known_last_stands_in_for_a_store_that_came_back_empty()
         await setup.enricher.enrich(request(b"known", b"nobody"), Deadline(LONG))
 
 
-async def test_what_the_store_says_replaces_what_was_known() -> None:
+async def test_a_value_from_the_store_replaces_the_last_known_one() -> None:
     setup = Setup(Feature("age", missing=Missing.LAST_KNOWN), unavailable=Fallback.DEFAULT)
     for value in (31.0, 32.0):
         setup.store.rows[b"known"]["age"] = value
@@ -202,7 +202,7 @@ async def test_what_the_store_says_replaces_what_was_known() -> None:
 
 
 @pytest.mark.parametrize("forbidden", [Feature("age", default=50.0, missing=Missing.FAIL), KEPT])
-async def test_nothing_stands_in_where_it_is_forbidden(forbidden: Feature) -> None:
+async def test_no_substitute_is_used_where_it_is_forbidden(forbidden: Feature) -> None:
     setup = Setup(forbidden, unknown=Fallback.REFUSE)
     await setup.enricher.enrich(request(b"known"), Deadline(LONG))
     setup.store.rows = {}
@@ -213,7 +213,7 @@ async def test_nothing_stands_in_where_it_is_forbidden(forbidden: Feature) -> No
         await setup.enricher.enrich(request(b"known"), Deadline(LONG))
 
 
-async def test_a_feature_that_must_not_be_missing_refuses_the_call_whatever_its_default() -> None:
+async def test_a_missing_required_feature_refuses_the_call_despite_a_default() -> None:
     setup = Setup(Feature("age", default=50.0, missing=Missing.FAIL), unavailable=Fallback.DEFAULT)
     with pytest.raises(NotFound):
         await setup.enricher.enrich(request(b"nobody"), Deadline(LONG))
@@ -222,14 +222,14 @@ async def test_a_feature_that_must_not_be_missing_refuses_the_call_whatever_its_
         await setup.enricher.enrich(request(b"known"), Deadline(LONG))
 
 
-async def test_the_ages_of_what_was_read_are_reported_and_undated_values_have_none() -> None:
+async def test_ages_of_values_are_reported_and_undated_values_have_none() -> None:
     setup = Setup(AGE, CITY)
     setup.store.times = {(b"known", "age"): int(NOW) - 60}
     await setup.enricher.enrich(request(b"known", b"zero", b"nobody"), Deadline(LONG))
     assert setup.seen.ages == [("age", [60.0])]
 
 
-async def test_a_store_that_was_filled_for_another_declaration_is_reported_and_nothing_stands_in() -> None:
+async def test_a_store_filled_for_another_declaration_is_reported_without_a_substitute() -> None:
     setup = Setup(AGE, unavailable=Fallback.DEFAULT)
     setup.store.forms = {"age": "INT64[]"}
     with pytest.raises(FeaturesOutdated) as refusal:
@@ -239,7 +239,7 @@ async def test_a_store_that_was_filled_for_another_declaration_is_reported_and_n
     )
 
 
-async def test_the_model_is_asked_in_the_declared_order_whatever_the_order_of_the_request() -> None:
+async def test_the_model_gets_its_inputs_in_the_declared_order() -> None:
     setup = Setup(AGE, CITY)
     enriched = await setup.enricher.enrich(dict(reversed(request(b"known").items())), Deadline(LONG))
     assert list(enriched.inputs) == ["age", "city", "value"]

@@ -23,7 +23,7 @@ def test_names_must_differ_from_each_other_and_from_the_entity() -> None:
         FeatureSet(Entity("patient"), (AGE, Feature("patient")), (AGE,))
 
 
-def test_what_no_store_can_keep_is_no_static_feature() -> None:
+def test_a_static_feature_must_be_storable() -> None:
     words = Feature("words", datatype=Datatype.BYTES, shape=(2,))
     with pytest.raises(ValueError, match="static feature words: no store keeps arrays of text or BYTES"):
         FeatureSet(Entity("patient"), (words,), ())
@@ -34,16 +34,16 @@ def test_the_model_takes_static_features_first() -> None:
     assert [feature.name for feature in FEATURES.model_inputs] == ["age", "city", "weight"]
 
 
-def test_callers_send_the_key_in_place_of_what_the_store_supplies() -> None:
+def test_callers_send_the_key_instead_of_the_features_from_the_store() -> None:
     assert [spec.name for spec in FEATURES.request_inputs((AGE, CITY))] == ["patient", "weight"]
     assert [spec.name for spec in FEATURES.request_inputs((AGE,))] == ["patient", "city", "weight"]
 
 
-def test_callers_send_everything_and_no_key_where_there_is_no_store() -> None:
+def test_without_a_store_callers_send_every_feature_and_no_key() -> None:
     assert [spec.name for spec in FEATURES.request_inputs(())] == ["age", "city", "weight"]
 
 
-def test_a_feature_travels_under_its_name_unit_and_description() -> None:
+def test_an_input_has_the_name_unit_and_description_of_its_feature() -> None:
     spec = WEIGHT.spec
     assert (spec.name, spec.datatype, spec.shape) == ("weight", Datatype.FP32, (-1,))
     assert (spec.unit, spec.description) == ("kg", "Body weight")
@@ -57,12 +57,12 @@ def test_a_default_is_an_element_of_the_features_tensor() -> None:
     assert (AGE.default_value, CITY.default_value, WEIGHT.default_value) == (50.0, b"Bern", None)
 
 
-def test_a_feature_that_must_not_be_missing_has_no_default_to_answer_with() -> None:
+def test_a_required_feature_has_no_default_value() -> None:
     assert Feature("age", default=50.0, missing=Missing.FAIL).default_value is None
 
 
 @pytest.mark.parametrize("days", [0.0, -1.0, float("nan")])
-def test_a_bound_on_age_is_more_than_nothing(days: float) -> None:
+def test_a_bound_on_age_must_be_positive(days: float) -> None:
     with pytest.raises(ValueError, match="feature age: max_age_days is .*, must be more than 0"):
         Feature("age", max_age_days=days)
 
@@ -89,7 +89,7 @@ def test_derived_features_are_computed_on_columns_one_from_the_other() -> None:
         (Derived("sum", Operation.ADD, "height", "precise"),),
     ],
 )
-def test_what_can_not_be_derived_is_refused(other: tuple[Derived, ...]) -> None:
+def test_an_invalid_derivation_is_refused(other: tuple[Derived, ...]) -> None:
     static = (HEIGHT, CITY, Feature("curve", shape=(2,)), Feature("precise", datatype=Datatype.FP64))
     with pytest.raises(ValueError, match=f"derived feature {other[0].name}: .* must be declared before it"):
         FeatureSet(Entity("patient"), static, (WEIGHT,), other)

@@ -43,13 +43,13 @@ async def test_a_difference_within_the_tolerance_passes(artifact: Artifact, diff
         np.array([[11.0], [22.0]], np.float32),
     ],
 )
-async def test_a_model_that_answers_otherwise_is_refused(artifact: Artifact, answer: Tensors) -> None:
+async def test_a_model_with_different_answers_is_refused(artifact: Artifact, answer: Tensors) -> None:
     with pytest.raises(ArtifactError, match=f"artifact {artifact.digest}: golden rows answered .* for output total"):
         await replay(artifact, FakeRuntime(lambda _: {"total": answer}), timeout=LONG)  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("name", ["int64_out", "bool_out", "bytes_out", "words_out"])
-async def test_what_is_no_float_must_be_equal(folder: Path, name: str) -> None:
+async def test_values_that_are_not_floats_must_be_equal(folder: Path, name: str) -> None:
     model = rich()
     right = answer_of(model)
     runtime = FakeRuntime(lambda inputs: right(inputs) | {name: right(inputs)[name][::-1]})  # type: ignore[operator]

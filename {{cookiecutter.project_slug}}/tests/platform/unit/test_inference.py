@@ -21,7 +21,7 @@ def request(*keys: bytes) -> Tensors:
     return {"key": np.array(keys, object), "value": np.arange(len(keys), dtype=np.float32)}
 
 
-async def test_a_request_goes_straight_through_check_store_model_and_check() -> None:
+async def test_a_request_passes_check_store_model_and_check() -> None:
     observed = Observed()
     service = fake_service(STATIC, store=FakeStore({b"a": {"base": 1.0}}), observed=observed)
     answer = await service.infer(request(b"a", b"nobody"), [], Deadline(LONG))
@@ -31,7 +31,7 @@ async def test_a_request_goes_straight_through_check_store_model_and_check() -> 
     assert (len(observed.reads), len(observed.predictions), observed.defaults) == (1, 1, [("base", 1)])
 
 
-async def test_only_the_outputs_asked_for_are_answered_in_their_order() -> None:
+async def test_only_requested_outputs_are_answered_in_their_order() -> None:
     model = rich()
     inputs = {f.name: np.zeros((1, *f.shape), f.datatype.dtype) for f in model.manifest.features.model_inputs}
     for name in ("bytes", "text", "words"):
@@ -41,7 +41,7 @@ async def test_only_the_outputs_asked_for_are_answered_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("outputs", [[], ["nonsense"]])
-async def test_nothing_is_read_or_asked_for_a_request_that_breaks_the_signature(outputs: list[str]) -> None:
+async def test_an_invalid_request_reaches_neither_store_nor_model(outputs: list[str]) -> None:
     store, runtime = FakeStore(), FakeRuntime(lambda inputs: inputs)
     service = fake_service(STATIC, store=store, runtime=runtime)
     inputs = request(b"a") if outputs else {"key": np.array([b"a"], object)}
@@ -59,13 +59,13 @@ async def test_nothing_is_read_or_asked_for_a_request_that_breaks_the_signature(
         ({"total": np.array([np.nan], np.float32)}, "output total holds NaN"),
     ],
 )
-async def test_a_model_that_answers_outside_its_signature_has_failed(answer: Tensors, fault: str) -> None:
+async def test_an_answer_that_breaks_the_signature_is_a_model_error(answer: Tensors, fault: str) -> None:
     service = fake_service(STATIC, runtime=FakeRuntime(lambda _: answer))
     with pytest.raises(ModelFailed, match=fault):
         await service.infer(request(b"a"), [], Deadline(LONG))
 
 
-async def test_the_model_gets_the_time_that_the_store_left() -> None:
+async def test_the_model_gets_the_time_left_by_the_store() -> None:
     given: list[float] = []
 
     class Watched(FakeRuntime):
@@ -78,7 +78,7 @@ async def test_the_model_gets_the_time_that_the_store_left() -> None:
     assert 0 < given[0] < LONG
 
 
-async def test_a_model_is_not_asked_when_the_store_used_up_the_time() -> None:
+async def test_the_model_is_not_called_if_the_store_used_up_the_time() -> None:
     class Late(FakeStore):
         async def read(self, entities, features, *, timeout):  # type: ignore[no-untyped-def]
             await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=timeout * 2)
@@ -91,7 +91,7 @@ async def test_a_model_is_not_asked_when_the_store_used_up_the_time() -> None:
     assert runtime.calls == 0
 
 
-async def test_a_model_that_hangs_is_left_at_the_deadline() -> None:
+async def test_a_hanging_model_call_is_abandoned_at_the_deadline() -> None:
     runtime = FakeRuntime(lambda inputs: inputs)
     runtime.gate = asyncio.Event()
     with pytest.raises(DeadlineExceeded):
@@ -116,7 +116,7 @@ def test_no_version_means_the_one_that_is_served(version: str) -> None:
     fake_service(STATIC).model.check_named("tiny", version)
 
 
-async def test_where_no_model_is_every_call_is_reported_why() -> None:
+async def test_without_a_model_every_call_is_refused_with_the_reason() -> None:
     nothing = NoModel("no model is served: the reason.")
     with pytest.raises(NotReady, match="the reason"):
         await nothing.infer(request(b"a"), [], Deadline(LONG))

@@ -50,7 +50,7 @@ async def tell_id(body: bytes, context: Context) -> bytes:
 
 
 async def aborted(error: BaseException, context: FakeContext | None = None, metrics: Metrics | None = None) -> Aborted:
-    """Return how a call ends whose method raises."""
+    """Return how a call ends if its method raises."""
     call = await scoped(raising(error), metrics)
     with pytest.raises(Aborted) as end:
         await call(b"", (context or FakeContext()).as_context())
@@ -67,7 +67,7 @@ async def test_the_callers_request_id_is_kept_and_sent_back() -> None:
     assert context.trailing == {REQUEST_ID_KEY: "order-7/step:2"}
 
 
-async def test_a_call_without_an_id_gets_one_of_its_own() -> None:
+async def test_a_call_without_an_id_gets_a_generated_one() -> None:
     call = await scoped(tell_id)
     contexts = [FakeContext(), FakeContext()]
     ids = [await call(b"", context.as_context()) for context in contexts]
@@ -80,7 +80,7 @@ async def test_a_call_without_an_id_gets_one_of_its_own() -> None:
     "hostile",
     ["", "x" * 129, "a b", "a\r\nb", "a\nb", "\x1b[31mred", "nul\0", "tab\t", "\x7f", "é", "\N{PILE OF POO}", b"bytes"],
 )
-async def test_an_id_that_is_not_fit_for_a_log_is_replaced(hostile: str | bytes) -> None:
+async def test_an_id_unsafe_for_a_log_is_replaced(hostile: str | bytes) -> None:
     context = FakeContext([(REQUEST_ID_KEY, hostile)])
     used = await (await scoped(tell_id))(b"", context.as_context())
     assert re.fullmatch(rb"[0-9a-f]{32}", used)
@@ -105,7 +105,7 @@ async def test_calls_at_the_same_time_do_not_mix_up_their_ids() -> None:
     assert answers == [f"id-{number}".encode() for number in range(50)]
 
 
-async def test_an_error_becomes_its_status_and_the_id_goes_along() -> None:
+async def test_an_error_becomes_its_status_with_the_request_id() -> None:
     context = FakeContext([(REQUEST_ID_KEY, "mine")])
     end = await aborted(errors.InvalidRequest("input 'x' is missing."), context)
     assert (end.code, end.text) == (grpc.StatusCode.INVALID_ARGUMENT, "input 'x' is missing.")
@@ -115,7 +115,7 @@ async def test_an_error_becomes_its_status_and_the_id_goes_along() -> None:
 @pytest.mark.parametrize(
     "error", [RuntimeError(SECRET), KeyError(SECRET), OSError(2, SECRET), errors.ModelFailed(SECRET)]
 )
-async def test_what_went_wrong_inside_is_reported_to_the_log_and_not_to_the_caller(
+async def test_details_of_an_internal_error_go_to_the_log_not_to_the_caller(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -152,7 +152,7 @@ async def test_a_cancelled_call_is_counted_and_stays_cancelled() -> None:
     assert value(metrics, "grpc_server_handled_total", grpc_method="ModelInfer", grpc_code="CANCELLED") == 1
 
 
-async def test_other_services_pass_untouched() -> None:
+async def test_other_services_are_not_intercepted() -> None:
     async def check(body: bytes, context: Context) -> bytes:
         return b""
 
@@ -161,7 +161,7 @@ async def test_other_services_pass_untouched() -> None:
     assert value(metrics, "grpc_server_started_total", grpc_method="Check") == 0
 
 
-async def test_a_method_that_does_not_exist_stays_unknown_to_grpc() -> None:
+async def test_an_unknown_method_stays_unimplemented() -> None:
     async def nothing(_: grpc.HandlerCallDetails) -> None:
         return None
 

@@ -14,7 +14,7 @@ def column(feature: Feature, *cells: object) -> Column:
     return Column.of_cells(feature, cells, [0] * len(cells))
 
 
-def test_it_forgets_first_what_was_not_read_for_longest() -> None:
+def test_it_evicts_the_least_recently_read_entry() -> None:
     known, values = LastKnown(limit=2), np.zeros(3, np.float32)
     known.keep(AGE, [b"a", b"b"], column(AGE, 1.0, 2.0))
     known.keep(AGE, [b"a"], column(AGE, 3.0))
@@ -23,7 +23,7 @@ def test_it_forgets_first_what_was_not_read_for_longest() -> None:
     assert values.tolist() == [3.0, 0.0, 4.0]
 
 
-def test_a_missing_value_is_not_remembered_and_leaves_what_was_known() -> None:
+def test_a_missing_value_does_not_replace_a_remembered_one() -> None:
     known, values = LastKnown(), np.zeros(1, np.float32)
     known.keep(AGE, [b"a"], column(AGE, 1.0))
     known.keep(AGE, [b"a"], column(AGE, None))
@@ -31,7 +31,7 @@ def test_a_missing_value_is_not_remembered_and_leaves_what_was_known() -> None:
     assert values.tolist() == [1.0]
 
 
-def test_features_of_the_same_entity_are_kept_apart_arrays_too() -> None:
+def test_features_of_one_entity_are_stored_separately_arrays_included() -> None:
     known, values = LastKnown(), np.zeros((1, 2), np.float32)
     known.keep(CURVE, [b"a"], column(CURVE, [1.0, 2.0]))
     known.keep(AGE, [b"a"], column(AGE, 9.0))

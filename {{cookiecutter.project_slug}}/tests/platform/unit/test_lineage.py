@@ -42,7 +42,7 @@ def test_only_what_can_change_a_model_is_a_difference(here: dict[str, object], m
     assert differences(PINNED, replace(PINNED, **here)) == message  # type: ignore[arg-type]
 
 
-def test_a_lineage_says_on_what_machine_and_python_it_was_made() -> None:
+def test_a_lineage_records_machine_and_python() -> None:
     lineage = lineage_here("Adds", "sha256=0", {}, {}, {"numpy": "2.0.0"})
     assert lineage.libraries.keys() == {"numpy", "python"}
     assert all(lineage.machine.values())

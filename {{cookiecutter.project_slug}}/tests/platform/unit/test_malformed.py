@@ -25,13 +25,13 @@ async def infer(body: bytes, runtime: FakeRuntime) -> pb.ModelInferResponse:
 
 
 @pytest.mark.parametrize("request_", [good(), good_typed()], ids=["raw", "typed"])
-async def test_the_requests_that_are_made_wrong_below_are_right_before(request_: pb.ModelInferRequest) -> None:
+async def test_the_base_requests_are_valid(request_: pb.ModelInferRequest) -> None:
     answer = await infer(request_.SerializeToString(), FakeRuntime(answer_of(MODEL)))
     assert [output.name for output in answer.outputs] == [spec.name for spec in MODEL.manifest.outputs]
 
 
 @pytest.mark.parametrize("case", MALFORMED, ids=str)
-async def test_a_malformed_request_is_refused_before_the_model_is_asked(case: Malformed) -> None:
+async def test_a_malformed_request_is_refused_before_the_model_is_called(case: Malformed) -> None:
     runtime = FakeRuntime(answer_of(MODEL))
     with pytest.raises(ERRORS[case.code]) as refusal:
         await infer(case.body(), runtime)
@@ -40,5 +40,5 @@ async def test_a_malformed_request_is_refused_before_the_model_is_asked(case: Ma
     assert runtime.calls == 0
 
 
-def test_every_case_has_a_name_of_its_own() -> None:
+def test_every_case_has_a_unique_name() -> None:
     assert len({case.name for case in MALFORMED}) == len(MALFORMED)

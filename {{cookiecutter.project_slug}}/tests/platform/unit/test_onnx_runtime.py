@@ -29,13 +29,13 @@ class Harmful:
 
 
 @pytest.mark.parametrize("content", [b"", b"\0", b"not a model", tiny().onnx[:-1], b"\x08" * 1000])
-def test_bytes_that_are_no_model_are_refused(folder: Path, content: bytes) -> None:
+def test_bytes_that_are_not_a_model_are_refused(folder: Path, content: bytes) -> None:
     with pytest.raises(ArtifactError, match=r"artifact sha256=\w+: onnxruntime .* refuses its model.onnx") as refusal:
         load(replace(tiny(), onnx=content), folder)
     assert str(refusal.value).isprintable()
 
 
-def test_a_pickle_under_the_name_of_a_model_is_refused_and_not_unpickled(folder: Path) -> None:
+def test_a_pickle_named_like_a_model_is_refused_without_unpickling(folder: Path) -> None:
     canary = folder / "unpickled"
     content = pickle.dumps(Harmful(canary))
     with pytest.raises(ArtifactError, match="refuses its model.onnx"):
@@ -46,7 +46,7 @@ def test_a_pickle_under_the_name_of_a_model_is_refused_and_not_unpickled(folder:
 
 
 @pytest.mark.parametrize("beside", [True, False])
-def test_a_model_that_points_at_another_file_is_refused_even_if_it_is_there(
+def test_a_model_that_refers_to_another_file_is_refused_even_if_it_exists(
     folder: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
 ) -> None:
     monkeypatch.chdir(folder)
@@ -70,7 +70,7 @@ def test_a_model_that_points_at_another_file_is_refused_even_if_it_is_there(
         ("output", None, (TensorSpec("total", Datatype.INT32),)),
     ],
 )
-def test_a_model_that_is_not_what_its_manifest_declares_is_refused(
+def test_a_model_that_does_not_match_its_manifest_is_refused(
     folder: Path, side: str, inputs: tuple[Feature, ...] | None, outputs: tuple[TensorSpec, ...] | None
 ) -> None:
     model = tiny()
@@ -89,7 +89,7 @@ def test_a_model_that_is_not_what_its_manifest_declares_is_refused(
         load(replace(model, manifest=manifest, golden=golden), folder)
 
 
-async def test_bytes_that_are_no_text_are_the_callers_fault(folder: Path) -> None:
+async def test_bytes_that_are_not_text_are_an_invalid_request(folder: Path) -> None:
     model = rich([Datatype.BYTES])
     runtime = load(model, folder)
     inputs = {"bytes": np.array([b"\xff"], object), "words": np.array([[b"a", b"b"]], object)}

@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
 
 
 class TestWatchedRegistry(ModelRegistryContract):
-    """To be watched changes nothing."""
+    """The registry contract also holds with a progress display."""
 
     def open(self, folder: Path) -> ModelRegistry:
         return ModelRegistry("local", self.backend(folder))
@@ -31,9 +31,7 @@ class TestWatchedRegistry(ModelRegistryContract):
         kept = folder / "registry" / reference.model / reference.version / "artifact" / "model.onnx"
         kept.write_bytes(b"!" + kept.read_bytes()[1:])
 
-    def test_on_a_terminal_a_transfer_is_shown_with_its_bytes(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_terminal_shows_the_bytes_of_a_transfer(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         terminal = Terminal()
         monkeypatch.setattr(sys, "stderr", terminal)
         registry = self.open(folder)
@@ -42,7 +40,7 @@ class TestWatchedRegistry(ModelRegistryContract):
         assert "storing tiny" in terminal.getvalue()
         assert f"fetching tiny/1: {arrived / 1000:.2f}kB" in terminal.getvalue()
 
-    def test_where_nobody_watches_nothing_is_said(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_terminal_nothing_is_printed(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         terminal = io.StringIO()
         monkeypatch.setattr(sys, "stderr", terminal)
         registered(self.open(folder), folder)

@@ -1,4 +1,4 @@
-"""The committed stubs are those of the .proto files, and get along with all others of the same names."""
+"""The committed stubs match the .proto files, and coexist with other stubs of the same names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_committed_stubs_are_up_to_date() -> None:
     assert proto.main(["--check"]) == 0
 
 
-def test_a_stub_that_is_not_up_to_date_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outdated_stub_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(project, "ROOT", tmp_path)
     monkeypatch.setattr(proto, "TARGETS", ((tmp_path, "health"),))
     with pytest.raises(OperatorError) as caught:
@@ -36,7 +36,7 @@ def test_a_stub_that_is_not_up_to_date_is_named(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("order", [IMPORTS, IMPORTS[::-1]], ids=["ours first", "ours last"])
-def test_stubs_of_the_same_messages_live_in_one_process(order: tuple[str, ...]) -> None:
+def test_stubs_of_the_same_messages_coexist_in_one_process(order: tuple[str, ...]) -> None:
     path = os.pathsep.join(str(project.ROOT / folder) for folder in ("src", "client"))
     done = subprocess.run(
         [sys.executable, "-c", f"import {', '.join(order)}"],

@@ -19,18 +19,18 @@ PINNED = f"local:my-model/1#{DIGEST}"
     version=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
     digest=st.sampled_from(["", DIGEST]),
 )
-def test_a_reference_reads_as_it_was_written(scheme: str, model: str, version: str, digest: str) -> None:
+def test_a_reference_parses_back_from_its_text(scheme: str, model: str, version: str, digest: str) -> None:
     reference = Reference(scheme, model, version, digest)
     assert Reference.parse(str(reference)) == reference
     assert reference.pinned == bool(digest)
 
 
-def test_a_stage_is_no_pinned_reference() -> None:
+def test_a_stage_is_not_a_pinned_reference() -> None:
     reference = Reference.parse("mlflow:my-model@production")
     assert (reference.stage, reference.pinned, str(reference)) == ("production", False, "mlflow:my-model@production")
 
 
-def test_pinning_leaves_the_stage_behind() -> None:
+def test_pinning_drops_the_stage() -> None:
     assert str(Reference.parse("local:my-model@production").pin("1", DIGEST)) == PINNED
 
 
@@ -52,15 +52,17 @@ def test_pinning_leaves_the_stage_behind() -> None:
         "é:x/1",
     ],
 )
-def test_what_is_no_reference_is_refused_with_the_form_to_write(text: str) -> None:
-    with pytest.raises(UnresolvedReference, match="can't be read; the form is scheme:model/version#sha256=") as refusal:
+def test_an_invalid_reference_is_refused_with_the_form_to_write(text: str) -> None:
+    with pytest.raises(
+        UnresolvedReference, match="can't be parsed; the form is scheme:model/version#sha256="
+    ) as refusal:
         Reference.parse(text)
     assert str(refusal.value).isascii()
     assert str(refusal.value).isprintable()
 
 
 @pytest.mark.parametrize("text", ["local:my-model/1", "local:my-model@production"])
-def test_an_unpinned_reference_is_refused_where_one_artifact_must_be_meant(text: str) -> None:
+def test_an_unpinned_reference_is_refused_where_a_pinned_one_is_required(text: str) -> None:
     with pytest.raises(UnresolvedReference, match=f"MODEL_VERSION: '{text}' is not pinned; write scheme:model/version"):
         parse_pinned(text, "MODEL_VERSION")
 
@@ -78,7 +80,7 @@ def test_a_lock_holds_what_was_written(folder: Path) -> None:
     assert [entry.name for entry in folder.iterdir()] == ["model.lock"]
 
 
-def test_comments_and_blank_lines_in_a_lock_are_passed_over(folder: Path) -> None:
+def test_comments_and_blank_lines_in_a_lock_are_ignored(folder: Path) -> None:
     (folder / "model.lock").write_text(f"# chosen on Monday\n\n  MODEL_VERSION={PINNED}  \n", encoding="utf-8")
     assert str(read_lock(folder / "model.lock")) == PINNED
 
@@ -97,11 +99,11 @@ def test_a_missing_lock_says_what_to_run(folder: Path) -> None:
         (b"<<<<<<< HEAD\n", "must be one line"),
         (b"MODEL_VERSION=\n", "pins no model version yet; run `make train`"),
         (b"MODEL_VERSION=local:my-model/1\n", "is not pinned"),
-        (b"MODEL_VERSION=my model\n", "can't be read"),
+        (b"MODEL_VERSION=my model\n", "can't be parsed"),
         (b"\xff\xfe", r"can't be read \(UnicodeDecodeError\)"),
     ],
 )
-def test_a_lock_that_names_no_single_artifact_is_refused(folder: Path, content: bytes, words: str) -> None:
+def test_a_lock_must_name_exactly_one_artifact(folder: Path, content: bytes, words: str) -> None:
     (folder / "model.lock").write_bytes(content)
     with pytest.raises(UnresolvedReference, match=words):
         read_lock(folder / "model.lock")

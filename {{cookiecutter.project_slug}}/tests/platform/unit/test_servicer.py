@@ -34,7 +34,7 @@ def model_body(name: str, version: str = "") -> bytes:
     return pb.ModelReadyRequest(name=name, version=version).SerializeToString()
 
 
-async def test_a_live_server_says_so_with_and_without_a_model() -> None:
+async def test_a_server_is_live_with_and_without_a_model() -> None:
     for service in (fake_service(tiny()), NOTHING):
         assert pb.ServerLiveResponse.FromString(await servicer(service).server_live(b"", context())).live
 
@@ -47,7 +47,7 @@ async def test_only_a_server_with_a_model_is_ready() -> None:
         assert pb.ModelReadyResponse.FromString(answer).ready is ready
 
 
-async def test_the_server_says_what_it_is_with_and_without_a_model() -> None:
+async def test_the_server_describes_itself_with_and_without_a_model() -> None:
     for service in (fake_service(tiny()), NOTHING):
         answer = pb.ServerMetadataResponse.FromString(await servicer(service).server_metadata(b"", context()))
         assert answer.name
@@ -65,7 +65,7 @@ async def test_metadata_describe_the_model() -> None:
     ("name", "version", "error"),
     [("other", "", NotFound), ("tiny", "2", NotFound), ("../tiny", "", InvalidRequest), ("", "", InvalidRequest)],
 )
-async def test_a_question_about_another_model_is_refused(
+async def test_a_request_for_another_model_is_refused(
     method: str, name: str, version: str, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -75,7 +75,7 @@ async def test_a_question_about_another_model_is_refused(
 @pytest.mark.parametrize(
     "method", ["server_live", "server_ready", "server_metadata", "model_ready", "model_metadata", "model_infer"]
 )
-async def test_bytes_that_are_no_message_are_refused_by_every_method(method: str) -> None:
+async def test_bytes_that_are_not_a_message_are_refused_by_every_method(method: str) -> None:
     with pytest.raises(InvalidRequest, match="the request is not a inference"):
         await getattr(servicer(fake_service(tiny())), method)(b"\xff" * 9, context())
 
@@ -98,7 +98,7 @@ async def test_an_answer_has_the_requests_id_or_that_of_the_call(sent: str, answ
 
 
 @pytest.mark.parametrize(("given", "limit", "expected"), [(None, 5.0, 5.0), (2.0, 5.0, 2.0), (9.0, 5.0, 5.0)])
-async def test_a_call_has_the_time_its_caller_gave_and_never_more_than_the_setting(
+async def test_a_call_has_the_deadline_of_its_caller_capped_by_the_setting(
     given: float | None, limit: float, expected: float
 ) -> None:
     seen: list[float] = []
@@ -113,7 +113,7 @@ async def test_a_call_has_the_time_its_caller_gave_and_never_more_than_the_setti
     assert expected - 1 < seen[0] <= expected
 
 
-async def test_a_model_that_hangs_costs_its_caller_the_deadline_and_the_server_no_slot() -> None:
+async def test_a_hanging_model_call_ends_at_the_deadline_and_releases_its_slot() -> None:
     runtime = FakeRuntime(answer_of(tiny()))
     runtime.gate = asyncio.Event()
     asked = servicer(fake_service(tiny(), runtime=runtime))
@@ -128,7 +128,7 @@ async def test_a_call_beyond_the_limits_is_refused_before_its_body_is_read() -> 
     runtime.gate = asyncio.Event()
     asked = servicer(fake_service(tiny(), runtime=runtime))
     running = asyncio.create_task(asked.model_infer(REQUEST.SerializeToString(), context()))
-    await asyncio.wait({running}, timeout=0)  # lets it run until it waits for the model
+    await asyncio.wait({running}, timeout=0)  # run it until it waits for the model
     with pytest.raises(Overloaded):
         await asked.model_infer(b"\xff no message at all", context())
     assert pb.ServerReadyResponse.FromString(await asked.server_ready(b"", context())).ready

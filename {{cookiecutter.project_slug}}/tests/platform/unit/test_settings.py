@@ -16,7 +16,7 @@ Environment = pytest.MonkeyPatch
 
 
 def refusal(environment: Environment, **variables: str) -> str:
-    """Return the sentence with which this environment is refused."""
+    """Return the message that refuses this environment."""
     for name, value in variables.items():
         environment.setenv(name, value)
     with pytest.raises(SettingsError) as refused:
@@ -78,14 +78,14 @@ def test_all_faults_are_reported_at_once(monkeypatch: Environment) -> None:
     assert all(word in sentence for word in ("SERVING_GRPC_PORT='x'", "SERVING_MAX_ROWS='y'", "SERVING_TYPO"))
 
 
-def test_a_variable_that_is_no_setting_is_refused(monkeypatch: Environment) -> None:
+def test_an_unknown_variable_is_refused(monkeypatch: Environment) -> None:
     sentence = refusal(monkeypatch, SERVING_GRPC_PROT="8001")
-    assert sentence.startswith("SERVING_GRPC_PROT is no setting; remove it")
+    assert sentence.startswith("SERVING_GRPC_PROT is not a setting; remove it")
 
 
 @pytest.mark.parametrize("name", ["SERVING_MODEL_VERSION", "SERVING_MODEL_SHA256"])
-def test_a_name_that_users_know_without_prefix_has_none(monkeypatch: Environment, name: str) -> None:
-    assert f"{name} is no setting" in refusal(monkeypatch, **{name: "1"})
+def test_well_known_variables_have_no_prefix(monkeypatch: Environment, name: str) -> None:
+    assert f"{name} is not a setting" in refusal(monkeypatch, **{name: "1"})
 
 
 def test_the_clients_own_variable_may_be_set_where_a_server_starts(monkeypatch: Environment) -> None:
@@ -102,7 +102,7 @@ def test_the_clients_own_variable_may_be_set_where_a_server_starts(monkeypatch: 
         {"SERVING_TLS_CLIENT_CA": "ca.pem", "SERVING_TLS_CERTIFICATE": "c.pem"},
     ],
 )
-def test_half_of_tls_is_refused(monkeypatch: Environment, halves: dict[str, str]) -> None:
+def test_certificate_and_key_must_be_set_together(monkeypatch: Environment, halves: dict[str, str]) -> None:
     assert refusal(monkeypatch, **halves).startswith("SERVING_TLS_CERTIFICATE and SERVING_TLS_KEY go together")
 
 
@@ -147,7 +147,7 @@ def test_a_reference_in_the_environment_must_be_pinned_too(monkeypatch: Environm
 
 
 @pytest.mark.parametrize("version", ["../3", "3\r\nforged", "a b"])
-def test_a_bare_version_that_no_version_can_be_is_refused(monkeypatch: Environment, folder: Path, version: str) -> None:
+def test_an_invalid_bare_version_is_refused(monkeypatch: Environment, folder: Path, version: str) -> None:
     write_lock(folder / "model.lock", Reference.parse(PINNED))
     monkeypatch.setenv("SERVING_MODEL_LOCK", str(folder / "model.lock"))
     monkeypatch.setenv("MODEL_VERSION", version)

@@ -37,7 +37,7 @@ def test_every_exception_that_a_call_can_raise_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind, code in EXPECTED.items() if code is not StatusCode.INTERNAL])
-def test_the_text_of_a_fault_that_is_the_callers_reaches_the_caller(kind: type[errors.ServingError]) -> None:
+def test_the_text_of_a_client_error_reaches_the_caller(kind: type[errors.ServingError]) -> None:
     assert status_of(kind("input 'x' is missing."))[1] == "input 'x' is missing."
 
 
@@ -50,9 +50,9 @@ def test_the_text_of_a_fault_that_is_the_callers_reaches_the_caller(kind: type[e
         errors.ServingError("detail"),
     ],
 )
-def test_the_text_of_a_fault_that_is_ours_does_not(error: errors.ServingError) -> None:
+def test_the_text_of_an_internal_error_does_not_reach_the_caller(error: errors.ServingError) -> None:
     assert status_of(error) == (StatusCode.INTERNAL, INTERNAL_TEXT)
 
 
-def test_no_text_is_without_end() -> None:
+def test_error_texts_are_bounded() -> None:
     assert len(status_of(errors.InvalidRequest("x" * 10_000))[1]) <= 500

@@ -1,4 +1,4 @@
-"""The table of ends of support knows what this repo's images are built on, and says what is due on a given day."""
+"""The table of support dates covers this repo's images, and lists what is due on a given day."""
 
 from __future__ import annotations
 
@@ -56,14 +56,12 @@ def test_every_row_of_this_repos_table_has_a_day() -> None:
     assert all(isinstance(part.due, date) for part in support.parts(support.ROOT))
 
 
-def test_nothing_is_due_long_before(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_reported_long_before_its_date(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert support.main(["--today", "2026-11-27"]) == 0
-    assert capsys.readouterr().out == "nothing is past its day; the next is A registry, 2027-05-27\n"
+    assert capsys.readouterr().out == "nothing is overdue; the next is A registry, 2027-05-27\n"
 
 
-def test_what_is_near_is_said_and_what_is_used_by_no_image_is_not(
-    repo: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nearby_dates_are_reported_only_for_parts_in_use(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert support.main(["--today", "2027-05-27", "--within", "180"]) == 0
     said = capsys.readouterr().out
     assert "A registry: support ends 2026-03-05; look again by 2027-05-27 (in 0 day(s)). its maker closed" in said
@@ -71,15 +69,15 @@ def test_what_is_near_is_said_and_what_is_used_by_no_image_is_not(
     assert "Debian" not in said
 
 
-def test_what_is_past_ends_with_1(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_past_date_is_exit_code_1(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert support.main(["--today", "2028-08-10"]) == 1
     said = capsys.readouterr().out
     assert "Debian 13: support ends 2028-08-09 (1 day(s) ago). full support" in said
-    assert "nothing is past" not in said
+    assert "nothing is overdue" not in said
 
 
 @pytest.mark.parametrize("line", ["image: ${REDIS_IMAGE:-redis:9.0.1-trixie}", "image: redis:9.0.1-trixie"])
-def test_an_image_that_nobody_looked_up_ends_with_1(repo: Path, capsys: pytest.CaptureFixture[str], line: str) -> None:
+def test_an_unlisted_image_is_exit_code_1(repo: Path, capsys: pytest.CaptureFixture[str], line: str) -> None:
     (repo / "compose").mkdir()
     (repo / "compose" / "store.yaml").write_text(f"services:\n  store:\n    {line}\n", encoding="utf-8")
     assert support.main(["--today", "2026-11-27"]) == 1
@@ -87,7 +85,7 @@ def test_an_image_that_nobody_looked_up_ends_with_1(repo: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("image", ["python:3.13-slim-forky", "python:3.15-slim-trixie"])
-def test_both_the_program_and_the_debian_under_it_must_be_listed(repo: Path, image: str) -> None:
+def test_both_the_program_and_its_debian_release_must_be_listed(repo: Path, image: str) -> None:
     assert support.unlisted(support.parts(repo), [image]) == [image]
 
 

@@ -36,7 +36,7 @@ def _logging_restored() -> Iterator[None]:
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch, _logging_restored: None) -> io.StringIO:
-    """Return what the service's logging writes to standard error."""
+    """Return the service's log output on standard error."""
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     configure_logging("INFO")
@@ -48,7 +48,7 @@ def lines(log: io.StringIO) -> list[str]:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_whatever_is_logged_is_one_line_of_ascii_json(log: io.StringIO, text: str) -> None:
+def test_every_log_record_is_one_line_of_ascii_json(log: io.StringIO, text: str) -> None:
     logging.getLogger("test").info("%s", text, extra={"extra": text})
     (line,) = lines(log)
     assert line.isascii()
@@ -91,7 +91,7 @@ def test_a_record_carries_time_level_logger_and_request(log: io.StringIO) -> Non
     assert outside["request_id"] == ""
 
 
-def test_what_is_below_the_level_is_not_logged(log: io.StringIO) -> None:
+def test_records_below_the_level_are_not_logged(log: io.StringIO) -> None:
     configure_logging("WARNING")
     logging.getLogger("test").info("not this")
     assert lines(log) == []
@@ -110,13 +110,13 @@ def test_the_page_has_every_metric_and_names_the_model() -> None:
     assert page["serving_in_flight"] == 0
 
 
-def test_two_servers_in_one_process_have_metrics_of_their_own() -> None:
+def test_two_servers_in_one_process_have_separate_metrics() -> None:
     one, two = Metrics.create(), Metrics.create()
     one.refused.labels("queue_full").inc()
     assert two.registry.get_sample_value("serving_refused_total", {"reason": "queue_full"}) is None
 
 
-def test_a_metrics_port_that_is_taken_is_reported_with_its_setting() -> None:
+def test_a_taken_metrics_port_is_reported_with_its_setting() -> None:
     first, second = Metrics.create(), Metrics.create()
     try:
         port = first.serve("127.0.0.1", 0)

@@ -62,7 +62,7 @@ def test_inputs_that_fit_are_accepted_and_their_rows_counted() -> None:
         ({"x": floats(-np.inf, 1)}, "input 'x': row 0 holds NaN or an infinity, which this model does not accept."),
     ],
 )
-def test_inputs_that_do_not_fit_are_refused_in_one_sentence(changed: dict[str, object], words: str) -> None:
+def test_invalid_inputs_are_refused_in_one_sentence(changed: dict[str, object], words: str) -> None:
     tensors = {name: tensor for name, tensor in (inputs(2) | changed).items() if tensor is not None}
     with pytest.raises(InvalidRequest) as refusal:
         SIGNATURE.check_inputs(tensors)  # type: ignore[arg-type]
@@ -107,7 +107,7 @@ def test_the_length_of_byte_elements_is_bounded() -> None:
         NAMES.check_values(np.array([b"four", b"five!"], object))
 
 
-def test_an_answer_that_fits_has_no_fault() -> None:
+def test_an_answer_that_matches_the_signature_is_accepted() -> None:
     assert SIGNATURE.check_outputs({"y": floats(1, 2), "z": np.array([1, 2], np.int32)}, 2) is None
 
 
@@ -129,11 +129,11 @@ def test_an_answer_outside_the_signature_is_reported(answer: dict[str, object], 
         raise AssertionError(message)
 
 
-def test_no_output_asked_for_means_all() -> None:
+def test_all_outputs_are_returned_if_none_is_requested() -> None:
     assert SIGNATURE.choose_outputs([]) == SIGNATURE.outputs
 
 
-def test_outputs_come_in_the_order_in_which_they_were_asked_for() -> None:
+def test_outputs_come_in_the_requested_order() -> None:
     assert [spec.name for spec in SIGNATURE.choose_outputs(["z", "y"])] == ["z", "y"]
 
 
@@ -141,7 +141,7 @@ def test_outputs_come_in_the_order_in_which_they_were_asked_for() -> None:
     ("wanted", "words"),
     [(["x"], "output 'x' is unknown; the outputs are y, z."), (["y", "y"], "outputs: the same output is asked")],
 )
-def test_outputs_that_do_not_exist_or_repeat_are_refused(wanted: list[str], words: str) -> None:
+def test_unknown_or_repeated_outputs_are_refused(wanted: list[str], words: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         SIGNATURE.choose_outputs(wanted)
     assert str(refusal.value).startswith(words)

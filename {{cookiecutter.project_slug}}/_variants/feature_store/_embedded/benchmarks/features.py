@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Fill the store with what is new, measure, print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.features", description=__doc__)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds")
     options = parser.parse_args(arguments)
     url = load_settings().store_url()
     past = user_model.history()

@@ -137,8 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of one phase")
-    parser.add_argument("--callers", type=int, default=8, help="how many ask at the same time")
-    parser.add_argument("--pause", type=float, default=0.02, help="seconds that a caller rests after an answer")
+    parser.add_argument("--callers", type=int, default=8, help="number of concurrent callers")
+    parser.add_argument("--pause", type=float, default=0.02, help="seconds that a caller pauses after an answer")
     options = parser.parse_args(arguments)
     settings = load_settings()
     reference = settings.reference()

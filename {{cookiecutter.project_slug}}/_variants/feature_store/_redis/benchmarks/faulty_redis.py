@@ -117,7 +117,7 @@ async def docker(*words: str) -> str:
     try:
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except FileNotFoundError:
-        raise OperatorError("this benchmark needs a container engine: the command `docker` is not there.") from None
+        raise OperatorError("`docker` is not installed; this benchmark needs a container engine.") from None
     if done.returncode:
         raise OperatorError(f"{' '.join(command[:2])}: {done.stderr.strip()}")
     return str(done.stdout).strip()

@@ -72,7 +72,7 @@ def _interpreter() -> Path:
 
 def _versions(data: Path) -> list[dict[str, Any]]:
     if not data.is_dir():
-        raise OperatorError(f"{data}: is no folder; name the exporter's --data-path.")
+        raise OperatorError(f"{data}: is not a folder; name the exporter's --data-path.")
     command = [str(_interpreter()), "-I", str(read_export.__file__), str(data)]
     try:
         done = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", timeout=_TIMEOUT_S)
@@ -80,7 +80,9 @@ def _versions(data: Path) -> list[dict[str, Any]]:
         raise OperatorError(f"{data}: was not read within {_TIMEOUT_S:g} s.") from None
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise OperatorError(f"{data}: holds Parquet that is not the exporter's ({last}).") from None
+        raise OperatorError(
+            f"{data}: holds Parquet files that the exporter did not write ({last}); name its --data-path."
+        ) from None
     versions: list[dict[str, Any]] = json.loads(done.stdout)
     for version in versions:
         if not is_digest(str(version["digest"])):

@@ -77,7 +77,7 @@ class LocalRegistry:
                 os.link(staged, folder / f"{promotion.number}.json")
             except FileExistsError:
                 raise StalePromotion(
-                    f"{SCHEME}:{model}@{promotion.stage}: another promotion came first; look at it, then promote again."
+                    f"{SCHEME}:{model}@{promotion.stage}: another promotion came first; check it, then promote again."
                 ) from None
 
     def _claim(self, model: str, digest: str) -> Path:

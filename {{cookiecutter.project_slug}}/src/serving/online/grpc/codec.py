@@ -117,14 +117,14 @@ def decode(request: pb.ModelInferRequest, signature: Signature) -> Decoded:
 
 def _check_counts(request: pb.ModelInferRequest, signature: Signature) -> None:
     if len(request.id) > _MAX_ID:
-        raise InvalidRequest(f"id {quoted(request.id)}: has {len(request.id)} characters, must have {_MAX_ID} at most.")
+        raise InvalidRequest(f"id {quoted(request.id)}: has {len(request.id)} characters, must have at most {_MAX_ID}.")
     if not 1 <= len(request.inputs) <= len(signature.inputs):
         raise InvalidRequest(
-            f"inputs: {len(request.inputs)} are sent, must be {len(signature.inputs)}: {names(signature.inputs)}."
+            f"inputs: {len(request.inputs)} given, {len(signature.inputs)} expected: {names(signature.inputs)}."
         )
     if len(request.outputs) > len(signature.outputs):
         raise InvalidRequest(
-            f"outputs: {len(request.outputs)} are asked for, there are {len(signature.outputs)}: "
+            f"outputs: {len(request.outputs)} requested, the model has {len(signature.outputs)}: "
             f"{names(signature.outputs)}."
         )
     if request.raw_input_contents and len(request.raw_input_contents) != len(request.inputs):
@@ -150,7 +150,7 @@ def _from_raw(spec: TensorSpec, shape: tuple[int, ...], raw: bytes) -> Tensor:
             f"has {expected}."
         )
     if spec.datatype is Datatype.BOOL and np.frombuffer(raw, np.uint8).max(initial=0) > 1:
-        raise InvalidRequest(f"input {quoted(spec.name)}: a BOOL is a byte of 0 or 1, another value is sent.")
+        raise InvalidRequest(f"input {quoted(spec.name)}: a BOOL must be the byte 0 or 1.")
     return np.frombuffer(raw, dtype).reshape(shape)
 
 
@@ -174,11 +174,11 @@ def _split(spec: TensorSpec, raw: bytes, count: int) -> list[bytes]:
 def _from_typed(spec: TensorSpec, shape: tuple[int, ...], contents: pb.InferTensorContents) -> Tensor:
     field = _CONTENTS.get(spec.datatype)
     if field is None:
-        raise InvalidRequest(f"input {quoted(spec.name)}: {spec.datatype} travels in raw_input_contents only.")
+        raise InvalidRequest(f"input {quoted(spec.name)}: {spec.datatype} must be sent in raw_input_contents.")
     for descriptor, _ in contents.ListFields():
         if descriptor.name != field:
             raise InvalidRequest(
-                f"input {quoted(spec.name)}: {spec.datatype.wire} travels in {field}, {descriptor.name} is sent."
+                f"input {quoted(spec.name)}: {spec.datatype.wire} must be sent in {field}, not in {descriptor.name}."
             )
     values: Sequence[Any] = getattr(contents, field)
     expected = shape[0] * spec.row_elements

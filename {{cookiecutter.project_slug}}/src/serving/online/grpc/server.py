@@ -93,7 +93,7 @@ class GrpcServer:
         except RuntimeError:
             raise SettingsError(
                 f"SERVING_GRPC_PORT={settings.grpc_port}: can't listen on {address}; "
-                "another process has the port, perhaps your own `make run`; stop it or choose another."
+                "another process uses the port, perhaps your own `make run`; stop it or choose another port."
             ) from None
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
@@ -152,12 +152,12 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
     # For a wrong certificate gRPC reports only that it can't listen.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     pair = f"SERVING_TLS_CERTIFICATE={certificate}, SERVING_TLS_KEY={key}"
-    with _readable(pair, "are no certificate and its key, in PEM and without a password"):
+    with _readable(pair, "are not a certificate and its key in PEM without a password"):
         context.load_cert_chain(certificate, key, password=lambda: b"")
         chain = (key.read_bytes(), certificate.read_bytes())
     if client_ca is None:
         return grpc.ssl_server_credentials([chain])
-    with _readable(f"SERVING_TLS_CLIENT_CA={client_ca}", "is no certificate in PEM"):
+    with _readable(f"SERVING_TLS_CLIENT_CA={client_ca}", "is not a certificate in PEM"):
         context.load_verify_locations(client_ca)
         return grpc.ssl_server_credentials([chain], client_ca.read_bytes(), require_client_auth=True)
 

@@ -1,4 +1,4 @@
-"""Servers and callers that end with their test."""
+"""Servers and clients that end with their test."""
 
 from __future__ import annotations
 

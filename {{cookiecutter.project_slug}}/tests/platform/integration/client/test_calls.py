@@ -1,4 +1,4 @@
-"""What a caller gets from a server that is well."""
+"""What a caller gets from a healthy server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONE = {"numbers": [1.0]}
 OTHERS = (("words", "BYTES", [-1]),)
 
 
-async def test_the_answer_has_the_values_and_says_which_model_gave_it(server: FakeServer, connect: Connect) -> None:
+async def test_the_answer_has_the_values_and_names_its_model(server: FakeServer, connect: Connect) -> None:
     server.parameters["defaulted_features"] = '{"age":[0,2]}'
     answer = await connect(server.target).predict({"numbers": [1, 2.5]}, timeout=PATIENCE_S)
     np.testing.assert_array_equal(answer["numbers"], np.array([1, 2.5], np.float32))
@@ -35,14 +35,14 @@ async def test_metadata_describe_the_model(server: FakeServer, connect: Connect)
     assert metadata.properties == {"numbers.unit": "mm"}
 
 
-async def test_metadata_are_asked_for_once(server: FakeServer, connect: Connect) -> None:
+async def test_metadata_are_requested_once(server: FakeServer, connect: Connect) -> None:
     client = connect(server.target)
     for _ in range(3):
         await client.predict(ONE, timeout=PATIENCE_S)
     assert len(server.request_ids("ModelMetadata")) == 1
 
 
-async def test_the_request_id_travels(server: FakeServer, connect: Connect) -> None:
+async def test_the_request_id_is_sent_and_returned(server: FakeServer, connect: Connect) -> None:
     client = connect(server.target)
     answer = await client.predict(ONE, timeout=PATIENCE_S, request_id="order-66")
     assert (answer.request_id, server.request_ids("ModelInfer")) == ("order-66", ["order-66"])
@@ -63,7 +63,7 @@ async def test_an_unknown_model_is_not_found(server: FakeServer, connect: Connec
         await connect(server.target, model="other").predict(ONE, timeout=PATIENCE_S)
 
 
-async def test_what_does_not_fit_is_refused_before_it_is_sent(server: FakeServer, connect: Connect) -> None:
+async def test_an_invalid_request_is_refused_before_it_is_sent(server: FakeServer, connect: Connect) -> None:
     with pytest.raises(InvalidRequest, match="'numbers': row 1 has None"):
         await connect(server.target).predict({"numbers": [1.0, None]}, timeout=PATIENCE_S)
     assert server.request_ids("ModelInfer") == []
@@ -79,7 +79,7 @@ async def test_a_new_signature_is_picked_up(server: FakeServer, connect: Connect
         await client.predict(ONE, timeout=PATIENCE_S)
 
 
-async def test_a_signature_that_changes_under_a_call_is_picked_up(server: FakeServer, connect: Connect) -> None:
+async def test_a_signature_that_changes_during_a_call_is_picked_up(server: FakeServer, connect: Connect) -> None:
     client = connect(server.target)
     server.specs = (("numbers", "FP64", [-1]),)
     await client.predict(ONE, timeout=PATIENCE_S)
@@ -98,7 +98,7 @@ async def test_a_refusal_stands_if_the_model_has_not_changed(server: FakeServer,
     assert len(server.request_ids("ModelInfer")) == 2
 
 
-async def test_a_refusal_stands_if_the_model_cannot_be_looked_at_again(server: FakeServer, connect: Connect) -> None:
+async def test_a_refusal_stands_if_the_metadata_can_not_be_read_again(server: FakeServer, connect: Connect) -> None:
     client = connect(server.target)
     await client.predict(ONE, timeout=PATIENCE_S)
     server.script("ModelMetadata", refuse(grpc.StatusCode.INTERNAL))
@@ -108,11 +108,11 @@ async def test_a_refusal_stands_if_the_model_cannot_be_looked_at_again(server: F
 
 async def test_a_request_beyond_the_servers_limit_is_invalid(serve: Serve, connect: Connect) -> None:
     server = serve(max_request_bytes=1_000)
-    with pytest.raises(InvalidRequest, match="the server takes 1000 at most; send fewer rows at a time"):
+    with pytest.raises(InvalidRequest, match="the server takes at most 1000; send fewer rows at a time"):
         await connect(server.target).predict({"numbers": np.zeros(1_000)}, timeout=PATIENCE_S)
 
 
-async def test_an_answer_may_be_larger_than_grpc_takes_by_default(server: FakeServer, connect: Connect) -> None:
+async def test_an_answer_may_be_larger_than_the_default_limit_of_grpc(server: FakeServer, connect: Connect) -> None:
     rows = 1_500_000  # 6 MB
     answer = await connect(server.target).predict({"numbers": np.ones(rows)}, timeout=PATIENCE_S)
     assert len(answer["numbers"]) == rows
@@ -129,7 +129,7 @@ async def test_closing_the_client_ends_calls_in_flight(server: FakeServer, conne
         await call
 
 
-async def test_a_client_closed_just_before_a_call_is_sent_says_so(
+async def test_a_client_closed_just_before_a_call_is_sent_reports_that(
     server: FakeServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = connect(server.target)
@@ -177,7 +177,7 @@ async def test_exactly_one_of_target_and_channel_is_given(kind: type[Client | As
         assert str(caught.value) == sentence
 
 
-async def test_a_cancelled_task_gives_its_call_up(server: FakeServer) -> None:
+async def test_cancelling_a_task_cancels_its_call(server: FakeServer) -> None:
     hold = Hold()
     server.script("ModelInfer", hold)
     async with AsyncClient(server.target, model=MODEL) as client:

@@ -1,4 +1,4 @@
-"""What a caller does not notice: servers that refuse, restart, drain or are late; and what it must notice, in time."""
+"""Failures that a client hides from its caller, and those that it reports in time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORT_S = 0.3
 
 
 async def in_time(call: Coroutine[Any, Any, Any]) -> None:
-    """Fail, rather than wait for ever, where a client forgets its deadline."""
+    """Fail instead of waiting forever if a client ignores its deadline."""
     async with asyncio.timeout(PATIENCE_S):
         await call
 
@@ -32,7 +32,7 @@ async def answered_by(client: Caller) -> str:
 
 
 class ClosedDoor:
-    """A port on which every connection is closed as soon as it is made."""
+    """A port that closes every connection at once."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -62,7 +62,7 @@ class ClosedDoor:
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
 @pytest.mark.parametrize("rows", [1, 250_000], ids=["small", "1 MB"])
-async def test_what_a_stopping_server_says_is_retried(
+async def test_a_refusal_by_a_stopping_server_is_retried(
     server: FakeServer, connect: Connect, rows: int, code: grpc.StatusCode
 ) -> None:
     server.script("ModelInfer", *[refuse(code)] * 2)
@@ -70,7 +70,7 @@ async def test_what_a_stopping_server_says_is_retried(
     assert server.request_ids("ModelInfer") == [answer.request_id] * 3
 
 
-async def test_unavailable_for_good_is_said(server: FakeServer, connect: Connect) -> None:
+async def test_a_server_that_stays_unavailable_is_reported(server: FakeServer, connect: Connect) -> None:
     server.script("ModelInfer", *[refuse(grpc.StatusCode.UNAVAILABLE, "the feature store is unavailable.")] * 10)
     with pytest.raises(Unavailable, match=r"^the feature store is unavailable\.$"):
         await connect(server.target).predict(ONE, timeout=PATIENCE_S)
@@ -106,8 +106,8 @@ async def test_a_server_that_starts_late_is_waited_for(serve: Serve, connect: Co
 
 async def test_a_server_that_never_starts_is_waited_for_until_the_deadline(connect: Connect) -> None:
     door = ClosedDoor()
-    # Long enough for a client that does not wait to have spent its retries, and to say Unavailable.
-    with pytest.raises(DeadlineExceeded, match="no answer within the timeout; the health check tells"):
+    # Long enough for a client without wait-for-ready to use up its retries and raise Unavailable.
+    with pytest.raises(DeadlineExceeded, match="no answer within the timeout; a health check says"):
         await in_time(connect(f"127.0.0.1:{door.port}").predict(ONE, timeout=2.0))
     door.remove()
 
@@ -125,9 +125,7 @@ async def test_a_server_killed_and_restarted_loses_no_call(serve: Serve, connect
     assert await asyncio.gather(*calls) == ["2"] * len(holds)
 
 
-async def test_the_deadline_ends_a_call_that_hangs_and_the_server_hears_of_it(
-    server: FakeServer, connect: Connect
-) -> None:
+async def test_the_deadline_ends_a_hanging_call_on_the_server_too(server: FakeServer, connect: Connect) -> None:
     hold = Hold()
     server.script("ModelInfer", hold)
     with pytest.raises(DeadlineExceeded, match="no answer within the timeout"):
@@ -135,7 +133,7 @@ async def test_the_deadline_ends_a_call_that_hangs_and_the_server_hears_of_it(
     await asyncio.to_thread(hold.wait_over)
 
 
-async def test_the_deadline_covers_another_look_at_the_model(server: FakeServer, connect: Connect) -> None:
+async def test_the_deadline_covers_reading_the_metadata_again(server: FakeServer, connect: Connect) -> None:
     hold = Hold()
     client = connect(server.target)
     await client.predict(ONE, timeout=PATIENCE_S)
@@ -145,7 +143,7 @@ async def test_the_deadline_covers_another_look_at_the_model(server: FakeServer,
     await asyncio.to_thread(hold.wait_over)
 
 
-async def test_a_draining_server_gets_no_new_calls_and_returns(serve: Serve, connect: Connect) -> None:
+async def test_a_draining_server_gets_no_new_calls_until_it_serves_again(serve: Serve, connect: Connect) -> None:
     draining, other = serve(version="draining"), serve(version="other")
     client = connect(f"ipv4:{draining.target},{other.target}")
     await until_all_answer(client, {"draining", "other"})
@@ -182,7 +180,7 @@ async def test_a_server_without_health_checks_is_called(serve: Serve, connect: C
         await client.health(timeout=PATIENCE_S)
 
 
-async def test_health_is_asked_for_the_service_that_predicts(serve: Serve, connect: Connect) -> None:
+async def test_health_is_checked_for_the_prediction_service(serve: Serve, connect: Connect) -> None:
     server = serve(serves=NOT_SERVING)
     client = connect(server.target)
     assert await client.health(timeout=PATIENCE_S) == "NOT_SERVING"
@@ -191,7 +189,7 @@ async def test_health_is_asked_for_the_service_that_predicts(serve: Serve, conne
     assert await client.is_ready(timeout=PATIENCE_S)
 
 
-async def test_health_of_nobody_is_unavailable_at_once(connect: Connect) -> None:
+async def test_the_health_of_a_missing_server_is_unavailable_at_once(connect: Connect) -> None:
     door = ClosedDoor()
     with pytest.raises(Unavailable):
         await connect(f"127.0.0.1:{door.port}").health(timeout=PATIENCE_S)
@@ -219,11 +217,11 @@ async def test_watching_waits_for_a_server_that_starts_late(serve: Serve, connec
     await statuses.aclose()
 
 
-async def test_watching_ends_with_its_time(server: FakeServer, connect: Connect) -> None:
+async def test_watching_ends_at_its_timeout(server: FakeServer, connect: Connect) -> None:
     assert [status async for status in connect(server.target).watch_health(timeout=SHORT_S)] == ["SERVING"]
 
 
-async def test_wait_ready_returns_when_the_server_is(serve: Serve, connect: Connect) -> None:
+async def test_wait_ready_returns_when_the_server_is_ready(serve: Serve, connect: Connect) -> None:
     server = serve(serves=NOT_SERVING)
     waiting = asyncio.create_task(connect(server.target).wait_ready(timeout=PATIENCE_S))
     await asyncio.to_thread(server.wait_for, "Watch")
@@ -232,7 +230,7 @@ async def test_wait_ready_returns_when_the_server_is(serve: Serve, connect: Conn
     await waiting
 
 
-async def test_wait_ready_outlives_the_server_that_it_watches(serve: Serve, connect: Connect) -> None:
+async def test_wait_ready_survives_a_restart_of_the_server_that_it_watches(serve: Serve, connect: Connect) -> None:
     first = serve(serves=NOT_SERVING)
     waiting = asyncio.create_task(connect(first.target).wait_ready(timeout=PATIENCE_S))
     await asyncio.to_thread(first.wait_for, "Watch")
@@ -241,8 +239,8 @@ async def test_wait_ready_outlives_the_server_that_it_watches(serve: Serve, conn
     await waiting
 
 
-async def test_wait_ready_in_vain_says_what_it_heard_last(serve: Serve, connect: Connect) -> None:
+async def test_wait_ready_reports_the_last_status_when_it_times_out(serve: Serve, connect: Connect) -> None:
     server = serve(serves=NOT_SERVING)
-    with pytest.raises(DeadlineExceeded, match="not SERVING after 0.3 s; last heard: NOT_SERVING") as caught:
+    with pytest.raises(DeadlineExceeded, match="not SERVING after 0.3 s; last status: NOT_SERVING") as caught:
         await connect(server.target).wait_ready(timeout=SHORT_S)
     assert caught.value.code == "DEADLINE_EXCEEDED"

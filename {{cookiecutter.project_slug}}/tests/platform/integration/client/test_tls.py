@@ -1,4 +1,4 @@
-"""Encrypted connections, and those that must not come about."""
+"""Encrypted connections, and those that must be refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def mutual_server(serve: Serve) -> FakeServer:
 
 
 async def refused(connect: Connect, server: FakeServer, tls: Tls | None) -> None:
-    """Check that no call gets through; a prediction waits for a better server until its deadline."""
+    """Check that no call succeeds; a prediction waits for another server until its deadline."""
     client = connect(server.target, tls=tls)
     with pytest.raises(Unavailable):
         await client.health(timeout=PATIENCE_S)
@@ -67,11 +67,11 @@ async def test_a_server_that_is_not_trusted_is_not_called(
     await refused(connect, tls_server, tls)
 
 
-async def test_a_caller_with_a_certificate_is_let_in(mutual_server: FakeServer, connect: Connect) -> None:
+async def test_a_caller_with_a_certificate_is_accepted(mutual_server: FakeServer, connect: Connect) -> None:
     client = connect(mutual_server.target, tls=Tls(ca=AUTHORITY, server_name=NAME, **CALLER))
     await client.wait_ready(timeout=PATIENCE_S)
     assert (await client.predict(ONE, timeout=PATIENCE_S))["numbers"].tolist() == [1.0]
 
 
-async def test_a_caller_without_a_certificate_is_not_let_in(mutual_server: FakeServer, connect: Connect) -> None:
+async def test_a_caller_without_a_certificate_is_rejected(mutual_server: FakeServer, connect: Connect) -> None:
     await refused(connect, mutual_server, Tls(ca=AUTHORITY, server_name=NAME))

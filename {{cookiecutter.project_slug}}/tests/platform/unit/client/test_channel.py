@@ -1,4 +1,4 @@
-"""Every option of the channel stands against an outage that was measured without it; none may be lost."""
+"""Every option of the channel prevents an outage that was measured without it; none may be lost."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_service_config(key: str, value: object, without_it: str) -> None:
     assert CONFIG[key] == value, without_it
 
 
-def test_every_method_waits_and_is_retried() -> None:
+def test_every_method_waits_for_a_connection_and_is_retried() -> None:
     assert METHOD["name"] == [{}]
     assert METHOD["waitForReady"] is True, "all 50 calls in flight were lost when a server was killed and restarted"
     assert METHOD["retryPolicy"]["maxAttempts"] == 4, "the same"
 
 
-def test_only_what_no_server_has_worked_on_is_retried() -> None:
+def test_only_calls_that_no_server_has_processed_are_retried() -> None:
     codes = METHOD["retryPolicy"]["retryableStatusCodes"]
     assert set(codes) == {"UNAVAILABLE", "CANCELLED"}, "retried RESOURCE_EXHAUSTED tripled an overloaded server's load"
 
@@ -71,12 +71,12 @@ def test_the_timeout_is_not_in_the_service_config() -> None:
     assert "timeout" not in METHOD, "retried calls expired after 3.6 of 5 s: grpc issue 40633"
 
 
-def test_health_is_asked_without_service_config() -> None:
+def test_health_checks_have_no_service_config() -> None:
     assert "grpc.service_config" not in dict(OPTIONS), "a server that is not SERVING could not be asked how it is"
 
 
 @pytest.mark.parametrize("target", ["localhost:8001", "model-server:8001", "10.0.0.7:8001", "[::1]:8001", "a.b:1"])
-def test_host_and_port_are_looked_up_in_dns(target: str) -> None:
+def test_host_and_port_are_resolved_by_dns(target: str) -> None:
     assert address(target) == f"dns:///{target}"
 
 
@@ -84,17 +84,17 @@ def test_host_and_port_are_looked_up_in_dns(target: str) -> None:
     "target",
     ["dns:///model:8001", "dns://10.0.0.1/model:8001", "ipv4:127.0.0.1:1,127.0.0.1:2", "ipv6:[::1]:1", "unix:/run/x"],
 )
-def test_forms_of_grpc_stay_as_they_are(target: str) -> None:
+def test_target_forms_of_grpc_are_kept(target: str) -> None:
     assert address(target) == target
 
 
 @pytest.mark.parametrize(
     "target", ["", "localhost", ":8001", "localhost:", "localhost:http", "http://localhost:8001", "a b:1", "a:1\n"]
 )
-def test_what_is_no_address_is_refused(target: str) -> None:
+def test_a_target_that_is_not_an_address_is_refused(target: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         address(target)
-    assert str(caught.value) == f"target {target!a} is no address; write host:port, for example localhost:8001."
+    assert str(caught.value) == f"target {target!a} is not an address; write host:port, for example localhost:8001."
 
 
 def test_certificate_and_key_go_together() -> None:
@@ -103,14 +103,14 @@ def test_certificate_and_key_go_together() -> None:
 
 
 @pytest.mark.parametrize(("name", "tls"), [("ca", Tls(ca="no.pem")), ("key", Tls(certificate="no", key="no.pem"))])
-def test_a_file_that_cannot_be_read_is_named(name: str, tls: Tls) -> None:
+def test_an_unreadable_file_is_named(name: str, tls: Tls) -> None:
     with pytest.raises(InvalidRequest) as caught:
         tls.credentials()
     assert str(caught.value) == f"tls: {name} 'no.pem' can't be read (No such file or directory)."
 
 
-def test_a_file_that_is_no_pem_file_is_named() -> None:
-    with pytest.raises(InvalidRequest, match=r"^tls: ca '.*test_channel\.py' is no PEM file\.$"):
+def test_a_file_that_is_not_pem_is_named() -> None:
+    with pytest.raises(InvalidRequest, match=r"^tls: ca '.*test_channel\.py' is not a PEM file\.$"):
         Tls(ca=__file__).credentials()
 
 

@@ -1,4 +1,4 @@
-"""The command line: sentences on stderr, data on stdout, and exit codes that a script can tell apart."""
+"""The command line: sentences on stderr, data on stdout, and distinct exit codes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_predict_prints_a_line_per_row(run: Run, server: FakeServer) -> None:
         0,
         (
             f"numbers[0]  1.0\nnumbers[1]  2.5\nanswered by echo version 1, {DIGEST}\n"
-            "the default of age stood in for rows 0, 1\nthe last known weight stood in for rows 1\n"
+            "the default of age was used for rows 0, 1\nthe last known weight was used for rows 1\n"
         ),
         "",
     )
@@ -98,7 +98,7 @@ def test_metadata_print_json(run: Run, server: FakeServer) -> None:
     }
 
 
-def test_health_is_an_exit_code(run: Run, server: FakeServer) -> None:
+def test_health_sets_the_exit_code(run: Run, server: FakeServer) -> None:
     assert run("health", *at(server)) == (0, f"{server.target} SERVING\n", "")
     server.set_health(NOT_SERVING)
     code, out, _ = run("health", *at(server), "--json")
@@ -112,7 +112,7 @@ def test_the_target_can_come_from_the_environment(
     assert run("health")[1] == f"{server.target} SERVING\n"
 
 
-def test_a_failed_server_is_exit_code_1_and_the_request_id_is_reported(run: Run, server: FakeServer) -> None:
+def test_a_server_error_is_exit_code_1_and_shows_the_request_id(run: Run, server: FakeServer) -> None:
     server.script("ModelInfer", refuse(grpc.StatusCode.INTERNAL, "internal error."))
     code, out, error = run("predict", *at(server), "--input", '{"numbers": [1]}')
     assert (code, out) == (1, "")
@@ -126,7 +126,7 @@ def test_a_server_that_does_not_answer_is_exit_code_1(run: Run, server: FakeServ
     assert error.startswith(f"error: {server.target}: no answer within the timeout; ")
 
 
-def test_a_request_that_does_not_fit_is_exit_code_2(run: Run, server: FakeServer) -> None:
+def test_an_invalid_request_is_exit_code_2(run: Run, server: FakeServer) -> None:
     code, _, error = run("predict", *at(server), "--input", '{"numbers": ["one"]}')
     assert (code, error) == (
         2,
@@ -140,18 +140,18 @@ def test_a_request_that_does_not_fit_is_exit_code_2(run: Run, server: FakeServer
         ([], "the following arguments are required: command"),
         (["guess"], "invalid choice: 'guess'"),
         (["predict"], "the following arguments are required: --input"),
-        (["predict", "--input", "{"], "argument --input: is no JSON (Expecting property name"),
+        (["predict", "--input", "{"], "argument --input: is not JSON (Expecting property name"),
         (["predict", "--input", "[1]"], 'argument --input: must be a JSON object such as {"age": [59, 48]}'),
         (["predict", "--input", "@no.json"], "argument --input: 'no.json' can't be read (No such file or directory)"),
-        (["health", "--timeout", "0"], "argument --timeout: '0' is no time to answer in; give seconds, more than 0"),
-        (["health", "--timeout", "soon"], "argument --timeout: 'soon' is no time to answer in; give seconds"),
-        (["health", "--timeout", "inf"], "argument --timeout: 'inf' is no time to answer in; give seconds"),
-        (["health", "--target", "tcp://x:1"], "target 'tcp://x:1' is no address; write host:port"),
+        (["health", "--timeout", "0"], "argument --timeout: '0' is not a timeout; give seconds, more than 0"),
+        (["health", "--timeout", "soon"], "argument --timeout: 'soon' is not a timeout; give seconds"),
+        (["health", "--timeout", "inf"], "argument --timeout: 'inf' is not a timeout; give seconds"),
+        (["health", "--target", "tcp://x:1"], "target 'tcp://x:1' is not an address; write host:port"),
         (["health", "--ca", "no.pem"], "tls: ca 'no.pem' can't be read (No such file or directory)."),
         (["health", "--key", "k.pem"], "tls: certificate and key go together; give both or neither."),
     ],
 )
-def test_a_wrong_command_line_is_exit_code_2_and_a_sentence(run: Run, arguments: list[str], sentence: str) -> None:
+def test_a_wrong_command_line_is_exit_code_2_with_one_sentence(run: Run, arguments: list[str], sentence: str) -> None:
     code, out, error = run(*arguments)
     assert (code, out) == (2, "")
     assert sentence in error
@@ -159,15 +159,13 @@ def test_a_wrong_command_line_is_exit_code_2_and_a_sentence(run: Run, arguments:
 
 
 @pytest.mark.parametrize("option", [["--tls"], ["--server-name", "model.test"]])
-def test_an_option_of_tls_never_leaves_the_connection_open_to_all(
-    run: Run, server: FakeServer, option: list[str]
-) -> None:
+def test_any_tls_option_encrypts_the_connection(run: Run, server: FakeServer, option: list[str]) -> None:
     code, out, error = run("health", *at(server), *option)
     assert (code, out) == (1, "")
     assert error.startswith(f"error: {server.target}: ")
 
 
-def test_it_is_a_module_that_can_be_run(server: FakeServer) -> None:
+def test_it_runs_as_a_module(server: FakeServer) -> None:
     command = [sys.executable, "-m", "serving_client"]
     folder = Path(__file__).parents[4] / "client"
     options: dict[str, Any] = {"cwd": folder, "capture_output": True, "text": True, "timeout": 60, "check": False}

@@ -1,4 +1,4 @@
-"""Requests say what callers mean, answers are read or refused whole, and time is shared."""
+"""Encoding requests, decoding answers completely or not at all, and sharing the deadline."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_typed_answers_are_read(datatype: str, field: str, values: list[Any]) ->
     ],
     ids=["too short", "no multiple", "shape -1", "datatype", "element cut", "length cut", "too few elements"],
 )
-def test_an_answer_outside_the_protocol_is_the_servers_fault(fields: dict[str, Any], raw: bytes) -> None:
+def test_an_answer_that_breaks_the_protocol_is_a_server_fault(fields: dict[str, Any], raw: bytes) -> None:
     response = answer(**fields)
     response.raw_output_contents.append(raw)
     with pytest.raises(ServerFault, match="the answer can't be read") as caught:
@@ -113,7 +113,7 @@ def test_an_answer_outside_the_protocol_is_the_servers_fault(fields: dict[str, A
 
 
 @pytest.mark.parametrize("flags", ["[]", "{", '{"age": 1}', '{"age": ["a"]}', "null"])
-def test_flags_outside_the_protocol_are_the_servers_fault(flags: str) -> None:
+def test_flags_that_break_the_protocol_are_a_server_fault(flags: str) -> None:
     response = pb.ModelInferResponse()
     response.parameters["defaulted_features"].string_param = flags
     with pytest.raises(ServerFault, match="the answer can't be read"):
@@ -139,12 +139,10 @@ def test_a_prediction_is_a_mapping_and_can_be_written_as_json() -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1.0, float("nan"), float("inf"), 1e9, None, "1"])
-def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
+def test_an_invalid_timeout_is_refused(timeout: Any) -> None:
     with pytest.raises(InvalidRequest) as caught:
         Deadline(timeout)
-    assert str(caught.value) == (
-        f"timeout: {timeout!r} is no time to answer in; give seconds, more than 0 and at most 86400."
-    )
+    assert str(caught.value) == (f"timeout: {timeout!r} is not valid;  give seconds, more than 0 and at most 86400.")
 
 
 def test_a_deadline_counts_down() -> None:
@@ -162,12 +160,12 @@ def test_a_call_without_time_left_still_gets_a_timeout() -> None:
 
 
 @pytest.mark.parametrize("request_id", ["", "a b", "a\nb", "é", "x" * 129])
-def test_a_request_id_that_cannot_travel_is_refused(request_id: str) -> None:
+def test_a_request_id_that_can_not_be_sent_is_refused(request_id: str) -> None:
     with pytest.raises(InvalidRequest, match="request_id: .* must be 1 to 128 visible ASCII characters, no spaces"):
         checked_request_id(request_id)
 
 
-def test_request_ids_are_made_up_once_each() -> None:
+def test_generated_request_ids_are_unique() -> None:
     assert checked_request_id("order-66") == "order-66"
     assert checked_request_id(None) != checked_request_id(None)
 

@@ -1,4 +1,4 @@
-"""What callers write travels unchanged, or is refused in a sentence that names field, value and way out."""
+"""Values are sent unchanged, or refused in a sentence that names field, value and way out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_client_knows_the_servers_datatypes() -> None:
 
 @pytest.mark.parametrize("datatype", NUMERIC)
 @given(data=st.data())
-def test_numbers_travel_unchanged(datatype: str, data: st.DataObject) -> None:
+def test_numbers_are_sent_unchanged(datatype: str, data: st.DataObject) -> None:
     values = data.draw(arrays.arrays(DTYPES[datatype], SHAPES))
     tensor = to_tensor(spec(datatype, *[-1] * values.ndim), values)
     received = from_raw(datatype, tensor.shape, to_raw(tensor))
@@ -45,7 +45,7 @@ def test_numbers_travel_unchanged(datatype: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("datatype", NUMERIC)
 @given(data=st.data())
-def test_lists_travel_as_their_arrays_do(datatype: str, data: st.DataObject) -> None:
+def test_lists_are_sent_like_arrays(datatype: str, data: st.DataObject) -> None:
     values = data.draw(arrays.arrays(DTYPES[datatype], SHAPES))
     ndim = values.ndim if values.size else 1
     tensor = to_tensor(spec(datatype, *[-1] * ndim), values.tolist() if values.size else [])
@@ -53,7 +53,7 @@ def test_lists_travel_as_their_arrays_do(datatype: str, data: st.DataObject) -> 
 
 
 @given(st.lists(st.binary() | st.text(), max_size=5))
-def test_text_and_bytes_travel_unchanged(items: list[bytes | str]) -> None:
+def test_text_and_bytes_are_sent_unchanged(items: list[bytes | str]) -> None:
     tensor = to_tensor(spec("BYTES"), items)
     sent = [item.encode() if isinstance(item, str) else item for item in items]
     assert from_raw("BYTES", tensor.shape, to_raw(tensor)).tolist() == sent
@@ -94,7 +94,7 @@ def test_values_are_converted_where_nothing_is_lost(datatype: str, value: Any, e
 
 
 class Column:
-    """What a column of a data frame is to NumPy."""
+    """A data frame's column, as NumPy sees it."""
 
     def __init__(self, *values: object) -> None:
         self._values = values
@@ -133,7 +133,7 @@ def test_a_column_of_a_data_frame_is_a_list_of_values() -> None:
         ("BOOL", [0.0], "row 0 has 0.0, must be True or False (BOOL)."),
         ("BYTES", ["a", 7], "row 1 has 7, must be text or bytes (BYTES)."),
         ("BYTES", ["a", None], "row 1 has None, must be text or bytes (BYTES)."),
-        ("BYTES", ["\ud800"], r"'\ud800' can't be written in UTF-8."),
+        ("BYTES", ["\ud800"], r"'\ud800' can't be encoded as UTF-8."),
         ("FP32", 1.5, "its shape is [], must be [rows], a list or an array with one value per row."),
         ("BYTES", "a", "its shape is [], must be [rows], a list or an array with one value per row."),
         ("FP32", [[1.0]], "its shape is [1, 1], must be [rows], a list or an array with one value per row."),
@@ -141,7 +141,7 @@ def test_a_column_of_a_data_frame_is_a_list_of_values() -> None:
         ("BF16", [1.0], "this client can't send BF16."),
     ],
 )
-def test_what_does_not_fit_is_refused(datatype: str, value: Any, sentence: str) -> None:
+def test_invalid_values_are_refused(datatype: str, value: Any, sentence: str) -> None:
     assert refusal(datatype, value).startswith(f"input 'x': {sentence}")
 
 
@@ -157,6 +157,6 @@ def test_a_long_value_is_cut() -> None:
 
 
 @pytest.mark.parametrize("datatype", sorted(DTYPES))
-def test_an_empty_list_is_of_any_datatype(datatype: str) -> None:
+def test_an_empty_list_fits_any_datatype(datatype: str) -> None:
     tensor = to_tensor(spec(datatype), [])
     assert (tensor.shape, tensor.dtype) == ((0,), DTYPES[datatype])

@@ -1,4 +1,4 @@
-"""The fakes: what a test tells them, they do; what they were asked, they tell."""
+"""The fakes do what a test scripts, and record what they were asked."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TIMEOUT_S = 30.0
 ERRORS = (Cancelled, DeadlineExceeded, InvalidRequest, NotFound, Overloaded, ServerFault, Unavailable)
 
 
-def test_a_fake_is_taken_for_a_client() -> None:
+def test_a_fake_passes_for_a_client() -> None:
     assert isinstance(FakeClient(METADATA, FIXED), Client)
 
 
@@ -108,7 +108,7 @@ def test_requests_are_recorded() -> None:
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-def test_it_raises_the_errors_that_it_was_told_to_one_each(kind: type[ServingClientError]) -> None:
+def test_it_raises_the_given_errors_one_per_call(kind: type[ServingClientError]) -> None:
     fake = FakeClient(METADATA, FIXED)
     fake.raise_next(kind("one."), kind("two."), kind("three.", code="UNKNOWN"))
     for text in ("one.", "two."):
@@ -138,23 +138,23 @@ async def test_every_call_can_fail_in_asyncio() -> None:
     assert (await fake.predict(GOOD, timeout=TIMEOUT_S))["label"].tolist() == [1, 1]
 
 
-def test_what_is_no_error_of_the_client_is_not_raised() -> None:
+def test_an_error_of_another_kind_is_not_accepted() -> None:
     error: Any = ValueError("x")
-    with pytest.raises(TypeError, match=r"^raise_next: ValueError\('x'\) is no error of this client"):
+    with pytest.raises(TypeError, match=r"^raise_next: ValueError\('x'\) is not an error of this client"):
         FakeClient(METADATA, FIXED).raise_next(error)
 
 
-def test_the_health_is_the_one_that_was_set() -> None:
+def test_the_health_can_be_set() -> None:
     fake = FakeClient(METADATA, FIXED)
     fake.set_health("NOT_SERVING")
     assert fake.health(timeout=TIMEOUT_S) == "NOT_SERVING"
     assert not fake.is_ready(timeout=TIMEOUT_S)
     assert list(fake.watch_health(timeout=TIMEOUT_S)) == ["NOT_SERVING"]
-    with pytest.raises(DeadlineExceeded, match="last heard: NOT_SERVING"):
+    with pytest.raises(DeadlineExceeded, match="last status: NOT_SERVING"):
         fake.wait_ready(timeout=SOON_S)
 
 
-def test_predictions_say_where_something_stood_in() -> None:
+def test_predictions_say_where_a_substitute_was_used() -> None:
     fake = FakeClient(METADATA, FIXED, defaulted={"age": [0]}, last_known={"income": (0, 1)})
     prediction = fake.predict(GOOD, timeout=TIMEOUT_S)
     assert (prediction.defaulted, prediction.last_known) == ({"age": (0,)}, {"income": (0, 1)})

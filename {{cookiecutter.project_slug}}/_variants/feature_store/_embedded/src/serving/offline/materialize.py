@@ -30,8 +30,10 @@ _NEVER = np.iinfo(np.int64).min
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the new rows, all or none."""
     parser = argparse.ArgumentParser(prog="python -m serving.offline.materialize", description=__doc__)
-    parser.add_argument("--all", action="store_true", help="write every entity, also what has not changed")
-    parser.add_argument("--until", type=_moment, metavar="YYYY-MM-DD", help="leave out what is known only later")
+    parser.add_argument("--all", action="store_true", help="write every entity, unchanged ones too")
+    parser.add_argument(
+        "--until", type=_moment, metavar="YYYY-MM-DD", help="leave out values known only after this day"
+    )
     options = parser.parse_args(arguments)
     url = shared_settings().store_url()
     features = user_model.features()

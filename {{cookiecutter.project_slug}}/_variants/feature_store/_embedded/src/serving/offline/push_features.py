@@ -61,7 +61,7 @@ def _column(feature: Feature, text: str) -> np.ndarray[tuple[int, ...], np.dtype
             column = np.array(text.split(","), np.float64).astype(feature.datatype.dtype).reshape(1, *feature.shape)
     except ValueError:
         raise InvalidRequest(
-            f"feature {quoted(feature.name)}: {quoted(text)} is not {feature.form}; write numbers, as many as it has."
+            f"feature {quoted(feature.name)}: {quoted(text)} is not {feature.form}; write one number per element."
         ) from None
     feature.spec.check_values(column)
     return column

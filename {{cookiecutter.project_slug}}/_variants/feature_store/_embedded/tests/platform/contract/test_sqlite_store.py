@@ -32,7 +32,7 @@ async def read(store: SqliteStore, *keys: bytes) -> list[float]:
 
 
 class TestSqliteStore(FeatureStoreContract):
-    impatience_s = 0.0  # a read ends by itself, but not at once
+    impatience_s = 0.0  # a read ends on its own, but not at once
 
     def reader(self, folder: Path) -> SqliteStore:
         return SqliteStore.open(f"sqlite:{file(folder)}")
@@ -62,7 +62,7 @@ async def test_a_store_that_was_never_filled_says_what_to_run(folder: Path) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no database" * 1000])
-async def test_a_file_that_is_no_database_is_reported(folder: Path, content: bytes) -> None:
+async def test_a_file_that_is_not_a_database_is_reported(folder: Path, content: bytes) -> None:
     file(folder).parent.mkdir()
     file(folder).write_bytes(content)
     with pytest.raises(FeatureStoreUnavailable, match="can't be read"):
@@ -78,7 +78,7 @@ async def test_a_feature_that_the_file_lacks_is_reported(folder: Path) -> None:
     await store.close()
 
 
-async def test_a_reader_goes_over_to_the_new_file(folder: Path) -> None:
+async def test_a_reader_switches_to_the_new_file(folder: Path) -> None:
     store = SqliteStore(file(folder))
     for value in (1.0, 2.0, 3.0):
         write(folder, value)
@@ -96,7 +96,7 @@ async def test_a_write_that_fails_leaves_the_store_as_it_was(folder: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_a_writer_that_is_killed_half_way_changes_nothing_and_the_next_one_clears_up(
+async def test_a_writer_killed_halfway_changes_nothing_and_the_next_one_cleans_up(
     folder: Path, number: signal.Signals
 ) -> None:
     url = f"sqlite:{file(folder)}"
@@ -120,7 +120,7 @@ async def test_a_writer_that_is_killed_half_way_changes_nothing_and_the_next_one
     await store.close()
 
 
-async def test_what_a_killed_writer_left_does_not_get_into_the_store(folder: Path) -> None:
+async def test_rows_of_a_killed_writer_never_reach_the_store(folder: Path) -> None:
     file(folder).parent.mkdir()
     (file(folder).parent / ".features.db.next").write_bytes(b"half of a database" * 1000)
     write(folder, 1.0)
@@ -131,7 +131,7 @@ async def test_what_a_killed_writer_left_does_not_get_into_the_store(folder: Pat
 
 @pytest.fixture
 def read_only(folder: Path) -> Iterator[set[Path]]:
-    """Fill a store and revoke the right to write; return what is there."""
+    """Fill a store and revoke the right to write; return the files."""
     write(folder, 1.0)
     parent = file(folder).parent
     parent.chmod(0o500)
@@ -139,14 +139,14 @@ def read_only(folder: Path) -> Iterator[set[Path]]:
     parent.chmod(0o700)
 
 
-async def test_reading_leaves_nothing_beside_the_file(folder: Path, read_only: set[Path]) -> None:
+async def test_reading_creates_no_other_file(folder: Path, read_only: set[Path]) -> None:
     store = SqliteStore(file(folder))
     assert await read(store) == [1.0]
     assert set(file(folder).parent.iterdir()) == read_only
     await store.close()
 
 
-async def test_more_entities_are_read_than_sqlite_has_variables(folder: Path) -> None:
+async def test_more_entities_can_be_read_than_sqlite_allows_variables(folder: Path) -> None:
     write(folder, 1.0)
     store = SqliteStore(file(folder))
     keys = [b"%d" % number for number in range(300_000)]

@@ -1,4 +1,4 @@
-"""The trained example with the feature store that its own script filled."""
+"""The trained example with a feature store filled by its own script."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def data() -> Dataset:
 
 
 def question(workspace: Workspace, data: Dataset, *keys: bytes) -> pb.ModelInferRequest:
-    """Ask for the first row's measurements under these keys."""
+    """Request the first row's measurements for these keys."""
     name = read_lock(workspace.root / "model.lock").model
     columns = {feature.name: np.repeat(data.columns[feature.name][:1], len(keys), 0) for feature in FEATURES.real_time}
     datatypes = {feature.name: feature.datatype for feature in FEATURES.real_time}
@@ -43,7 +43,7 @@ def strict_server(example: Workspace) -> Iterator[ServerProcess]:
         yield server
 
 
-async def test_callers_send_a_key_in_place_of_the_static_features(
+async def test_callers_send_a_key_instead_of_the_static_features(
     example: Workspace, example_server: ServerProcess
 ) -> None:
     async with Wire(example_server.target) as wire:

@@ -1,4 +1,4 @@
-"""Training and serving see the same: the way through the store gives the bits that the model was trained on."""
+"""No training-serving skew: values read through the store equal the training data bit by bit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONG_S = 60.0
 
 
 async def served(past: History, folder: Path) -> Tensors:
-    """Return what the model is asked with for every training row, by way of the store."""
+    """Return the model's inputs for every training row, read through the store."""
     data = user_model.dataset()
     store = SqliteStore(folder / "features.db")
     materialize(past, FEATURES, store, until=int(past.times.max()))
@@ -38,7 +38,7 @@ async def served(past: History, folder: Path) -> Tensors:
 
 
 def differing(trained: Tensors, online: Tensors) -> list[str]:
-    """Return the features whose bits differ, or the order if that does."""
+    """Return the features with different bits, or the order if that differs."""
     if list(trained) != list(online):
         return ["order"]
     return [name for name in trained if bits(trained[name]) != bits(online[name])]
@@ -48,7 +48,7 @@ def bits(column: npt.NDArray[Any]) -> bytes | list[bytes]:
     return column.tolist() if column.dtype.hasobject else column.tobytes()
 
 
-async def test_every_training_row_is_the_same_to_the_last_bit_by_way_of_the_store(folder: Path) -> None:
+async def test_every_training_row_is_identical_when_read_through_the_store(folder: Path) -> None:
     assert differing(FEATURES.assemble(user_model.dataset().columns), await served(user_model.history(), folder)) == []
 
 
@@ -63,7 +63,7 @@ def last_bit_turned(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 @pytest.mark.parametrize("feature", [feature.name for feature in FEATURES.static])
-async def test_a_difference_in_the_last_bit_of_one_value_is_seen(folder: Path, feature: str) -> None:
+async def test_a_difference_in_the_last_bit_of_one_value_is_detected(folder: Path, feature: str) -> None:
     past = user_model.history()
     changed = replace(past, columns={**past.columns, feature: last_bit_turned(past.columns[feature])})
     assert differing(FEATURES.assemble(user_model.dataset().columns), await served(changed, folder)) == [feature]

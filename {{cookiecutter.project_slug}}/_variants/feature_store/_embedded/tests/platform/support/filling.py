@@ -1,6 +1,6 @@
 """Fill a store from a separate process, so that a test can kill it: `python -m tests.platform.support.filling URL`.
 
-With `--halt` it gives half of the rows, says so, and waits for ever.
+With `--halt` it writes half of the rows, reports that, and waits forever.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def fill(writer: FeatureWriter, value: float, keys: Sequence[bytes] = KEYS) -> N
 
 
 async def values(store: FeatureStore) -> set[float]:
-    """Return what all keys hold."""
+    """Return the values of all keys."""
     column: Column = (await store.read(KEYS, [FILLED], timeout=60.0))["filled"]
     assert column.present.all()
     return set(column.values.tolist())

@@ -17,7 +17,7 @@ LONG_S = 60.0
 
 
 class Recorder(FakeStore):
-    """A store that notes which entities were written, and loses its writer on demand."""
+    """A store that records written entities, and fails a write on demand."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,13 +46,13 @@ async def weights(store: FakeStore, *keys: bytes) -> list[tuple[float, int]]:
     return list(zip(column.values.tolist(), column.times.tolist(), strict=True))
 
 
-async def test_the_newest_values_are_written_with_the_time_since_which_they_hold() -> None:
+async def test_the_newest_values_are_written_with_their_event_time() -> None:
     store = FakeStore()
     materialize(BEFORE, FEATURES, store, until=100)
     assert await weights(store, b"ann", b"bob") == [(3.0, 30), (2.0, 20)]
 
 
-async def test_only_entities_with_something_new_are_written_again() -> None:
+async def test_only_entities_with_new_values_are_written_again() -> None:
     store = Recorder()
     for rows in (BEFORE, BEFORE, AFTER, AFTER):
         materialize(rows, FEATURES, store, until=100)
@@ -60,7 +60,7 @@ async def test_only_entities_with_something_new_are_written_again() -> None:
     assert await weights(store, b"ann", b"bob", b"cid") == [(3.0, 30), (4.0, 40), (5.0, 50)]
 
 
-async def test_what_is_known_only_later_is_left_out_until_then() -> None:
+async def test_values_known_later_are_left_out_until_then() -> None:
     store = Recorder()
     materialize(AFTER, FEATURES, store, until=20)
     assert await weights(store, b"ann", b"bob") == [(1.0, 10), (2.0, 20)]
@@ -68,7 +68,7 @@ async def test_what_is_known_only_later_is_left_out_until_then() -> None:
     assert store.written[1] == [b"ann", b"bob", b"cid"]
 
 
-def test_a_run_that_was_lost_is_made_up_for_by_the_next_one() -> None:
+def test_the_next_run_makes_up_for_a_lost_one() -> None:
     store = Recorder()
     materialize(BEFORE, FEATURES, store, until=100)
     store.lost = True
@@ -80,7 +80,7 @@ def test_a_run_that_was_lost_is_made_up_for_by_the_next_one() -> None:
 
 
 @pytest.mark.parametrize("watermark", ["", "another-declaration 100"])
-def test_an_empty_store_or_another_declaration_is_filled_from_the_beginning(watermark: str) -> None:
+def test_an_empty_store_or_a_changed_declaration_is_filled_completely(watermark: str) -> None:
     store = Recorder()
     materialize(BEFORE, FEATURES, store, until=100)
     store.mark = watermark
@@ -89,7 +89,7 @@ def test_an_empty_store_or_another_declaration_is_filled_from_the_beginning(wate
     assert store.written == [[b"ann", b"bob"]] * 3
 
 
-async def test_a_pushed_value_is_read_at_once_and_leaves_all_others() -> None:
+async def test_a_pushed_value_is_read_at_once_and_changes_no_other() -> None:
     store = FakeStore()
     materialize(BEFORE, FEATURES, store, until=100)
     push(store, FEATURES, "bob", {"weight": "26.5"}, when=60)
@@ -98,7 +98,7 @@ async def test_a_pushed_value_is_read_at_once_and_leaves_all_others() -> None:
     assert (age.values.tolist(), age.times.tolist()) == ([2.0], [20])
 
 
-def test_a_push_does_not_pass_for_a_materialization() -> None:
+def test_a_push_does_not_move_the_watermark() -> None:
     store = Recorder()
     push(store, FEATURES, "bob", {"weight": "26.5"}, when=60)
     materialize(BEFORE, FEATURES, store, until=100)
@@ -115,13 +115,13 @@ def test_a_push_does_not_pass_for_a_materialization() -> None:
         ({"weight": ""}, "feature 'weight': '' is not FP32"),
     ],
 )
-def test_what_does_not_fit_the_declaration_is_not_pushed(values: dict[str, str], message: str) -> None:
+def test_a_value_that_does_not_fit_the_declaration_is_not_pushed(values: dict[str, str], message: str) -> None:
     store = FakeStore()
     with pytest.raises(InvalidRequest, match=message):
         push(store, FEATURES, "bob", values, when=60)
     assert store.rows == {}
 
 
-def test_nothing_is_shown_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_no_progress_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     materialize(BEFORE, FEATURES, FakeStore(), until=100)
     assert capsys.readouterr() == ("", "")

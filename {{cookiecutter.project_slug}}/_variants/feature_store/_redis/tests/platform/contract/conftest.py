@@ -11,7 +11,7 @@ from tests.platform.support import redis_container
 
 @pytest.fixture(scope="session")
 def container() -> Iterator[str]:
-    """Run a Redis; give its container."""
+    """Run a Redis; yield its container."""
     with redis_container.running() as name:
         yield name
 

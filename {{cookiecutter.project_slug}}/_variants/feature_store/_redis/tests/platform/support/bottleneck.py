@@ -1,4 +1,4 @@
-"""A writer of a Redis that is killed when half of what it sends has arrived."""
+"""A Redis writer that is killed after half of its data has arrived."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _HALF_BYTES = 40_000
 
 
 async def fill_and_be_killed(address: str, url: Callable[[str], str], number: signal.Signals) -> None:
-    """Fill the Redis at `host:port` from a separate process, and end that by a signal half way.
+    """Fill the Redis at `host:port` from a separate process, and kill that halfway.
 
-    `url` gives the URL of the store for another `host:port`.
+    `url` returns the store's URL for a `host:port`.
     """
     bottleneck = _Bottleneck(*address.split(":"))
     async with await asyncio.start_server(bottleneck.carry, "127.0.0.1") as door, asyncio.timeout(PATIENCE_S):
@@ -30,7 +30,7 @@ async def fill_and_be_killed(address: str, url: Callable[[str], str], number: si
 
 
 class _Bottleneck:
-    """Pass on half of what comes, and the answers to it; hold the rest back."""
+    """Forward half of the data and its answers; hold the rest back."""
 
     def __init__(self, host: str, port: str) -> None:
         self._host, self._port = host, port
@@ -46,11 +46,11 @@ class _Bottleneck:
             await commands.drain()
         if not self._left:
             self.full.set()
-        with suppress(ConnectionError):  # what is held back is lost with its writer
+        with suppress(ConnectionError):  # the data held back is lost with its writer
             while await reader.read(1 << 16):
                 pass
         commands.write_eof()
-        await back  # Redis has taken note
+        await back  # Redis has noticed
         if not self._left:
             self.ended.set()
 

@@ -22,7 +22,7 @@ def docker(*words: str) -> str:
 
 @contextmanager
 def running() -> Iterator[str]:
-    """Run a Redis as long as the block lasts; give its container."""
+    """Run a Redis while the block runs; yield its container."""
     try:
         docker("info")
     except (OSError, subprocess.CalledProcessError):
@@ -37,7 +37,7 @@ def running() -> Iterator[str]:
 
 @contextmanager
 def frozen(container: str) -> Iterator[None]:
-    """Make a Redis give no answer as long as the block lasts."""
+    """Freeze a Redis while the block runs."""
     docker("pause", container)
     try:
         yield

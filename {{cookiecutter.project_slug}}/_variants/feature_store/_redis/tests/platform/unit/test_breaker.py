@@ -4,7 +4,7 @@ from serving.adapters.feature_store.breaker import FAILURES, PAUSE_S, Breaker
 
 
 class Clock:
-    """A clock that tests move."""
+    """A clock that tests advance."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -41,7 +41,7 @@ def test_a_success_between_failures_keeps_it_closed() -> None:
     assert breaker.allows()
 
 
-def test_calls_that_were_under_way_together_count_once() -> None:
+def test_concurrent_failures_count_once() -> None:
     clock = Clock()
     breaker = Breaker(clock)
     started = clock.now
@@ -51,7 +51,7 @@ def test_calls_that_were_under_way_together_count_once() -> None:
     assert breaker.allows()
 
 
-def test_open_it_lets_one_attempt_through_in_each_pause() -> None:
+def test_while_open_it_lets_one_attempt_through_per_pause() -> None:
     clock = Clock()
     breaker = opened(clock)
     for _ in range(3):

@@ -37,7 +37,7 @@ HERE = Path(__file__).resolve().parents[3] / "config" / "feature_repo"
 
 
 def feature_repo(folder: Path, name: str, **online_store: object) -> str:
-    """Write a feature repo like the one in config/, but for where things are; return its URL."""
+    """Write a feature repo like the one in config/ with other paths; return its URL."""
     configuration = yaml.safe_load((HERE / name).read_text(encoding="utf-8"))
     configuration["registry"]["path"] = "data/registry.db"
     configuration["online_store"] |= online_store
@@ -100,7 +100,7 @@ def write(url: str, age: float, watermark: str = "") -> None:
     FeastWriter.open(url).write(FeatureRows([AGE], [b"ann"], {"age": np.array([age], np.float32)}, watermark=watermark))
 
 
-async def test_a_redis_that_was_emptied_has_nothing_rather_than_zeros(folder: Path, address: str) -> None:
+async def test_an_emptied_redis_reports_missing_values_not_zeros(folder: Path, address: str) -> None:
     url = on_redis(folder, address)
     write(url, 31.0, watermark="filled")
     with redis.Redis.from_url(f"redis://{address}") as client:
@@ -114,9 +114,7 @@ async def test_a_redis_that_was_emptied_has_nothing_rather_than_zeros(folder: Pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_a_writer_that_is_killed_half_way_changes_nothing(
-    folder: Path, address: str, number: signal.Signals
-) -> None:
+async def test_a_writer_killed_halfway_changes_nothing(folder: Path, address: str, number: signal.Signals) -> None:
     url = on_redis(folder, address)
     writer, store = FeastWriter.open(url), FeastStore.open(url)
     filling.fill(writer, 1.0)
@@ -129,7 +127,7 @@ async def test_a_writer_that_is_killed_half_way_changes_nothing(
     await store.close()
 
 
-async def test_where_nobody_listens_the_store_is_unavailable_and_the_breaker_opens(folder: Path, address: str) -> None:
+async def test_without_a_server_the_store_is_unavailable_and_the_breaker_opens(folder: Path, address: str) -> None:
     write(on_redis(folder, address), 31.0)
     url = on_redis(folder, "127.0.0.1:1")
     store = FeastStore.open(url)
@@ -139,13 +137,13 @@ async def test_where_nobody_listens_the_store_is_unavailable_and_the_breaker_ope
             await store.read([b"ann"], [AGE], timeout=LONG_S)
         messages.append(str(refusal.value))
     assert messages[0] == "the feature store can't be read; fill it with `make features`."
-    assert "moment to recover" in messages[-1]
+    assert "for a moment to let it recover" in messages[-1]
     with pytest.raises(FeatureStoreUnavailable, match="can't be written"):
         write(url, 31.0)
     await store.close()
 
 
-async def test_a_redis_that_hangs_up_is_asked_once(folder: Path, address: str) -> None:
+async def test_a_redis_that_closes_the_connection_is_called_once(folder: Path, address: str) -> None:
     write(on_redis(folder, address), 31.0)
     asked = []
 
@@ -162,7 +160,7 @@ async def test_a_redis_that_hangs_up_is_asked_once(folder: Path, address: str) -
     await store.close()
 
 
-async def test_more_reads_than_may_wait_are_refused_and_the_others_answered(
+async def test_reads_beyond_the_queue_are_refused_and_the_others_answered(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feast, "_THREADS", 1)
@@ -173,14 +171,14 @@ async def test_more_reads_than_may_wait_are_refused_and_the_others_answered(
     for _ in range(2):
         with case.unavailable(folder):
             waiting = [asyncio.create_task(store.read([b"ann"], [AGE], timeout=LONG_S)) for _ in range(2)]
-            await asyncio.sleep(0)  # both take their places
+            await asyncio.sleep(0)  # both wait in the queue
             with pytest.raises(FeatureStoreUnavailable, match="more reads waiting than it can answer"):
                 await store.read([b"ann"], [AGE], timeout=LONG_S)
         assert [read["age"].values.tolist() for read in await asyncio.gather(*waiting)] == [[31.0]] * 2
     await store.close()
 
 
-def test_the_registry_has_what_the_definitions_say(folder: Path) -> None:
+def test_the_registry_matches_the_definitions(folder: Path) -> None:
     url = feature_repo(folder, "feature_store.yaml", path="data/online.db")
     definitions = (HERE / "definitions.py").read_text(encoding="utf-8")
     (folder / "definitions.py").write_text(definitions, encoding="utf-8")
@@ -193,7 +191,7 @@ def test_the_registry_has_what_the_definitions_say(folder: Path) -> None:
     assert {view.name for view in feast.list_feature_views()} == {said["VIEW"].name, said["MATERIALIZATION"].name}
 
 
-def test_whoever_reads_the_registry_while_it_is_written_reads_all_of_it(folder: Path) -> None:
+def test_a_registry_read_during_a_write_is_complete(folder: Path) -> None:
     url = feature_repo(folder, "feature_store.yaml", path="data/online.db")
     write(url, 31.0)
     registry = folder / "data" / "registry.db"
@@ -205,7 +203,7 @@ def test_whoever_reads_the_registry_while_it_is_written_reads_all_of_it(folder: 
     assert [path.name for path in registry.parent.iterdir() if path.name.startswith(".")] == [".registry.db.lock"]
 
 
-async def test_a_store_that_was_never_filled_is_read_once_it_is(folder: Path) -> None:
+async def test_a_store_is_read_as_soon_as_it_is_filled(folder: Path) -> None:
     url = f"feast:{folder / 'feature_store.yaml'}"
     store = FeastStore.open(url)
 
@@ -214,7 +212,7 @@ async def test_a_store_that_was_never_filled_is_read_once_it_is(folder: Path) ->
             await store.read([b"ann"], [AGE], timeout=LONG_S)
 
     await is_unavailable()
-    with pytest.raises(SettingsError, match="feature_store.yaml' is not there"):
+    with pytest.raises(SettingsError, match="feature_store.yaml' does not exist"):
         write(url, 31.0)
     assert feature_repo(folder, "feature_store.yaml", path="data/online.db") == url
     await is_unavailable()
@@ -224,7 +222,7 @@ async def test_a_store_that_was_never_filled_is_read_once_it_is(folder: Path) ->
     await store.close()
 
 
-async def test_a_damaged_registry_is_a_store_that_is_unavailable(folder: Path) -> None:
+async def test_a_damaged_registry_makes_the_store_unavailable(folder: Path) -> None:
     url = feature_repo(folder, "feature_store.yaml", path="data/online.db")
     write(url, 31.0)
     store, registry = FeastStore.open(url), folder / "data" / "registry.db"
@@ -237,7 +235,7 @@ async def test_a_damaged_registry_is_a_store_that_is_unavailable(folder: Path) -
     await store.close()
 
 
-async def test_a_registry_that_is_damaged_while_it_serves_is_reported_and_the_one_at_hand_stays(
+async def test_a_registry_damaged_while_serving_is_reported_and_the_one_read_before_stays_in_use(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(feast, "_REFRESH_S", 0.01)

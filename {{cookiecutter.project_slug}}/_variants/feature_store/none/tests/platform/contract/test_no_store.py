@@ -22,5 +22,5 @@ def test_callers_send_every_feature_and_no_key() -> None:
     assert [spec.name for spec in inputs] == ["age", "value"]
 
 
-async def test_a_read_of_nothing_gives_nothing() -> None:
+async def test_reading_no_feature_returns_nothing() -> None:
     assert await NoStore().read([], [], timeout=1.0) == {}

@@ -48,7 +48,7 @@ class TestRedisStore(FeatureStoreContract):
             yield
 
 
-async def test_a_redis_that_was_emptied_has_nothing_rather_than_zeros(url: str) -> None:
+async def test_an_emptied_redis_reports_missing_values_not_zeros(url: str) -> None:
     writer, store = RedisWriter.open(url), RedisStore.open(url)
     writer.write(FeatureRows([AGE], [b"ann"], {"age": np.array([31.0], np.float32)}, watermark="filled"))
     assert writer.watermark() == "filled"
@@ -60,7 +60,7 @@ async def test_a_redis_that_was_emptied_has_nothing_rather_than_zeros(url: str) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_a_writer_that_is_killed_half_way_changes_nothing(url: str, number: signal.Signals) -> None:
+async def test_a_writer_killed_halfway_changes_nothing(url: str, number: signal.Signals) -> None:
     writer, store = RedisWriter.open(url), RedisStore.open(url)
     filling.fill(writer, 1.0)
     await fill_and_be_killed(urlsplit(url).netloc, lambda address: f"redis://{address}/0", number)
@@ -73,7 +73,7 @@ async def test_a_writer_that_is_killed_half_way_changes_nothing(url: str, number
     await store.close()
 
 
-async def test_where_nobody_listens_the_store_is_unavailable_and_the_breaker_opens() -> None:
+async def test_without_a_server_the_store_is_unavailable_and_the_breaker_opens() -> None:
     store = RedisStore.open("redis://127.0.0.1:1/0")
     messages = []
     for _ in range(5):
@@ -81,7 +81,7 @@ async def test_where_nobody_listens_the_store_is_unavailable_and_the_breaker_ope
             await store.read([b"ann"], [AGE], timeout=LONG_S)
         messages.append(str(refusal.value))
     assert messages[0] == "the feature store can't be read."
-    assert "moment to recover" in messages[-1]
+    assert "for a moment to let it recover" in messages[-1]
     with pytest.raises(FeatureStoreUnavailable, match="can't be written"):
         RedisWriter.open("redis://127.0.0.1:1/0").write(FeatureRows([AGE], [b"ann"], {"age": np.zeros(1, np.float32)}))
     await store.close()

@@ -1,4 +1,4 @@
-"""Without a usable server every command ends in time, with one sentence that holds no secret, and changes nothing."""
+"""Without a usable server every command ends in time with one sentence, shows no secret and changes nothing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from serving.domain.references import Reference, write_lock
 from serving.offline import model_version, project
 from tests.platform.support.artifacts import tiny
 from tests.platform.support.registry_address import CANARY, SCHEME, garble, point_to
-from tests.platform.support.troubled_server import PAGE, answering, nobody, silent
+from tests.platform.support.troubled_server import PAGE, answering, no_listener, silent
 
 SILENT, GARBLED = "never answers", "gets a garbled token"
 TROUBLES: Mapping[str, Callable[[], AbstractContextManager[int]]] = {
     SILENT: silent,
-    "is not there": nobody,
+    "is not there": no_listener,
     "is a page": lambda: answering(200, PAGE),
     "is overloaded": lambda: answering(503, b"{}"),
     "takes no such token": lambda: answering(401, b"{}"),
@@ -47,7 +47,7 @@ CASES = EACH if os.environ.get("EVERY_TROUBLE") else FEW
 
 @pytest.fixture
 def command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Give a function that runs a command which must fail and change nothing; it returns what was said."""
+    """Return a function that runs a command, which must fail and change nothing, and returns its message."""
     digest = tiny().write(folder / "source")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(project, "LOCK", folder / "model.lock")
@@ -67,7 +67,7 @@ def command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
             )
         assert ended.value.code == 1
         assert tree(folder) == before
-        if fetched := [*folder.glob("artifacts/*")]:  # whole, or not there
+        if fetched := [*folder.glob("artifacts/*")]:  # complete or absent
             assert fetched == [artifact_folder(folder / "artifacts", digest)]
             open_artifact(*fetched, digest)
         said = capsys.readouterr()
@@ -78,13 +78,13 @@ def command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Return all files, but for verified artifacts."""
+    """Return all files except verified artifacts."""
     files = [path for path in folder.rglob("*") if path.is_file() and folder / "artifacts" not in path.parents]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize(("name", "trouble"), CASES)
-def test_a_command_says_so_in_one_sentence(
+def test_a_command_reports_an_unusable_server_in_one_sentence(
     name: str, trouble: str, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with TROUBLES[trouble]() as port:

@@ -1,4 +1,4 @@
-"""A registry that many tests share, with separate models for each."""
+"""A registry shared by many tests, with separate models for each."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from serving.domain.references import Reference
 
 
 class Isolated:
-    """Keep the models of one folder apart from all others, by a prefix that only the backend below sees."""
+    """Separate the models of each folder by a prefix that only the backend sees."""
 
     def __init__(self, backend: RegistryBackend, folder: Path) -> None:
         self._backend = backend
         self._prefix = f"t{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}-"
 
     def there(self, model: str) -> str:
-        """Return what a model is called on the server."""
+        """Return a model's name on the server."""
         return self._prefix + model
 
     def read(self, model: str, *, timeout: float) -> ModelRecord:

@@ -1,4 +1,4 @@
-"""Each call of a registry's backend, for tests of a server that gives no usable answer."""
+"""Every call of a registry backend, for tests with an unusable server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that are no use: one that never answers, none at all, one that answers everything with the same."""
+"""Unusable servers: one that never answers, a port without a server, one with the same answer to everything."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ PAGE = b"<html>welcome</html>"
 
 @contextmanager
 def silent() -> Iterator[int]:
-    """Take connections and never answer; give the port."""
+    """Accept connections and never answer; yield the port."""
     with socket.create_server(("127.0.0.1", 0), backlog=16) as listening:
         yield listening.getsockname()[1]
 
 
 @contextmanager
-def nobody() -> Iterator[int]:
-    """Give a port where nobody listens."""
+def no_listener() -> Iterator[int]:
+    """Yield a port without a listener."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -29,7 +29,7 @@ def nobody() -> Iterator[int]:
 
 @contextmanager
 def answering(status: int, content: bytes) -> Iterator[int]:
-    """Answer everything with this; give the port."""
+    """Answer every request with this; yield the port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

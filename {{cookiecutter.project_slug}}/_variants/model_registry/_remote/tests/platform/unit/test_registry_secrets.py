@@ -8,7 +8,7 @@ from serving.adapters.model_registry.secret_files import secret
 from serving.domain.errors import SettingsError
 
 
-def test_a_secret_comes_from_the_variable_or_else_from_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_comes_from_the_variable_else_from_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert secret("A_TOKEN") == ""
     monkeypatch.setenv("A_TOKEN_FILE", str(folder / "token"))
     (folder / "token").write_text("", encoding="utf-8")  # as `make up` makes it
@@ -20,7 +20,7 @@ def test_a_secret_comes_from_the_variable_or_else_from_the_file(folder: Path, mo
 
 
 @pytest.mark.parametrize("content", [None, b"\xff"])
-def test_a_file_that_can_not_be_read_is_named(
+def test_an_unreadable_secret_file_is_named(
     content: bytes | None, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if content is not None:

@@ -1,4 +1,4 @@
-"""Without a usable MLflow server every call ends in time, with one sentence that holds no secret."""
+"""Without a usable MLflow server every call ends in time with one sentence that shows no secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.platform.support.troubled_server import PAGE, answering, silent
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_server_that_never_answers_is_given_up(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_answers_times_out(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with silent() as port:
         point_to(port, monkeypatch)
         message = rf"^MLflow at 127.0.0.1:{port}: gave no answer within 0.2 s; "
@@ -25,7 +25,7 @@ def test_a_server_that_never_answers_is_given_up(call: Call, folder: Path, monke
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_an_answer_that_is_not_mlflows_is_reported(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_of_another_server_is_reported(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with answering(200, PAGE) as port:
         point_to(port, monkeypatch)
         message = rf"^MLflow at 127.0.0.1:{port}: gave no usable answer.*; "
@@ -37,7 +37,7 @@ def test_an_answer_that_is_not_mlflows_is_reported(call: Call, folder: Path, mon
 @pytest.mark.parametrize(
     "uri", ["", "sqlite:///secret.db", "file:///secret", "/secret", "http://", "http://ann:secret@h:x"]
 )
-def test_what_is_no_address_of_a_server_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_that_is_not_a_server_address_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(SettingsError, match="^MLFLOW_TRACKING_URI: .*; set it to the server's http:// or") as refusal:
         MlflowRegistry().read("tiny", timeout=1)

@@ -43,7 +43,7 @@ class TestMlflowRegistry(ModelRegistryContract):
         registry.rollback("tiny", "champion", by="ann")
         assert str(MlflowClient().get_model_version_by_alias(model, "champion").version) == "1"
 
-    def test_a_version_that_somebody_else_made_is_passed_over(self, folder: Path) -> None:
+    def test_a_version_that_this_repo_did_not_create_is_ignored(self, folder: Path) -> None:
         registry, client, model = self.open(folder), MlflowClient(), self.backend(folder).there("tiny")
         registered(registry, folder)
         known = client.get_model_version(model, "1")

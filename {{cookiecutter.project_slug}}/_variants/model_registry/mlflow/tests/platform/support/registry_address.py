@@ -1,4 +1,4 @@
-"""How a test says where the MLflow server is."""
+"""Configure the address of the MLflow server in a test."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ CANARY = "a-secret-of-mlflow"
 
 
 def point_to(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let MLflow be at this port of this machine; all that is secret holds CANARY."""
+    """Set MLflow's address to this local port; every secret contains CANARY."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:{CANARY}@127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", CANARY)
 
 
 def garble(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the token one that no server can have given."""
+    """Replace the token by an invalid one."""
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", f"{CANARY}\nX-Other: \u20ac")

@@ -1,4 +1,4 @@
-"""The contract of a model registry, with the adapter of Neptune and a fake of Neptune's client."""
+"""The contract of a model registry, with the Neptune adapter and a fake of Neptune's client."""
 
 from __future__ import annotations
 
@@ -46,37 +46,35 @@ class TestNeptuneRegistry(ModelRegistryContract):
         registry.rollback("tiny", "champion", by="ann")
         assert [self.version(number)["sys/stage"] for number in "12"] == ["production", "archived"]
 
-    def test_a_version_says_on_its_page_where_it_comes_from(self, folder: Path) -> None:
+    def test_a_version_shows_its_lineage_on_its_page(self, folder: Path) -> None:
         registered(self.open(folder), folder)
         assert {path.partition("/")[0] for path in self.version("1")} >= {"artifact", "lineage", "serving", "sys"}
         assert self.version("1")["sys/name"] == "tiny"
 
-    def test_a_version_that_was_never_finished_is_passed_over(self, folder: Path) -> None:
+    def test_an_unfinished_version_is_ignored(self, folder: Path) -> None:
         registry = self.open(folder)
         registered(registry, folder, 1)
         registered(registry, folder, 2)
         del self.version("1")["serving/digest"]
         assert [known.reference.version for known in registry.versions("tiny")] == ["2"]
 
-    def test_a_key_that_is_another_models_is_refused(self, folder: Path) -> None:
+    def test_a_key_of_another_model_is_refused(self, folder: Path) -> None:
         registered(self.open(folder), folder)
         self.fake.things["SRV-TINY"].fields["sys/name"] = "somebody's"
         with pytest.raises(RegistryError, match="the model TINY is called .*; set NEPTUNE_MODEL_KEY"):
             self.open(folder).versions("tiny")
 
-    def test_a_server_that_changes_what_it_is_given_is_found_out(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_server_that_alters_fields_is_detected(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
             "tests.platform.support.fake_neptune.Value.upload",
             lambda value, file, wait: value.opened.fields.__setitem__(value.path, b"?"),
         )
-        with pytest.raises(RegistryError, match="returns another artifact/model than it was given"):
+        with pytest.raises(RegistryError, match="returns a different artifact/model than it was given"):
             registered(self.open(folder), folder)
         monkeypatch.undo()
         assert list(self.open(folder).versions("tiny")) == []
 
-    def test_of_what_the_client_raises_only_the_class_is_reported(
+    def test_only_the_class_of_a_client_exception_is_reported(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(*_: object, **__: object) -> None:

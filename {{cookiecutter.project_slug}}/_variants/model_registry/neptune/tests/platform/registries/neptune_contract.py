@@ -59,7 +59,7 @@ class TestNeptuneRegistry(ModelRegistryContract):
         workspace.close()
 
 
-def test_the_whole_way_with_a_process_for_each_call(folder: Path) -> None:
+def test_every_call_works_in_a_separate_process(folder: Path) -> None:
     registry = ModelRegistry("neptune", Isolated(NeptuneRegistry(), folder), timeout=60)
     first, second = (registered(registry, folder, number) for number in (1, 2))
     registry.promote(first, "champion", expect="none", by="ann")
@@ -89,7 +89,7 @@ def test_the_token_reaches_no_log(folder: Path) -> None:
     assert "result" in json.loads(done.stdout)
 
 
-def test_a_download_that_is_given_up_leaves_nothing(folder: Path) -> None:
+def test_an_abandoned_download_leaves_nothing_behind(folder: Path) -> None:
     registry = ModelRegistry("neptune", Isolated(NeptuneRegistry(), folder), timeout=60)
     reference = registered(registry, folder)
     away = ModelRegistry("neptune", Isolated(NeptuneRegistry(), folder), timeout=60, transfer_timeout=0.1)

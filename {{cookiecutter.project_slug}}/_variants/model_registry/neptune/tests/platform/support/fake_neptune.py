@@ -37,7 +37,7 @@ class Thing:
 
 @dataclass
 class FakeNeptune:
-    """Stand where the module `neptune` stands; one of it is one server."""
+    """Replace the module `neptune`; each instance is one server."""
 
     things: dict[str, Thing] = field(default_factory=lambda: {PROJECT_KEY: Thing({"sys/id": PROJECT_KEY})})
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -87,7 +87,7 @@ class FakeNeptune:
 
 
 class Opened:
-    """A thing that was opened, until it is stopped."""
+    """An opened thing, until it is stopped."""
 
     def __init__(self, client: FakeNeptune, name: str, mode: str) -> None:
         self._client, self._mode, self._thing = client, mode, client.things[name]

@@ -1,4 +1,4 @@
-"""Neptune's adapter, with its client in this process instead of a child process."""
+"""The Neptune adapter, with its client in this process instead of a child process."""
 
 from __future__ import annotations
 

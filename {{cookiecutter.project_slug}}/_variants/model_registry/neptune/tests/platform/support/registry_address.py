@@ -1,4 +1,4 @@
-"""How a test says where the Neptune server is."""
+"""Configure the address of the Neptune server in a test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CANARY = "the-secret-in-the-token"
 
 
 def point_to(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Neptune be at this port of this machine; all that is secret holds CANARY."""
+    """Set Neptune's address to this local port; every secret contains CANARY."""
     message = {"api_address": f"http://127.0.0.1:{port}", "api_key": CANARY}
     monkeypatch.setenv("NEPTUNE_API_TOKEN", base64.b64encode(json.dumps(message).encode()).decode())
     monkeypatch.setenv("NEPTUNE_PROJECT", "team/serving")
@@ -20,5 +20,5 @@ def point_to(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def garble(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the token one that no server can have given."""
+    """Replace the token by an invalid one."""
     monkeypatch.setenv("NEPTUNE_API_TOKEN", f"{CANARY}: no base64 at all")

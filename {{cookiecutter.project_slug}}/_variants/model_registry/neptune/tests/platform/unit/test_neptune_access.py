@@ -20,7 +20,7 @@ def token(**content: object) -> str:
     return base64.b64encode(json.dumps(content).encode()).decode()
 
 
-def test_the_server_is_where_the_token_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_address_comes_from_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     given = token(api_address="https://neptune.example.com", api_key="secret")
     monkeypatch.setenv("NEPTUNE_API_TOKEN", given)
     assert read_access() == Access("https://neptune.example.com", "team/serving", given)
@@ -30,7 +30,7 @@ def test_the_server_is_where_the_token_says(monkeypatch: pytest.MonkeyPatch) -> 
     assert read_access().host == "b.example.com:1"
 
 
-def test_who_prints_an_access_prints_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_printing_an_access_does_not_print_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     given = token(api_address="https://neptune.example.com")
     monkeypatch.setenv("NEPTUNE_API_TOKEN", given)
     assert given not in f"{read_access()} {read_access()!r}"
@@ -46,7 +46,7 @@ def test_the_hosted_service_is_refused_with_the_reason(key: str, address: str, m
         read_access()
 
 
-def test_a_server_whose_name_only_ends_alike_is_not_the_hosted_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_with_a_similar_ending_is_not_the_hosted_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEPTUNE_API_TOKEN", token(api_address="https:" + "//notneptune.ai"))
     assert read_access().host == "notneptune.ai"
 
@@ -55,9 +55,9 @@ def test_a_server_whose_name_only_ends_alike_is_not_the_hosted_one(monkeypatch: 
     "given",
     ["secret", "c2VjcmV0", token(api_key="secret"), token(api_address=None), base64.b64encode(b"[]").decode(), "!!!"],
 )
-def test_what_is_no_token_is_refused_and_not_repeated(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_token_is_refused_and_not_printed(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEPTUNE_API_TOKEN", given)
-    with pytest.raises(SettingsError, match="^NEPTUNE_API_TOKEN: is no token of a Neptune server") as refusal:
+    with pytest.raises(SettingsError, match="^NEPTUNE_API_TOKEN: is not a token of a Neptune server") as refusal:
         read_access()
     assert given not in str(refusal.value)
 
@@ -69,31 +69,33 @@ def test_a_token_without_a_usable_address_is_refused(address: str, monkeypatch: 
         read_access()
 
 
-def test_a_token_is_not_sent_in_the_clear_unless_somebody_insists(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_is_sent_unencrypted_only_if_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEPTUNE_API_TOKEN", token(api_address="http://neptune.example.com"))
-    with pytest.raises(SettingsError, match="can be read on the way; give it https://"):
+    with pytest.raises(SettingsError, match="can read the token in transit; give it https://"):
         read_access()
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
     assert read_access().host == "neptune.example.com"
 
 
-def test_no_token_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsError, match="^NEPTUNE_API_TOKEN: is not set, nor does NEPTUNE_API_TOKEN_FILE hold it"):
+def test_a_missing_token_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        SettingsError, match="^NEPTUNE_API_TOKEN: is not set, and NEPTUNE_API_TOKEN_FILE names no file with it"
+    ):
         read_access()
 
 
 @pytest.mark.parametrize("project", ["", "serving", "team/", "/serving", "team/ser ving", "a/b/c"])
-def test_what_names_no_project_is_refused(project: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_project_is_refused(project: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEPTUNE_API_TOKEN", token(api_address="https://neptune.example.com"))
     monkeypatch.setenv("NEPTUNE_PROJECT", project)
     with pytest.raises(SettingsError, match=r"^NEPTUNE_PROJECT=.*the form is workspace/project"):
         read_access()
 
 
-def test_a_models_key_is_its_name_in_capital_letters_and_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_of_a_model_is_its_name_in_capital_letters_and_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert model_key("cultivar-2-classifier") == "CULTIVAR2CLASSIFIER"
     monkeypatch.setenv("NEPTUNE_MODEL_KEY", "CULT")
     assert model_key("cultivar-2-classifier") == "CULT"
     monkeypatch.setenv("NEPTUNE_MODEL_KEY", "di-ab")
-    with pytest.raises(SettingsError, match="NEPTUNE_MODEL_KEY='di-ab': is no key"):
+    with pytest.raises(SettingsError, match="NEPTUNE_MODEL_KEY='di-ab': is not the key of a model"):
         model_key("cultivar-2-classifier")

@@ -40,7 +40,9 @@ class Breaker:
         """
         started = self.now()
         if not self.allows():
-            raise FeatureStoreUnavailable("the feature store has failed repeatedly and is given a moment to recover.")
+            raise FeatureStoreUnavailable(
+                "the feature store has failed repeatedly; reads pause for a moment to let it recover."
+            )
         try:
             yield
         except (TimeoutError, redis.TimeoutError):

@@ -112,7 +112,10 @@ class FeastStore:
             try:
                 feast.refresh_registry()  # type: ignore[no-untyped-call]
             except FAILURES as error:
-                log.warning("the feature registry can't be refreshed, the one at hand stays: %s", quoted(error, 200))
+                log.warning(
+                    "the feature registry can't be refreshed, so the one read before stays in use: %s",
+                    quoted(error, 200),
+                )
 
 
 def configuration_of(url: str) -> Path:
@@ -128,7 +131,7 @@ def configuration_of(url: str) -> Path:
 def open_feast(configuration: Path) -> Feast:
     """Return Feast with this configuration file; its relative paths start at its folder."""
     if not configuration.is_file():
-        raise FileNotFoundError(f"{quoted(str(configuration))} is not there")
+        raise FileNotFoundError(f"{quoted(str(configuration))} does not exist")
     return Feast(repo_path=str(configuration.parent), fs_yaml_file=configuration)
 
 

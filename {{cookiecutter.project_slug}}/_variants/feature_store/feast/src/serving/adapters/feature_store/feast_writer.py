@@ -54,7 +54,7 @@ class FeastWriter:
         configuration = configuration_of(url)
         if not configuration.is_file():
             raise SettingsError(
-                f"feature store {quoted(url)}: {quoted(configuration.name)} is not there; correct the path."
+                f"feature store {quoted(url)}: {quoted(configuration.name)} does not exist; correct the path."
             )
         return cls(configuration)
 

@@ -19,4 +19,4 @@ def secret(name: str) -> str:
     try:
         return Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
-        raise SettingsError(f"{name}_FILE={file}: can't be read; let it name a file that holds the secret.") from None
+        raise SettingsError(f"{name}_FILE={file}: can't be read; set it to a file that holds the secret.") from None

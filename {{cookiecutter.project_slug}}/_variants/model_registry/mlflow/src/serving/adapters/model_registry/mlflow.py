@@ -159,7 +159,7 @@ def _download(client: MlflowClient, version: Reference, folder: str) -> list[str
 
 def _append(client: MlflowClient, model: str, promotion: Promotion) -> None:
     stale = StalePromotion(
-        f"{SCHEME}:{model}@{promotion.stage}: another promotion came first; look at it, then promote again."
+        f"{SCHEME}:{model}@{promotion.stage}: another promotion came first; check it, then promote again."
     )
     key, content = f"{_PROMOTION}{promotion.number:06}", json.dumps(asdict(promotion))
     if key in (_model_tags(client, model) or {}):

@@ -73,7 +73,7 @@ def _tracking_uri() -> str:
         usable = False
     if not usable:
         scheme = uri.partition("://")[0] if "://" in uri else "a path"
-        raise SettingsError(f"{_VARIABLE}: {scheme} is no address of an MLflow server; {_WAY_OUT}.")
+        raise SettingsError(f"{_VARIABLE}: {scheme} is not the address of an MLflow server; {_WAY_OUT}.")
     return uri
 
 

@@ -47,7 +47,7 @@ def read_access() -> Access:
     token = secret(_TOKEN)
     if not token:
         raise SettingsError(
-            f"{_TOKEN}: is not set, nor does {_TOKEN}_FILE hold it; take a token from your Neptune server."
+            f"{_TOKEN}: is not set, and {_TOKEN}_FILE names no file with it; copy a token from your Neptune server."
         )
     addresses = _addresses(token)
     for address in addresses:
@@ -62,7 +62,7 @@ def model_key(model: str) -> str:
     """Return the key of a model in Neptune: capital letters and digits; NEPTUNE_MODEL_KEY sets another one."""
     key = os.environ.get(_KEY) or re.sub(r"[^A-Z0-9]", "", model.upper())
     if not re.fullmatch(r"[A-Z][A-Z0-9]*", key):
-        raise SettingsError(f"{_KEY}={quoted(key)}: is no key of a model; use capital letters and digits.")
+        raise SettingsError(f"{_KEY}={quoted(key)}: is not the key of a model; use capital letters and digits.")
     return key
 
 
@@ -75,7 +75,7 @@ def _addresses(token: str) -> list[str]:
         found = [None]
     addresses = [str(address) for address in found if address]
     if not addresses:
-        raise SettingsError(f"{_TOKEN}: is no token of a Neptune server; copy it again, whole and without quotes.")
+        raise SettingsError(f"{_TOKEN}: is not a token of a Neptune server; copy it again, whole and without quotes.")
     return addresses
 
 
@@ -94,5 +94,5 @@ def _check(address: str) -> None:
         )
     if parts.scheme == "http" and not os.environ.get(PLAIN_HTTP):
         raise SettingsError(
-            f"{_TOKEN}: its server is at http://{host}, where the token can be read on the way; give it https://."
+            f"{_TOKEN}: its server is at http://{host}, where others can read the token in transit; give it https://."
         )

@@ -78,11 +78,11 @@ def parse_response(answer: Mapping[str, Any], access: Access) -> Any:
     if error is None:
         return answer["result"]
     if error == STALE:
-        raise StalePromotion("another promotion came first; look at it, then promote again.")
+        raise StalePromotion("another promotion came first; check it, then promote again.")
     if error == REFUSED:
         raise RegistryError(f"Neptune at {access.host}: {text}")
     if text in _BAD_TOKEN:
-        raise SettingsError(f"NEPTUNE_API_TOKEN: {access.host} does not take it; copy it again from that server.")
+        raise SettingsError(f"NEPTUNE_API_TOKEN: {access.host} rejects it; copy it again from that server.")
     if text in _NO_PROJECT:
         raise SettingsError(f"NEPTUNE_PROJECT={access.project}: {access.host} shows no such project to this token.")
     raise RegistryUnavailable(f"Neptune at {access.host}: gave no usable answer ({text}); check that it runs.")

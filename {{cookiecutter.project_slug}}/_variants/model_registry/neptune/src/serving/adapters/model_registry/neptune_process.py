@@ -125,10 +125,10 @@ def add(
             arrived = Path(place) / "arrived"
             version[path].download(str(arrived), progress_bar=False)
             if arrived.read_bytes() != Path(file).read_bytes():
-                raise Refused(REFUSED, f"the server returns another {path} than it was given; register it again.")
+                raise Refused(REFUSED, f"the server returns a different {path} than it was given; register it again.")
     version[DIGEST] = digest
     if version[DIGEST].fetch() != digest:
-        raise Refused(REFUSED, f"the server returns another {DIGEST} than it was given; register it again.")
+        raise Refused(REFUSED, f"the server returns a different {DIGEST} than it was given; register it again.")
     made = str(version["sys/id"].fetch())
     # Neptune's tables lag behind: wait until the version is visible. The parent's deadline bounds this loop.
     while not any(row["sys/id"] == made and row.get(DIGEST) == digest for row in _rows(parent)):
@@ -206,8 +206,8 @@ def is_neptune(address: str) -> str:
     except OSError as error:
         return type(getattr(error, "reason", error)).__name__
     except ValueError:
-        return "it answers, but is no Neptune server"
-    return "" if isinstance(response, dict) and "swagger" in response else "it answers, but is no Neptune server"
+        return "it answers, but is not a Neptune server"
+    return "" if isinstance(response, dict) and "swagger" in response else "it answers, but is not a Neptune server"
 
 
 def main() -> None:
