@@ -16,12 +16,13 @@ from tests.platform.support.callers import PATIENCE_S, Caller, ThreadedClient
 from tests.platform.support.server import serving
 from tests.platform.support.services import DIGEST, MAX_ROWS, answer_of, fake_service
 
-MODEL = rich((Datatype.FP32, Datatype.INT64, Datatype.BOOL, Datatype.BYTES))
+MODEL = rich((Datatype.FP32, Datatype.INT64, Datatype.BOOL, Datatype.BYTES, Datatype.TEXT))
 INPUTS: dict[str, Any] = {
     "fp32": [0.5, 2],
     "int64": np.array([1, -(2**62)]),
     "bool": [True, False],
     "bytes": ["one", b"\xff"],
+    "text": ["Zürich", b"Gen\xc3\xa8ve"],
     "matrix": np.arange(12).reshape(2, 2, 3),
     "words": [["a", "b"], ["c", ""]],
 }
@@ -58,20 +59,21 @@ async def client(request: pytest.FixtureRequest, target: str, described: ModelMe
 async def test_an_answer_has_the_declared_types_and_names_its_model(client: Caller) -> None:
     answer = await client.predict(INPUTS, timeout=PATIENCE_S, request_id="order-66", version="1")
     assert list(answer) == [f"{name}_out" for name in INPUTS]
-    for name, values in INPUTS.items():
+    assert answer["text_out"].tolist() == ["Zürich", "Genève"]
+    for name, values in [(name, values) for name, values in INPUTS.items() if name != "text"]:
         given = answer[f"{name}_out"]
         wanted = np.asarray(values, given.dtype)
         if given.dtype == object:
             wanted = np.array([item.encode() if isinstance(item, str) else item for item in wanted.flat], object)
         np.testing.assert_array_equal(given, wanted.reshape(given.shape))
-    assert [answer[f"{name}_out"].dtype for name in INPUTS] == ["<f4", "<i8", "?", "O", "<f4", "O"]
+    assert [answer[f"{name}_out"].dtype for name in INPUTS] == ["<f4", "<i8", "?", "O", "O", "<f4", "O"]
     assert (answer.model, answer.model_version, answer.artifact_digest) == (MODEL.name, "1", DIGEST)
     assert (answer.request_id, answer.defaulted, answer.last_known) == ("order-66", {}, {})
 
 
 async def test_arrays_in_an_answer_are_read_only(client: Caller) -> None:
     answer = await client.predict(INPUTS, timeout=PATIENCE_S)
-    assert [answer[f"{name}_out"].flags.writeable for name in INPUTS] == [False, False, False, True, False, True]
+    assert [answer[f"{name}_out"].flags.writeable for name in INPUTS] == [False, False, False, True, True, False, True]
 
 
 async def test_outputs_can_be_chosen(client: Caller) -> None:
@@ -103,13 +105,13 @@ async def test_health_is_reported(client: Caller) -> None:
             INPUTS | {"size": [1]},
             {},
             InvalidRequest,
-            "input 'size' is unknown; the inputs are fp32, int64, bool, bytes, matrix, words.",
+            "input 'size' is unknown; the inputs are fp32, int64, bool, bytes, text, matrix, words.",
         ),
         (
             {"fp32": [1.0]},
             {},
             InvalidRequest,
-            "input 'int64' is missing; the inputs are fp32, int64, bool, bytes, matrix, words.",
+            "input 'int64' is missing; the inputs are fp32, int64, bool, bytes, text, matrix, words.",
         ),
         (INPUTS | {"int64": [1, 0.5]}, {}, InvalidRequest, "input 'int64': row 1 has 0.5, must be a whole number;"),
         (INPUTS | {"fp32": [1, "a"]}, {}, InvalidRequest, "input 'fp32': row 1 has 'a', must be a number (FP32)."),
@@ -132,7 +134,7 @@ async def test_health_is_reported(client: Caller) -> None:
         (INPUTS, {"version": "2"}, NotFound, "model version '2' is not served here; this server has version 1."),
         (NONE, {"version": "2"}, NotFound, "model version '2' is not served here; this server has version 1."),
         (INPUTS, {"request_id": "a b"}, InvalidRequest, "request_id: 'a b' must be 1 to 128 visible ASCII characters,"),
-        (INPUTS, {"timeout": 0}, InvalidRequest, "timeout: 0 is not valid;  give seconds, more than 0 and"),
+        (INPUTS, {"timeout": 0}, InvalidRequest, "timeout: 0 is not valid; give seconds, more than 0 and"),
     ],
     ids=[
         *("unknown input", "missing input", "fraction", "word", "shape", "rows", "no row", "too many rows"),

@@ -345,3 +345,15 @@ def test_training_does_not_replace_a_champion_promoted_meanwhile(
     with pytest.raises(StalePromotion, match=f"is version {first.version}, not {second.version}"):
         training.main([])
     assert read_lock(project.LOCK) == first
+
+
+@pytest.mark.parametrize("file", ["features", "data", "estimator"])
+def test_a_mistake_in_the_model_is_reported_in_one_sentence_with_its_line(trained: Workspace, file: str) -> None:
+    path = trained.root / "model" / f"{file}.py"
+    path.write_text(path.read_text("utf-8") + "\n1 / 0\n", encoding="utf-8")
+    line = len(path.read_text("utf-8").splitlines())
+    assert trained.refusal("serving.offline.train") == (
+        f"error: model/{file}.py, line {line}: ZeroDivisionError: division by zero. "
+        "The traceback is in build/traceback.txt."
+    )
+    assert "ZeroDivisionError" in (trained.root / "build" / "traceback.txt").read_text("utf-8")

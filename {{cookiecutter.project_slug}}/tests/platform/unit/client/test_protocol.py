@@ -142,7 +142,7 @@ def test_a_prediction_is_a_mapping_and_can_be_written_as_json() -> None:
 def test_an_invalid_timeout_is_refused(timeout: Any) -> None:
     with pytest.raises(InvalidRequest) as caught:
         Deadline(timeout)
-    assert str(caught.value) == (f"timeout: {timeout!r} is not valid;  give seconds, more than 0 and at most 86400.")
+    assert str(caught.value) == (f"timeout: {timeout!r} is not valid; give seconds, more than 0 and at most 86400.")
 
 
 def test_a_deadline_counts_down() -> None:
