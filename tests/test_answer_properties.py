@@ -10,6 +10,7 @@ import secrets
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from fnmatch import fnmatch
 from multiprocessing import get_context
@@ -87,23 +88,52 @@ def test_any_text_with_template_syntax_is_rendered_unchanged(seed: int, mark: st
 @pytest.fixture(scope="module")
 def rendered(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template without the files that are copied unrendered: no answer reaches them, and most files are such."""
-    slim = tmp_path_factory.mktemp("rendered") / "template"
+    return slimmed(template, tmp_path_factory.mktemp("rendered") / "template", is_copied)
+
+
+@pytest.fixture(scope="module")
+def with_syntax(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rendered files that have template syntax: the others are the same bytes for all answers."""
+    return slimmed(rendered, tmp_path_factory.mktemp("with-syntax") / "template", has_no_syntax)
+
+
+def slimmed(template: Path, slim: Path, unneeded: Callable[[Path], bool]) -> Path:
+    """Copy a template without these files of the generated repo, and without folders that are empty then."""
     shutil.copytree(template, slim)
-    for path in (slim / gate.ROOT_FOLDER).rglob("*"):
-        copied = any(fnmatch(path.name, pattern) for pattern in PROMPTS["_copy_without_render"])
-        if path.is_file() and copied and path.name not in NEEDED_TO_FINISH:
+    choices = set((slim / gate.ROOT_FOLDER / "_variants").glob("*/*"))  # a choice is its folder, even if that is empty
+    for path in sorted((slim / gate.ROOT_FOLDER).rglob("*"), reverse=True):  # a folder after what is in it
+        if path.is_dir():
+            if path not in choices and not any(path.iterdir()):
+                path.rmdir()
+        elif path.name not in NEEDED_TO_FINISH and unneeded(path):
             path.unlink()
     return slim
 
 
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.long)])
-def test_any_accepted_answers_are_written_unchanged_into_files_that_parse(
-    seed: int, drawn: list[dict[str, object]], rendered: Path, tmp_path: Path, count: int
+def is_copied(path: Path) -> bool:
+    return any(fnmatch(path.name, pattern) for pattern in PROMPTS["_copy_without_render"])
+
+
+def has_no_syntax(path: Path) -> bool:
+    return not any(mark.encode() in path.read_bytes() for mark in gate.SYNTAX)
+
+
+@pytest.mark.parametrize(
+    ("count", "files"), [(FEW, "rendered"), pytest.param(MANY, "with_syntax", marks=pytest.mark.long)]
+)
+def test_any_answers_that_are_let_through_land_whole_in_files_that_parse(
+    seed: int,
+    drawn: list[dict[str, object]],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    count: int,
+    files: str,
 ) -> None:
     print(f"SEED={seed}")
     accepted = [given for given in drawn if not gate.check(STEERING | given, slugify)]
     chosen = hostile.drawer(seed).sample(accepted, count)
-    shares = [(rendered, tmp_path / str(number), chosen[number::WORKERS]) for number in range(WORKERS)]
+    template: Path = request.getfixturevalue(files)
+    shares = [(template, tmp_path / str(number), chosen[number::WORKERS]) for number in range(WORKERS)]
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as workers:
         found = [done.result(TIMEOUT_S) for done in [workers.submit(bake_and_read, *share) for share in shares]]
     read = Found.all_of(found)

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -74,22 +75,51 @@ def test_all_guards_are_silent_when_a_version_is_pinned(
         run_guard(guard, root, monkeypatch)
 
 
+@pytest.fixture(scope="module")
+def workshop(generated: Generated, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Mistake], Path]:
+    """Give a repo to put mistakes into: one for each store, so that guards read again only what a mistake changes."""
+    copies: dict[str, Path] = {}
+
+    def give(mistake: Mistake) -> Path:
+        store = mistake.feature_store
+        if store not in copies:
+            copies[store] = tmp_path_factory.mktemp("workshop") / "repo"
+            shutil.copytree(generated(feature_store=store).path, copies[store])
+        return copies[store]
+
+    return give
+
+
+@contextmanager
+def made(mistake: Mistake, root: Path) -> Iterator[None]:
+    """Put a mistake into a repo, and take it back."""
+    path = root / mistake.file
+    before = path.read_bytes() if path.exists() else None
+    mistake.make(root)
+    try:
+        yield
+    finally:
+        if before is None:
+            path.unlink()
+        else:
+            path.write_bytes(before)
+
+
 @pytest.mark.parametrize(("name", "mistake"), EVERY_MISTAKE)
 def test_a_mistake_that_comes_back_is_found(
     guards: Guards,
-    generated: Generated,
+    workshop: Callable[[Mistake], Path],
     name: str,
     mistake: Mistake,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    root = tmp_path / "repo"
-    shutil.copytree(generated(feature_store=mistake.feature_store).path, root)
-    mistake.make(root)
+    root = workshop(mistake)
     file = mistake.found_in or mistake.file
-    found = guards[name].violations(root)
+    with made(mistake, root):
+        found = guards[name].violations(root)
+        lines = (root / file).read_text(encoding="utf-8").splitlines()
     (telling, *_) = [violation for violation in found if violation.file == file and mistake.says in violation.what]
-    assert 1 <= telling.line <= len((root / file).read_text(encoding="utf-8").splitlines())
+    assert 1 <= telling.line <= len(lines)
     monkeypatch.setattr(guards[name], "violations", lambda _: found)  # they take a while; once is enough
     with pytest.raises(AssertionError) as failure:
         run_guard(guards[name], root, monkeypatch)
@@ -98,13 +128,12 @@ def test_a_mistake_that_comes_back_is_found(
 
 @pytest.mark.parametrize("change", HARMLESS, ids=lambda change: change.name)
 def test_what_is_no_mistake_is_left_alone(
-    guards: Guards, generated: Generated, change: Mistake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    guards: Guards, workshop: Callable[[Mistake], Path], change: Mistake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = tmp_path / "repo"
-    shutil.copytree(generated(feature_store=change.feature_store).path, root)
-    change.make(root)
-    for guard in guards.values():
-        run_guard(guard, root, monkeypatch)
+    root = workshop(change)
+    with made(change, root):
+        for guard in guards.values():
+            run_guard(guard, root, monkeypatch)
 
 
 def test_the_page_about_the_mistakes_names_every_guard_and_only_files_that_exist(generated: Generated) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import re
 import tomllib
@@ -157,3 +158,12 @@ def test_the_import_contracts_stay_readable() -> None:
     assert len([section for section in contracts if ":contract:" in section]) <= 6
     lists = [value.split() for section in contracts.values() for key, value in section.items() if key != "name"]
     assert max(len([word for word in words if word != "|"]) for words in lists) <= 8
+
+
+def test_what_puts_a_load_on_containers_runs_alone() -> None:
+    (alone,) = re.findall(
+        r"^UNDER_LOAD = (.*)$", (ROOT / "tools" / "tasks.py").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    loads = re.compile(r"\.(load|outlives_its_store)\(")
+    tests = (path for path in tracked() if path.match("tests/containers/test_*.py"))
+    assert [path.as_posix() for path in tests if loads.search(text_of(path))] == sorted(ast.literal_eval(alone))

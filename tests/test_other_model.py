@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from local_extensions import ROOT_FOLDER
-from tests.support import ROOT, Repo, files_below, generate
+from tests.support import ROOT, Repo, brought, files_below, generate
 
 OTHER = ROOT / "tests" / "other_model"
 KEPT = {"model/__init__.py"}
@@ -49,20 +49,14 @@ def test_only_model_and_its_tests_know_the_example() -> None:
 
 
 @pytest.mark.long
-def test_a_repo_with_another_model_passes_all_of_its_checks_and_tests(template: Path, tmp_path: Path) -> None:
-    repo = other_repo(template, tmp_path / "out", "sqlite")
-    repo.passes("check")
-    repo.passes("test-all", "-q")
-    assert "answered by wine-cultivar" in repo.passes("demo")
-
-
-@pytest.mark.long
-def test_a_repo_with_another_model_and_no_store_passes_what_depends_on_the_model(
-    template: Path, tmp_path: Path
-) -> None:
+def test_a_repo_with_another_model_and_no_store_passes_what_both_change(template: Path, tmp_path: Path) -> None:
+    """tests/test_model_page.py runs all tests with yet another model, and a store."""
     repo = other_repo(template, tmp_path / "out", "none")
+    own = [path.as_posix() for path in brought(template, "feature_store", "none") if path.match("test_*.py")]
+    assert own
     repo.passes("check")
-    repo.passes("test", "-q", "tests/model", "tests/guardrails", "tests/test_service.py", *model_tests(repo))
+    asked = "tests/platform/integration/test_tritonclient.py"
+    repo.passes("test", "-q", "tests/model", "tests/test_service.py", asked, *own)
     assert "answered by wine-cultivar" in repo.passes("demo")
 
 
@@ -72,12 +66,3 @@ def other_repo(template: Path, folder: Path, feature_store: str) -> Repo:
     repo = generate(template, folder, answers)
     replace_model(repo)
     return repo
-
-
-def model_tests(repo: Repo) -> list[str]:
-    """Return the platform's tests that train, serve or read the repo's own model."""
-    tests = [path for path in repo.files() if path.parts[:2] == ("tests", "platform") and path.match("test_*.py")]
-    reads_it = re.compile(
-        r"^from model\.|support\.(training|workspace) import|\b(example|example_server|trained|clone): ", re.MULTILINE
-    )
-    return [path.as_posix() for path in tests if reads_it.search(repo.text(path.as_posix()))]

@@ -124,6 +124,12 @@ def contributing(stage: Stage, everything: list[Stage]) -> list[Stage]:
     return found
 
 
+def all_stages(root: Path) -> list[Stage]:
+    """Return the stages of every Dockerfile that an image is made of."""
+    files = dict.fromkeys(["Dockerfile", *(image.file for image in images(root)[0])])
+    return [stage for file in files for stage in stages(root, file)]
+
+
 def images(root: Path) -> tuple[list[Stage], list[Entry]]:
     """Return every stage that becomes an image, and the Compose entries that ask for a stage that is not there.
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 FORM = "scheme:model/version#sha256=<64 hex digits>"
 
-_HEX = frozenset("0123456789abcdef")
 _STAGES = ("archived", "candidate", "challenger", "champion", "latest", "newest", "prod", "production", "staging")
 
 
 def is_pinned(reference: str) -> bool:
     """Tell whether a reference has a version and a digest."""
-    scheme, _, rest = reference.partition(":")
-    named, _, digest = rest.partition("#sha256=")
-    model, _, version = named.partition("/")
-    return all((scheme, model, version)) and "@" not in named and len(digest) == 64 and set(digest) <= _HEX
+    return re.fullmatch(r"[^:]+:[^/@#]+/[^@#]+#sha256=[0-9a-f]{64}", reference) is not None
 
 
 def follows_a_stage(word: str) -> bool:

@@ -1,16 +1,16 @@
-"""Python files as syntax trees: what they import, what their imports reach, which texts they hold."""
+"""Python files as syntax trees: what they import, and which texts they hold."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
-_IMPORT_PATH = ("src", "client", ".")
+REGISTRY = "src/serving/adapters/model_registry"
 _BY_NAME = ("importlib.import_module", "import_module", "__import__")
 COMPUTED = "<computed>"
 """Stands for the module of an import whose name is only known when it runs."""
@@ -18,16 +18,11 @@ COMPUTED = "<computed>"
 
 @dataclass(frozen=True)
 class Import:
-    """One import statement, wherever it stands; `chain` are the modules that lead to it."""
+    """One import statement, wherever it stands."""
 
     module: str
     file: str
     line: int
-    chain: tuple[str, ...] = ()
-
-    def is_of(self, *names: str) -> bool:
-        """Tell whether it imports one of these modules, or something inside of one."""
-        return any(self.module == name or self.module.startswith(f"{name}.") for name in names)
 
 
 def server_files(root: Path) -> list[Path]:
@@ -58,37 +53,30 @@ def tree_of(file: Path) -> ast.Module:
 
 def imports(root: Path, file: Path) -> Iterator[Import]:
     """Give every import of a file: at the top, inside functions, and by `importlib`."""
-    name = file.relative_to(root).as_posix()
     for node in ast.walk(tree_of(file)):
+        modules: list[object] = []
         if isinstance(node, ast.Import):
-            yield from (Import(alias.name, name, node.lineno) for alias in node.names)
+            modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            package = _package(root, file, node.level) if node.level else ""
-            base = ".".join(part for part in (package, node.module) if part)
-            yield Import(base, name, node.lineno)
-            yield from (Import(f"{base}.{alias.name}", name, node.lineno) for alias in node.names)
+            package = file.relative_to(root).parts[1 : -node.level] if node.level else ()  # without src/ or client/
+            base = ".".join([*package, *([node.module] if node.module else [])])
+            modules = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in _BY_NAME:
-            text = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else COMPUTED
-            yield Import(str(text), name, node.lineno)
+            modules = [node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else COMPUTED]
+        for module in modules:
+            yield Import(str(module), file.relative_to(root).as_posix(), node.lineno)
 
 
-def reachable(root: Path, start: str) -> list[Import]:
-    """Return every import that can run once the module `start` has been imported."""
-    found: list[Import] = []
-    seen: set[Path] = set()
-    waiting: list[tuple[str, tuple[str, ...]]] = [(start, (start,))]
-    while waiting:
-        module, chain = waiting.pop(0)
-        file = _file_of(root, module)
-        if file is None or file in seen:
-            continue
-        seen.add(file)
-        for statement in imports(root, file):
-            found.append(Import(statement.module, statement.file, statement.line, chain))
-            parts = statement.module.split(".")
-            names = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]  # importing a.b runs a as well
-            waiting += [(name, (*chain, name)) for name in names]
-    return found
+def server_imports(root: Path) -> list[Import]:
+    """Return every import of what the server runs; guards forbid it the rest of this repo, so no detour leads there."""
+    files = [file for file in server_files(root) if root / REGISTRY not in file.parents]
+    return [each for file in files for each in imports(root, file)]
+
+
+def of_modules(found: Iterable[Import], *names: str) -> list[Import]:
+    """Return the imports of these modules, or of something inside of one: one for each line."""
+    wanted = (each for each in found if any(f"{each.module}.".startswith(f"{name}.") for name in names))
+    return list({(each.file, each.line): each for each in wanted}.values())
 
 
 def texts(tree: ast.Module) -> Iterator[tuple[int, str, ast.Constant]]:
@@ -126,22 +114,3 @@ def requirements(root: Path, path: str) -> Iterator[tuple[str, int, str]]:
         name = "".join(takewhile(lambda character: character.isalnum() or character in "-_.", line))
         if name and not line.startswith((" ", "-")):
             yield name.lower().replace("_", "-").replace(".", "-"), number, line
-
-
-def _file_of(root: Path, module: str) -> Path | None:
-    """Return where a module of this repo lies; None for everything that is installed."""
-    for folder in _IMPORT_PATH:
-        path = root.joinpath(folder, *module.split("."))
-        for candidate in (path / "__init__.py", path.with_name(f"{path.name}.py")):
-            if module != COMPUTED and candidate.is_file():
-                return candidate
-    return None
-
-
-def _package(root: Path, file: Path, level: int) -> str:
-    """Return the package that `level` dots stand for in a file."""
-    for folder in _IMPORT_PATH:
-        if file.is_relative_to(root / folder):
-            parts = file.relative_to(root / folder).parent.parts
-            return ".".join(parts[: len(parts) - level + 1])
-    return ""

@@ -10,7 +10,16 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.guardrails.source import calls, functions, imports, last_name, python_files, requirements, tree_of
+from tests.guardrails.source import (
+    calls,
+    functions,
+    imports,
+    last_name,
+    of_modules,
+    python_files,
+    requirements,
+    tree_of,
+)
 from tests.guardrails.violations import ROOT, Violation, report
 
 SERVICE = "GRPCInferenceService"
@@ -92,9 +101,8 @@ def no_web_framework(root: Path) -> Iterator[Violation]:
     fix = "answer through gRPC; put a REST front into a separate process that calls it through the client"
     for file in python_files(root, "src/serving"):
         name = file.relative_to(root).as_posix()
-        lines = {found.line: found.module for found in imports(root, file) if found.is_of(*WEB_MODULES)}
-        for line, module in lines.items():
-            yield Violation(name, line, f"imports {module}, which answers HTTP", why, fix)
+        for found in of_modules(imports(root, file), *WEB_MODULES):
+            yield Violation(name, found.line, f"imports {found.module}, which answers HTTP", why, fix)
         for call in calls(tree_of(file), "start_server", "create_server"):
             yield Violation(name, call.lineno, f"opens a server by hand: {ast.unparse(call.func)}", why, fix)
     for package, line, _ in requirements(root, "requirements/base.in"):

@@ -13,10 +13,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from tests.guardrails.dockerfile import Stage, contributing, images, stages
-from tests.guardrails.source import COMPUTED, calls, functions, reachable, requirements, tree_of
+from tests.guardrails.source import COMPUTED, calls, functions, of_modules, requirements, server_imports, tree_of
 from tests.guardrails.violations import ROOT, Violation, report
 
-START = "serving.__main__"
 # Import name -> package name, where they differ.
 TRAINING = {
     "catboost": "", "category_encoders": "", "cv2": "opencv-python", "dask": "", "feature_engine": "",
@@ -26,12 +25,12 @@ TRAINING = {
     "sklearn": "scikit-learn", "skl2onnx": "", "spacy": "", "statsmodels": "", "tensorflow": "",
     "tf2onnx": "", "torch": "", "torchvision": "", "transformers": "", "xgboost": "",
 }  # fmt: skip
-OWN_TRAINING = ("model", "serving.offline", "tools")
+NOT_THE_SERVERS = ("benchmarks", "model", "serving.offline", "serving_client", "tests", "tools")
 NOT_COPIED = ("model", "src/serving/adapters/model_registry", "src/serving/offline", "tools")
 # What makes the environment of an image lies in tools/, and stays in the stage that builds.
 INSTALLER = tuple(f"tools/{name}.py" for name in ("__init__", "environment", "process", "uv"))
 PACKAGES = {package or name.replace("_", "-") for name, package in TRAINING.items()}
-# What a library that serves brings itself. That nothing of ours imports it, the walk over imports holds.
+# What a library that serves brings itself. That none of our code imports it, another rule below holds.
 BROUGHT = {"feast": {"dask", "pandas"}}
 NOT_SERVED = ("dev", "import", "model_registry", "train")
 BOOTSTRAP = "src/serving/online/bootstrap.py"
@@ -46,28 +45,21 @@ def test_nothing_is_preprocessed_in_the_request_path() -> None:
 def violations(root: Path) -> list[Violation]:
     """Return every place where training code or static features get into the request path."""
     return [
-        *no_training_code_is_reachable(root),
+        *no_training_code_is_imported(root),
         *no_training_package_is_required(root),
         *server_image_holds_no_training(root),
         *static_features_come_from_the_store(root),
     ]
 
 
-def no_training_code_is_reachable(root: Path) -> Iterator[Violation]:
-    """Follow every import from the server's start, those inside functions too."""
+def no_training_code_is_imported(root: Path) -> Iterator[Violation]:
+    """By no file that the server runs, inside functions too."""
     why = "the first call pays for loading it, every call for running it, and training and serving drift apart"
     fix = "compute it in model/ (exported with the model) or in src/serving/offline/materialize.py (goes to the store)"
-    reported = set()
-    for found in reachable(root, START):
-        what = ""
-        if found.is_of(*TRAINING, *OWN_TRAINING):
-            what = f"the server imports {found.module}"
-        elif found.is_of(COMPUTED):
-            what = "an import whose name is computed: nobody can see what it brings"
-        place = (found.file, found.line)
-        if what and place not in reported:
-            reported.add(place)
-            yield Violation(*place, f"{what} (reached by {' -> '.join(found.chain)})", why, fix)
+    for found in of_modules(server_imports(root), *TRAINING, *NOT_THE_SERVERS, COMPUTED):
+        hidden = found.module == COMPUTED
+        what = "an import whose name is computed: nobody can see what it brings" if hidden else found.module
+        yield Violation(found.file, found.line, f"the server imports {what}", why, fix)
 
 
 def no_training_package_is_required(root: Path) -> Iterator[Violation]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from tests.guardrails.compose import Entry, Service, documents, services
 from tests.guardrails.credentials import holds_a_secret, named_like_a_secret
 from tests.guardrails.dockerfile import Instruction, Stage, images
-from tests.guardrails.image_names import unpinned
 from tests.guardrails.violations import ROOT, Violation, report
 
 NUMERIC = "65532:65532"
@@ -51,7 +50,6 @@ def image_violations(image: Stage) -> Iterator[Violation]:
     yield from _holds_no_build_tools(image)
     yield from _starts_in_exec_form(image)
     for stage in image.lineage():
-        yield from _has_a_pinned_base(stage)
         for step in stage.instructions:
             yield from _holds_no_secret(stage, step)
             yield from _copies_what_it_names(stage, step)
@@ -138,18 +136,6 @@ def _starts_in_exec_form(image: Stage) -> Iterator[Violation]:
         if not step.exec_form() and step.text != "NONE":
             why = "a shell starts it and keeps SIGTERM for itself, so calls in flight are cut off when it stops"
             yield Violation(image.file, step.line, f"{step.name} in shell form", why, fix)
-
-
-def _has_a_pinned_base(stage: Stage) -> Iterator[Violation]:
-    reason = unpinned(stage.base) if stage.base else ""
-    if reason:
-        yield Violation(
-            stage.file,
-            stage.line,
-            f"the base image {stage.base} {reason}",
-            "the same commit gives another image tomorrow, and nobody can say what it holds",
-            "name a version: python:3.13-slim-trixie, or a digest",
-        )
 
 
 def _holds_no_secret(stage: Stage, step: Instruction) -> Iterator[Violation]:

@@ -7,11 +7,12 @@ digest, compares before it loads, and has no way to fetch, follow or unpickle an
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.guardrails.compose import documents, services
-from tests.guardrails.dockerfile import images, stages
+from tests.guardrails.dockerfile import all_stages, named
 from tests.guardrails.image_names import resolved, unpinned
 from tests.guardrails.references import FORM, follows_a_stage, is_pinned
 from tests.guardrails.source import (
@@ -19,10 +20,11 @@ from tests.guardrails.source import (
     functions,
     imports,
     last_name,
+    of_modules,
     python_files,
-    reachable,
     requirements,
     server_files,
+    server_imports,
     texts,
     tree_of,
 )
@@ -33,8 +35,10 @@ BOOTSTRAP = "src/serving/online/bootstrap.py"
 SETTINGS = "src/serving/domain/settings.py"
 UNPICKLERS = ("_pickle", "cloudpickle", "dill", "joblib", "jsonpickle", "marshal", "pickle", "shelve", "skops", "torch")
 UNPICKLING = ("load_model_from_pickle", "read_pickle")
-REGISTRIES = ("clearml", "comet_ml", "huggingface_hub", "mlflow", "neptune", "tools", "wandb")
-OWN_REGISTRIES = "_registry"
+REGISTRIES = (
+    "clearml", "comet_ml", "huggingface_hub", "mlflow", "neptune", "serving.adapters.model_registry", "serving.offline",
+    "wandb",
+)  # fmt: skip
 DOWNLOADERS = (
     "aiohttp", "azure.storage", "boto3", "botocore", "ftplib", "fsspec", "gcsfs", "google.cloud", "http.client",
     "httpx", "minio", "paramiko", "requests", "s3fs", "smbclient", "urllib.request", "urllib3",
@@ -102,7 +106,7 @@ def nothing_follows_a_stage(root: Path) -> Iterator[Violation]:
     places = [
         (entry.file, entry.line, str(entry.value)) for document in documents(root) for _, entry in document.scalars()
     ]
-    places += [(stage.file, step.line, step.text) for stage in stages(root) for step in stage.instructions]
+    places += [(stage.file, step.line, step.text) for stage in all_stages(root) for step in stage.instructions]
     for file in sorted((root / "config").rglob("*")):
         if file.is_file():
             lines = enumerate(file.read_text(encoding="utf-8").splitlines(), start=1)
@@ -127,9 +131,8 @@ def nothing_is_unpickled(root: Path) -> Iterator[Violation]:
     for file in server_files(root):
         name = file.relative_to(root).as_posix()
         tree = tree_of(file)
-        lines = {found.line: found.module for found in imports(root, file) if found.is_of(*UNPICKLERS)}
-        for line, module in lines.items():
-            yield Violation(name, line, f"imports {module}, which runs code when it reads", why, fix)
+        for found in of_modules(imports(root, file), *UNPICKLERS):
+            yield Violation(name, found.line, f"imports {found.module}, which runs code when it reads", why, fix)
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
             allows = [
                 word for word in call.keywords if word.arg == "allow_pickle" and ast.unparse(word.value) != "False"
@@ -139,20 +142,13 @@ def nothing_is_unpickled(root: Path) -> Iterator[Violation]:
 
 
 def server_fetches_nothing(root: Path) -> Iterator[Violation]:
-    """No registry and no way to download is reachable from the server's start."""
-    reported = set()
-    for found in reachable(root, "serving.__main__"):
-        opens = any(f"_{part}".endswith(OWN_REGISTRIES) for part in found.module.split("."))
-        if (opens or found.is_of(*REGISTRIES, *DOWNLOADERS)) and (found.file, found.line) not in reported:
-            reported.add((found.file, found.line))
-            yield Violation(
-                found.file,
-                found.line,
-                f"the server imports {found.module} (by {' -> '.join(found.chain)})",
-                "a server that fetches needs a token and a network, is down when the registry is, and may get another"
-                " model at every start",
-                "fetch in src/serving/offline/ before the server starts; it opens the artifact by its digest",
-            )
+    """The server imports no registry and no way to download."""
+    why = "a server that fetches needs a token and a network, fails with the registry, and may get another model"
+    fix = "fetch in src/serving/offline/ before the server starts; it opens the artifact by its digest"
+    found = server_imports(root)
+    others = {each.module for each in found if re.match(r"(\w+_)?registry\b", each.module)}
+    for each in of_modules(found, *others, *REGISTRIES, *DOWNLOADERS):
+        yield Violation(each.file, each.line, f"the server imports {each.module}", why, fix)
 
 
 def artifact_is_verified_before_it_is_loaded(root: Path) -> Iterator[Violation]:
@@ -191,11 +187,11 @@ def images_are_pinned(root: Path) -> Iterator[Violation]:
             reason = unpinned(name)
             if reason and ("latest" in reason or not service.all("build")):  # what is built here needs no version
                 yield Violation(entry.file, entry.line, f"{service.name}: the image {name} {reason}", why, fix)
-    names = {stage.name for stage in stages(root)}
-    for stage in stages(root):
+    everything = all_stages(root)
+    for stage in everything:
         taken = [(step.line, step.options()["from"]) for step in stage.instructions if "from" in step.options()]
-        others = [(line, image) for line, image in taken if image not in names and not image.isdecimal()]
-        for line, image in ([(stage.line, stage.base)] if stage.base else []) + others:
+        others = [(line, image) for line, image in taken if named(everything, image) is None]
+        for line, image in [*([(stage.line, stage.base)] if stage.base else []), *others]:
             if unpinned(image):
                 yield Violation(stage.file, line, f"the image {image} {unpinned(image)}", why, fix)
 
@@ -208,14 +204,13 @@ def libraries_are_locked(root: Path) -> Iterator[Violation]:
         for package, line, text in requirements(root, path):
             if "==" not in text:
                 yield Violation(path, line, f"{package} is not pinned", why, "`make lock` writes this file")
-    for image in images(root)[0]:
-        for stage in stages(root, image.file):
-            for step in (step for step in stage.instructions if step.name == "RUN"):
-                for command in step.commands():
-                    if "pip" in command and "install" in command and "--require-hashes" not in command:
-                        what = "pip installs what it finds, not what is locked"
-                        fix = "install with --require-hashes from requirements/*.txt"
-                        yield Violation(stage.file, step.line, what, why, fix)
+    runs = [(stage, step) for stage in all_stages(root) for step in stage.instructions if step.name == "RUN"]
+    for stage, step in runs:
+        for command in step.commands():
+            if "pip" in command and "install" in command and "--require-hashes" not in command:
+                what = "pip installs what it finds, not what is locked"
+                fix = "install with --require-hashes from requirements/*.txt"
+                yield Violation(stage.file, step.line, what, why, fix)
 
 
 def _default_of(value: ast.expr | None) -> ast.expr | None:
