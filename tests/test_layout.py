@@ -164,6 +164,6 @@ def test_what_puts_a_load_on_containers_runs_alone() -> None:
     (alone,) = re.findall(
         r"^UNDER_LOAD = (.*)$", (ROOT / "tools" / "tasks.py").read_text(encoding="utf-8"), re.MULTILINE
     )
-    loads = re.compile(r"\.(load|outlives_its_store)\(")
+    loads = re.compile(r"\.(load|survives_failures_of_its_store)\(")
     tests = (path for path in tracked() if path.match("tests/containers/test_*.py"))
     assert [path.as_posix() for path in tests if loads.search(text_of(path))] == sorted(ast.literal_eval(alone))

@@ -26,9 +26,9 @@ class Import:
 
 
 def server_files(root: Path) -> list[Path]:
-    """Return the Python files that a server may run: those of src/serving without `offline`."""
-    offline = root / "src" / "serving" / "offline"
-    return [file for file in python_files(root, "src/serving") if offline not in file.parents]
+    """Return the Python files that a server may run: those of src/serving without what trains."""
+    others = {root / "src" / "serving" / name for name in ("modeling", "offline")}
+    return [file for file in python_files(root, "src/serving") if others.isdisjoint(file.parents)]
 
 
 def python_files(root: Path, *folders: str) -> list[Path]:

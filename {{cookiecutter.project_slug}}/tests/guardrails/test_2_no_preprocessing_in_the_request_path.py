@@ -25,8 +25,8 @@ TRAINING = {
     "sklearn": "scikit-learn", "skl2onnx": "", "spacy": "", "statsmodels": "", "tensorflow": "",
     "tf2onnx": "", "torch": "", "torchvision": "", "transformers": "", "xgboost": "",
 }  # fmt: skip
-NOT_THE_SERVERS = ("benchmarks", "model", "serving.offline", "serving_client", "tests", "tools")
-NOT_COPIED = ("model", "src/serving/adapters/model_registry", "src/serving/offline", "tools")
+NOT_THE_SERVERS = ("benchmarks", "model", "serving.modeling", "serving.offline", "serving_client", "tests", "tools")
+NOT_COPIED = ("model", "src/serving/adapters/model_registry", "src/serving/modeling", "src/serving/offline", "tools")
 # What makes the environment of an image lies in tools/, and stays in the stage that builds.
 INSTALLER = tuple(f"tools/{name}.py" for name in ("__init__", "environment", "process", "uv"))
 PACKAGES = {package or name.replace("_", "-") for name, package in TRAINING.items()}
