@@ -2,8 +2,9 @@
 
     columns --(cast, reshape)--> the estimator's input --(estimator)--> its answers --(select, reshape)--> outputs
 
-Only the part in the middle comes from a converter: sklearn-onnx, with onnxmltools for XGBoost and LightGBM, or
-CatBoost's own. Names of its nodes get a prefix, so that they can't be those of a feature.
+Only the part in the middle comes from a converter: sklearn-onnx, with onnxmltools for XGBoost and LightGBM, CatBoost's
+own, or the `to_onnx()` that an estimator of any other framework brings. Names of its nodes get a prefix, so that they
+can't be those of a feature.
 """
 
 from __future__ import annotations
@@ -17,9 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, compose, helper, load, numpy_helper
+from google.protobuf.message import DecodeError
+from onnx import (
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    compose,
+    helper,
+    load,
+    load_from_string,
+    numpy_helper,
+    version_converter,
+)
 
-from serving.domain.errors import OperatorError
+from serving.domain.errors import OperatorError, quoted
 from serving.domain.features import Feature, FeatureSet
 from serving.domain.tensors import Datatype
 from serving.modeling.outputs import Answer, Output
@@ -87,8 +100,7 @@ class _Graph:
 
     def constant(self, name: str, values: Sequence[int | str]) -> str:
         """Add a vector of whole numbers or of text."""
-        vector = np.array(values, object if isinstance(values[0], str) else np.int64)
-        self.constants.append(numpy_helper.from_array(vector, name))
+        self.constants.append(_vector(name, values))
         return name
 
     def compute_derived(self) -> None:
@@ -149,6 +161,10 @@ class _Graph:
         )
 
 
+def _vector(name: str, values: Sequence[int | str]) -> TensorProto:
+    return numpy_helper.from_array(np.array(values, object if isinstance(values[0], str) else np.int64), name)
+
+
 def _declared(item: Feature | Output) -> ValueInfoProto:
     text = item.datatype.holds_bytes
     element = TensorProto.STRING if text else helper.np_dtype_to_tensor_dtype(item.datatype.dtype)
@@ -157,6 +173,8 @@ def _declared(item: Feature | Output) -> ValueInfoProto:
 
 def _converted(estimator: Any, frame: Any) -> ModelProto:
     """Convert with the libraries' own converters; outputs are the prediction or label, then probabilities."""
+    if hasattr(estimator, "to_onnx"):
+        return _own_graph(estimator)
     if _library(estimator) == "catboost":
         return _catboost(estimator)
     steps = getattr(estimator, "steps", None)
@@ -167,6 +185,38 @@ def _converted(estimator: Any, frame: Any) -> ModelProto:
             _same_opset(first), _same_opset(last), [(first.graph.output[0].name, last.graph.input[0].name)]
         )
     return _sklearn(estimator, frame)
+
+
+def _own_graph(estimator: Any) -> ModelProto:
+    """Return the graph of an estimator that exports itself.
+
+    Its graph takes one matrix of FP32 and gives one output: a prediction, or a probability per class. From
+    probabilities follow the labels.
+    """
+    try:
+        model = load_from_string(estimator.to_onnx())
+    except (DecodeError, TypeError) as error:
+        raise OperatorError(
+            f"{_WHERE}: {type(estimator).__name__}.to_onnx() must return the bytes of an ONNX model ({error})."
+        ) from error
+    inputs, answers = ([value.name for value in side] for side in (model.graph.input, model.graph.output))
+    opset = max((entry.version for entry in model.opset_import if entry.domain == ""), default=_OPSET)
+    if (len(inputs), len(answers)) != (1, 1):
+        raise OperatorError(
+            f"{_WHERE}: the graph of {type(estimator).__name__}.to_onnx() has the inputs {quoted(', '.join(inputs))} "
+            f"and the outputs {quoted(', '.join(answers))}; it must take one matrix [rows, columns] of FP32, in the "
+            "order of data.frame(), and give one answer."
+        )
+    if opset != _OPSET:
+        model = version_converter.convert_version(model, _OPSET)
+    classes = class_names(estimator)
+    if classes is not None:
+        graph = model.graph
+        graph.initializer.append(_vector("classes", classes))
+        graph.node.append(helper.make_node("ArgMax", answers, ["most_probable"], axis=1, keepdims=0))
+        graph.node.append(helper.make_node("Gather", ["classes", "most_probable"], ["label"]))
+        graph.output.insert(0, helper.make_tensor_value_info("label", graph.initializer[-1].data_type, ["rows"]))
+    return model
 
 
 def _sklearn(estimator: Any, frame: Any) -> ModelProto:
@@ -220,6 +270,8 @@ def _same_opset(model: ModelProto) -> ModelProto:
 
 def _by_column(estimator: Any, frame: Any) -> bool:
     """Return whether the estimator reads columns by name or type, not one matrix of numbers."""
+    if hasattr(estimator, "to_onnx"):
+        return False
     text = any(frame[name].dtype.kind == "O" for name in frame.columns)
     return text or any(type(part).__name__ == "ColumnTransformer" for part in _parts(estimator))
 

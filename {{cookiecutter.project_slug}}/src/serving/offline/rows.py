@@ -75,8 +75,13 @@ def _column(feature: Feature, values: _Array, rows: int, where: str) -> _Array:
         )
     if feature.datatype is Datatype.TEXT:
         return _text(column, values)
+    if feature.datatype is Datatype.BYTES:
+        raise OperatorError(
+            f"model/features.py: feature {quoted(feature.name)} is declared BYTES, and ONNX has text instead; declare "
+            "datatype=Datatype.TEXT and return str."
+        )
     found = _kind(values)
-    fits = {"b": "b", "i": "biu", "u": "biu", "f": "biuf", "O": "O"}[feature.datatype.dtype.kind]
+    fits = {"b": "b", "i": "biu", "u": "biu", "f": "biuf"}[feature.datatype.dtype.kind]
     if found not in fits:
         held = "text" if found == "O" else _KINDS[found]
         raise OperatorError(
@@ -107,7 +112,7 @@ def _text(column: str, values: _Array) -> _Array:
     texts = values.astype(object)
     for row, text in enumerate(texts.flat):
         if isinstance(text, bytes):
-            raise OperatorError(f"{column} holds bytes in row {row}; decode them to str, or declare Datatype.BYTES.")
+            raise OperatorError(f"{column} holds bytes in row {row}; decode them to str.")
         if not isinstance(text, str):
             kind = _SUGGESTED.get(np.asarray(text).dtype.kind, Datatype.FP32)
             raise OperatorError(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
@@ -150,6 +151,55 @@ def test_features_may_have_the_names_that_a_converter_chooses_itself() -> None:
     columns = {name: np.arange(float(ROWS)) for name in names}
     data = prepared(Dataset(tuple(map(str, range(ROWS))), np.arange(ROWS), columns, np.arange(ROWS)), features)
     check(LinearRegression().fit(data.frame(), data.target), features, data, [Output("estimator")])
+
+
+class Weighing:
+    """An estimator of a framework that no converter knows: it exports itself."""
+
+    classes_ = ("low", "high")
+
+    def __init__(self, width: int, opset: int = 21) -> None:
+        self._weights = np.linspace(-1, 1, 2 * width, dtype=np.float32).reshape(width, 2)
+        self._opset = opset
+
+    def predict(self, frame: Any) -> Any:
+        return np.array(self.classes_, object)[self.predict_proba(frame).argmax(axis=1)]
+
+    def predict_proba(self, frame: Any) -> Any:
+        return frame.to_numpy(np.float32) @ self._weights
+
+    def to_onnx(self) -> bytes:
+        node = helper.make_node("MatMul", ["rows", "weights"], ["chances"])
+        graph = helper.make_graph(
+            [node],
+            "weighing",
+            [helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", len(self._weights)])],
+            [helper.make_tensor_value_info("chances", TensorProto.FLOAT, ["n", 2])],
+            [numpy_helper.from_array(self._weights, "weights")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)])
+        return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("opset", [17, 21])
+def test_an_estimator_of_another_framework_brings_its_own_graph(opset: int) -> None:
+    features = FeatureSet(Entity("key"), (), (Feature("age"), Feature("size", shape=(2,))))
+    columns: dict[str, Any] = {"age": np.arange(float(ROWS)), "size": np.full((ROWS, 2), -90.0)}
+    data = prepared(Dataset(tuple(map(str, range(ROWS))), np.arange(ROWS), columns, np.arange(ROWS)), features)
+    outputs = [
+        Output("level", Answer.LABEL, Datatype.TEXT),
+        Output("both", Answer.PROBABILITIES, shape=(2,)),
+        Output("high", Answer.PROBABILITIES, of="high"),
+    ]
+    check(Weighing(3, opset), features, data, outputs)
+
+
+def test_an_own_graph_that_does_not_fit_is_refused() -> None:
+    data = rows(NUMBERS)
+    broken = Weighing(7)
+    broken.to_onnx = lambda: b"no model"  # type: ignore[method-assign]
+    with pytest.raises(OperatorError, match=r"Weighing.to_onnx\(\) must return the bytes of an ONNX model"):
+        to_onnx(broken, NUMBERS, [Output("y", Answer.PROBABILITIES, shape=(2,))], data.frame())
 
 
 def test_a_model_is_known_by_its_steps_and_libraries() -> None:

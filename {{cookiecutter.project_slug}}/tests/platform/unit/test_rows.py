@@ -114,6 +114,12 @@ def test_a_missing_column_is_named_with_the_one_that_was_probably_meant() -> Non
     )
 
 
+def test_bytes_are_declared_as_text() -> None:
+    features = FeatureSet(Entity("key"), (), (Feature("city", datatype=Datatype.BYTES),))
+    with pytest.raises(OperatorError, match="feature 'city' is declared BYTES, and ONNX has text instead"):
+        prepared(replace(DATA, columns={"city": np.array([b"a", b"b"], object)}), features)
+
+
 def test_rows_of_unequal_number_and_a_missing_target_are_refused() -> None:
     assert "returns 2 entities and 1 times" in refusal(replace(DATA, times=np.array([1])))
     assert "returns 2 entities and 3 target" in refusal(replace(DATA, target=np.zeros(3)))
