@@ -6,6 +6,7 @@ import asyncio
 import threading
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from serving.domain.errors import FeaturesOutdated, FeatureStoreUnavailable
-from serving.domain.features import Entity, Feature, FeatureSet
+from serving.domain.features import Entity, Feature, FeatureSet, Missing
 from serving.domain.ports import Column, FeatureRows, FeatureStore, FeatureWriter
 from serving.domain.tensors import Datatype
 
@@ -155,13 +156,25 @@ class FeatureStoreContract(FeatureReaderContract):
         assert column.present.all()
         await store.close()
 
-    async def test_values_may_be_any_bytes(self, folder: Path) -> None:
+    @pytest.mark.parametrize("datatype", [Datatype.BYTES, Datatype.TEXT])
+    async def test_values_may_be_any_bytes(self, folder: Path, datatype: Datatype) -> None:
+        city = replace(CITY, datatype=datatype)
         values = np.array([b"\xff\xfe", b"a\0b", b"\0", b"", b"7", "Zoë".encode()], object)
         keys = [b"%d" % number for number in range(len(values))]
-        self.writer(folder).write(FeatureRows([CITY], keys, {"city": values}))
+        self.writer(folder).write(FeatureRows([city], keys, {"city": values}))
         store = self.reader(folder)
-        column = (await store.read(keys, [CITY], timeout=LONG_S))["city"]
+        column = (await store.read(keys, [city], timeout=LONG_S))["city"]
         assert column.values.tolist() == values.tolist()
+        await store.close()
+
+    async def test_nan_is_read_as_nan_or_as_missing(self, folder: Path) -> None:
+        """SQLite has no NaN: a feature that allows NaN declares `missing=Missing.NAN`, so both mean the same."""
+        dose = Feature("dose", allow_nan=True, missing=Missing.NAN)
+        self.writer(folder).write(FeatureRows([dose], [b"a", b"b"], {"dose": np.array([np.nan, 1.5], np.float32)}))
+        store = self.reader(folder)
+        column = (await store.read([b"a", b"b"], [dose], timeout=LONG_S))["dose"]
+        assert not column.present[0] or np.isnan(column.values[0])
+        assert (column.present[1], column.values[1]) == (True, 1.5)
         await store.close()
 
     async def test_a_thousand_entities_are_read_at_once(self, folder: Path) -> None:
