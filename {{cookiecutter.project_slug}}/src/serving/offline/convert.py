@@ -303,7 +303,7 @@ def _anonymous(estimator: Any) -> Any:
 def _check_dense(estimator: Any, frame: Any) -> None:
     """Refuse what converts without an error and then answers otherwise."""
     steps: Any = getattr(estimator, "steps", ())
-    if len(steps) > 1 and _library(steps[-1][1]) == "xgboost" and hasattr(estimator[:-1].transform(frame), "tocsr"):
+    if len(steps) > 1 and _library(steps[-1][1]) == "xgboost" and hasattr(estimator[:-1].transform(frame[:1]), "tocsr"):
         raise OperatorError(
             f"{_WHERE}: XGBoost takes the zeros of a sparse matrix for missing values; pass sparse_threshold=0 to "
             "ColumnTransformer, or sparse_output=False to the encoder."

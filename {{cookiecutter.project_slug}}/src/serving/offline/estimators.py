@@ -40,20 +40,31 @@ def _answer(estimator: Any, output: Output, rows: Any) -> npt.NDArray[Any]:
             raise OperatorError(
                 f"{where}: {name} is a classifier; declare answer=Answer.LABEL or Answer.PROBABILITIES."
             )
-        return _shaped(where, output, np.asarray(estimator.predict(rows)))
+        return _shaped(where, output, _asked(estimator, "predict", rows))
     if classes is None:
         raise OperatorError(f"{where}: {name} is no classifier; declare answer=Answer.PREDICTION.")
     if output.answer is Answer.LABEL:
-        return _labels(where, output, classes, np.asarray(estimator.predict(rows)).reshape(-1))
+        return _labels(where, output, classes, _asked(estimator, "predict", rows).reshape(-1))
     if not hasattr(estimator, "predict_proba"):
         raise OperatorError(
             f"{where}: {name} has no predict_proba, so there are no probabilities; remove the output, or wrap the "
             "estimator in CalibratedClassifierCV."
         )
-    probabilities = np.asarray(estimator.predict_proba(rows))
+    probabilities = _asked(estimator, "predict_proba", rows)
     if output.of is not None:
         return _shaped(where, output, probabilities[:, class_index(output, classes)])
     return _shaped(where, output, probabilities)
+
+
+def _asked(estimator: Any, method: str, rows: Any) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(getattr(estimator, method)(rows))
+    except Exception as error:  # a library's own, or that of the user's own class
+        cause = " ".join(str(error).split())
+        raise OperatorError(
+            f"{_WHERE}: {type(estimator).__name__}.{method}() fails on the rows of data.frame(): "
+            f"{type(error).__name__}: {cause[:200].rstrip('.')}."
+        ) from error
 
 
 def class_names(estimator: Any) -> list[Any] | None:

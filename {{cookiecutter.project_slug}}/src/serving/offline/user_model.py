@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,9 +118,13 @@ def fit(data: Dataset) -> Fitted:
 def _plain(kind: str, name: str, value: object) -> float | int | str | bool:
     """Return a value as JSON can hold it."""
     plain = value.item() if isinstance(value, np.generic) else value
-    if isinstance(plain, bool | int | float) or (isinstance(plain, str) and kind == "parameter"):
+    if isinstance(plain, str) and kind == "parameter":
         return plain
-    raise OperatorError(f"model/estimator.py: {kind} {name} is {quoted(plain)}, must be a number{_OR_TEXT[kind]}.")
+    if isinstance(plain, bool | int | float) and math.isfinite(plain):
+        return plain
+    raise OperatorError(
+        f"model/estimator.py: {kind} {name} is {quoted(plain)}, must be a finite number{_OR_TEXT[kind]}."
+    )
 
 
 _OR_TEXT = {"parameter": ", True, False or text", "metric": ""}
@@ -168,12 +173,20 @@ def _user_code() -> Iterator[None]:
 
 
 def _sentence(error: Exception) -> str:
-    path = project.ROOT / TRACEBACK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     text = " ".join(str(error).split())
     cause = text if isinstance(error, OSError | ValueError) and text else f"{type(error).__name__}: {text}"
-    return f"{_place(error)}{cause.rstrip('.')}{_hint(error)}. The traceback is in {TRACEBACK.as_posix()}."
+    return f"{_place(error)}{cause.rstrip('.')}{_hint(error)}.{_kept(error)}"
+
+
+def _kept(error: Exception) -> str:
+    """Write the traceback to a file and return where it is; a container's file system may be read-only."""
+    path = project.ROOT / TRACEBACK
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except OSError:
+        return ""
+    return f" The traceback is in {TRACEBACK.as_posix()}."
 
 
 def _place(error: Exception) -> str:

@@ -272,6 +272,11 @@ def test_an_estimator_of_fewer_columns_is_refused() -> None:
         answers(Ridge().fit([[1.0], [2.0]], [1.0, 2.0]), [Output("y")], rows(NUMBERS).frame())
 
 
+def test_an_estimator_that_was_never_fitted_is_refused() -> None:
+    with pytest.raises(OperatorError, match=r"Ridge.predict\(\) fails on the rows of data.frame\(\): NotFittedError: "):
+        answers(Ridge(), [Output("y")], rows(NUMBERS).frame())
+
+
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [

@@ -79,8 +79,9 @@ def test_three_files_are_a_model() -> None:
         ("estimator", '(Output("y"),)', '(Output("y"), Output("y"))', "declare at least one, each name once"),
         ("estimator", "return Fitted", "return list", "model/estimator.py, line 5: TypeError"),
         ("estimator", "return Fitted", "Fitted", "estimator.py: fit() is a NoneType, must be a Fitted"),
-        ("estimator", ".mean()", "", "model/estimator.py: metric r2 is '[3. 4.]', must be a number."),
-        ("estimator", "len(data)", "[1]", "parameter rows is '[1]', must be a number, True, False or text."),
+        ("estimator", ".mean()", "", "model/estimator.py: metric r2 is '[3. 4.]', must be a finite number."),
+        ("estimator", "data.target.mean()", "float('nan')", "metric r2 is 'nan', must be a finite number."),
+        ("estimator", "len(data)", "[1]", "parameter rows is '[1]', must be a finite number, True"),
     ],
 )
 def test_a_wrong_edit_gives_one_sentence(folder: Path, file: str, old: str, new: str, message: str) -> None:
