@@ -69,7 +69,7 @@ class Feature:
     datatype: Datatype = Datatype.FP32
     shape: tuple[int, ...] = ()
     allow_nan: bool = False
-    default: float | str | None = None
+    default: float | int | str | None = None
     missing: Missing = Missing.DEFAULT
     max_age_days: float | None = None
 
@@ -77,13 +77,15 @@ class Feature:
         _check_name(self.name)
         if self.max_age_days is not None and not self.max_age_days > 0:
             raise ValueError(f"feature {self.name}: max_age_days is {self.max_age_days}, must be more than 0")
+        if self.default is not None and not _holds(self.datatype, self.default):
+            raise ValueError(f"feature {self.name}: default is {self.default!r}, which {self.datatype} can't hold")
         if self.allow_nan and not self.datatype.is_float:
             raise ValueError(f"feature {self.name}: allow_nan needs FP16, FP32 or FP64, {self.datatype} has no NaN")
         if self.missing is Missing.NAN and not self.allow_nan:
             raise ValueError(f"feature {self.name}: missing=Missing.NAN needs allow_nan=True")
 
     @property
-    def default_value(self) -> float | bytes | None:
+    def default_value(self) -> float | int | bytes | None:
         """The default as a tensor element; None if a missing value must fail the call."""
         if self.missing is Missing.FAIL:
             return None
@@ -106,6 +108,18 @@ class Feature:
         if self.datatype is Datatype.TEXT:
             return np.ascontiguousarray(_TO_UTF8(values), object)
         return np.ascontiguousarray(values, self.datatype.dtype)
+
+
+def _holds(datatype: Datatype, value: float | int | str) -> bool:
+    """Return whether a datatype has this value; a float may lose precision, but not become infinite."""
+    if isinstance(value, str) or datatype.holds_bytes:
+        return isinstance(value, str) and datatype.holds_bytes
+    if datatype is Datatype.BOOL:
+        return value in (0, 1)
+    if datatype.is_float:
+        return abs(value) <= float(np.finfo(datatype.dtype).max)
+    limits = np.iinfo(datatype.dtype)
+    return value == int(value) and int(limits.min) <= value <= int(limits.max) if math.isfinite(value) else False
 
 
 def _utf8(text: str | bytes) -> bytes:

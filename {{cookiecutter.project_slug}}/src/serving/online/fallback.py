@@ -27,7 +27,7 @@ class Substitutes:
     """List what may stand in for a value, in this order; none of both refuses the call."""
 
     last_known: bool = False
-    default: float | bytes | None = None
+    default: float | int | bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -133,21 +133,26 @@ def slow() -> Model:
     )
 
 
-def external_data() -> bytes:
-    """Return the tiny model with a weight that lies in another file."""
+def external_data(place: str, location: str = "weights.bin") -> bytes:
+    """Return the tiny model with a weight in another file: an initializer, a sparse one, or one of a subgraph."""
     weight = helper.make_tensor("base", TensorProto.FLOAT, [1], [1.0])
     weight.ClearField("float_data")
     weight.data_location = TensorProto.EXTERNAL
-    for key, value in {"location": "weights.bin", "offset": "0", "length": "4"}.items():
+    for key, value in {"location": location, "offset": "0", "length": "4"}.items():
         weight.external_data.add(key=key, value=value)
-    graph = helper.make_graph(
-        [helper.make_node("Add", ["base", "value"], ["total"])],
-        "external",
-        [_value("value", Datatype.FP32, ["rows"])],
-        [_value("total", Datatype.FP32, ["rows"])],
-        [weight],
-    )
-    return _model(graph)
+    value, total = (_value(name, Datatype.FP32, ["rows"]) for name in ("value", "total"))
+    addition = helper.make_node("Add", ["base", "value"], ["total"])
+    if place == "subgraph":
+        inner = helper.make_graph([addition], "inner", [], [total], [weight])
+        always = helper.make_tensor("always", TensorProto.BOOL, [], [True])
+        branches = {"then_branch": inner, "else_branch": inner}
+        node = helper.make_node("If", ["always"], ["total"], **branches)
+        return _model(helper.make_graph([node], "external", [value], [total], [always]), checked=False)
+    graph = helper.make_graph([addition], "external", [value], [total], [weight] if place == "initializer" else [])
+    if place == "sparse":
+        indices = helper.make_tensor("indices", TensorProto.INT64, [1], [0])
+        graph.sparse_initializer.append(helper.make_sparse_tensor(weight, indices, [1]))
+    return _model(graph, checked=False)
 
 
 def _row(feature: Feature) -> list[Any]:
@@ -181,9 +186,9 @@ def _serialised(
     return _model(helper.make_graph(list(nodes), "graph", inputs, results, list(initializer)))
 
 
-def _model(graph: GraphProto) -> bytes:
+def _model(graph: GraphProto, *, checked: bool = True) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
-    if not any(tensor.external_data for tensor in graph.initializer):
+    if checked:
         checker.check_model(model)
     return bytes(model.SerializeToString())
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from serving.domain.features import Derived, Entity, Feature, FeatureSet, Missing, Operation
 from serving.domain.tensors import Datatype
@@ -55,6 +58,40 @@ def test_an_array_has_its_shape_behind_the_rows() -> None:
 
 def test_a_default_is_an_element_of_the_features_tensor() -> None:
     assert (AGE.default_value, CITY.default_value, WEIGHT.default_value) == (50.0, b"Bern", None)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "default"),
+    [
+        (Datatype.INT64, 1.7),
+        (Datatype.INT8, 128),
+        (Datatype.UINT8, -1),
+        (Datatype.INT64, float("inf")),
+        (Datatype.FP16, 1e6),
+        (Datatype.FP32, 1e39),
+        (Datatype.FP32, float("nan")),
+        (Datatype.FP32, "50"),
+        (Datatype.BOOL, 2),
+        (Datatype.TEXT, 7),
+        (Datatype.BYTES, 7.0),
+    ],
+)
+def test_a_default_that_its_datatype_does_not_have_is_refused_with_the_declaration(
+    datatype: Datatype, default: Any
+) -> None:
+    with pytest.raises(ValueError, match=rf"^feature x: default is .*, which {datatype} can't hold$"):
+        Feature("x", datatype=datatype, default=default)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "default"),
+    [(Datatype.INT64, 2**53 + 1), (Datatype.UINT64, 2**64 - 1), (Datatype.BOOL, True), (Datatype.FP16, 0.1)],
+)
+def test_a_default_survives_the_manifest_to_the_last_digit(datatype: Datatype, default: Any) -> None:
+    adapter = TypeAdapter(Feature)
+    kept = adapter.validate_json(adapter.dump_json(Feature("x", datatype=datatype, default=default)))
+    assert kept.default_value == default
+    assert np.array([kept.default_value], datatype.dtype)[0] == np.array([default], datatype.dtype)[0]
 
 
 def test_a_required_feature_has_no_default_value() -> None:

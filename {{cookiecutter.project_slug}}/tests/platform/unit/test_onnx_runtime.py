@@ -45,15 +45,17 @@ def test_a_pickle_named_like_a_model_is_refused_without_unpickling(folder: Path)
     assert canary.exists()
 
 
-@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("place", ["initializer", "sparse", "subgraph"])
+@pytest.mark.parametrize("location", ["weights.bin", "./weights.bin", "{folder}/weights.bin", "nowhere.bin"])
 def test_a_model_that_refers_to_another_file_is_refused_even_if_it_exists(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+    folder: Path, monkeypatch: pytest.MonkeyPatch, place: str, location: str
 ) -> None:
+    """The digest vouches for the model's own bytes only."""
     monkeypatch.chdir(folder)
-    if beside:
-        (folder / "weights.bin").write_bytes(np.ones(1, np.float32).tobytes())
+    (folder / "weights.bin").write_bytes(np.ones(1, np.float32).tobytes())
     features = replace(tiny().manifest.features, real_time=(Feature("value"),))
-    model = replace(tiny(), onnx=external_data(), manifest=replace(tiny().manifest, features=features))
+    content = external_data(place, location.format(folder=folder))
+    model = replace(tiny(), onnx=content, manifest=replace(tiny().manifest, features=features))
     with pytest.raises(ArtifactError, match="export it as one file, without external data"):
         load(model, folder)
 

@@ -23,6 +23,7 @@ from serving.domain.errors import ArtifactError, InvalidRequest, ModelFailed, qu
 from serving.domain.tensors import Datatype, Tensor, Tensors, TensorSpec
 
 _SHOWN, _NAMED = 200, 3
+_EXTERNAL = "model_path|[Ee]xternal [Dd]ata|external TensorProto|should be stored in"
 
 _ONNX_TYPES = {
     Datatype.BOOL: "tensor(bool)",
@@ -47,14 +48,15 @@ class OnnxRuntime:
     def load(cls, artifact: Artifact, *, threads: int) -> OnnxRuntime:
         """Load the verified bytes of an artifact.
 
-        From bytes, onnxruntime has no folder to resolve external data against, so it refuses a model that points at
-        other files.
+        A model that points at other files is refused: the digest does not cover those.
 
         :raises ArtifactError: onnxruntime refuses the model, or it does not take and give what its manifest says
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # By default, a model loaded from bytes reads such files relative to the working directory.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         options.log_severity_level = 4  # errors are raised; its other log lines are not JSON
         try:
             session = onnxruntime.InferenceSession(artifact.model, options, providers=["CPUExecutionProvider"])
@@ -121,8 +123,8 @@ _TO_BYTES = np.frompyfunc(str.encode, 1, 1)
 def _cause(error: Exception) -> str:
     """Return onnxruntime's reason, without codes and places in its source, and the way out of a common one."""
     text = " ".join(str(error).split())
-    reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.cc:\d+ .*\) ", "", text).rstrip(".")
-    out = "; export it as one file, without external data" if re.search("model_path|External data", text) else ""
+    reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.cc:\d+ \S+\(.*?\) ", "", text).rstrip("., ")
+    out = "; export it as one file, without external data" if re.search(_EXTERNAL, text) else ""
     return f"{ascii(reason[:_SHOWN])[1:-1]}{out}"
 
 
