@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
 from serving.domain.settings import PREFIX, SharedSettings, read_settings
 from serving.online.fallback import Fallback
+
+# What Kubernetes sets in each pod for a Service named `serving` or `serving-...`:
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_SERVICE_LINK = re.compile(
+    r"\w+_SERVICE_(HOST|PORT(_\w+)?)=.*|\w+_PORT(_\d+_\w+)?=(tcp|udp|sctp)://.*|\w+_PORT_\d+_\w+=.*"
+)
 
 _CLIENT_VARIABLE = "SERVING_TARGET"  # the client's; it may be set where a server starts
 
@@ -72,6 +79,6 @@ def load_settings() -> Settings:
     faults = [
         f"{name} is not a setting; remove it (the settings are in src/serving/online/settings.py)"
         for name in sorted(os.environ)
-        if name.startswith(PREFIX) and name not in known
+        if name.startswith(PREFIX) and name not in known and not _SERVICE_LINK.fullmatch(f"{name}={os.environ[name]}")
     ]
     return read_settings(Settings, tuple(faults))

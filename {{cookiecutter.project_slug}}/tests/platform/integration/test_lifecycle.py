@@ -110,6 +110,18 @@ async def test_health_turns_not_serving_before_new_calls_are_refused(folder: Pat
         assert server.wait() == 0
 
 
+async def test_a_caller_who_watches_the_health_does_not_hold_up_the_end(folder: Path) -> None:
+    slow().lay_out(folder)
+    with ServerProcess(folder, SERVING_GRACE="3600") as server:
+        async with Wire(server.target) as wire:
+            watching = [wire.watch(), wire.watch("slow")]
+            assert [await anext(statuses) for statuses in watching] == [SERVING, SERVING]
+            server.signal(signal.SIGTERM)
+            told = [[status async for status in statuses] for statuses in watching]
+        assert told == [[NOT_SERVING], [NOT_SERVING]]  # and then the stream ends, without an error
+        assert server.wait() == 0
+
+
 async def test_a_second_signal_ends_a_busy_server_at_once(folder: Path) -> None:
     slow().lay_out(folder)
     with ServerProcess(folder, SERVING_GRACE="3600", SERVING_CALL_TIMEOUT="3600") as server:

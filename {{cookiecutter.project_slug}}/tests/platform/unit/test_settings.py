@@ -83,6 +83,29 @@ def test_an_unknown_variable_is_refused(monkeypatch: Environment) -> None:
     assert sentence.startswith("SERVING_GRPC_PROT is not a setting; remove it")
 
 
+def test_the_variables_of_kubernetes_services_are_ignored(monkeypatch: Environment) -> None:
+    """Kubernetes sets them in each pod for a Service named `serving`, or `serving-...`, in its namespace."""
+    for name, value in {
+        "SERVING_SERVICE_HOST": "10.0.0.11",
+        "SERVING_SERVICE_PORT": "8001",
+        "SERVING_SERVICE_PORT_GRPC": "8001",
+        "SERVING_PORT": "tcp://10.0.0.11:8001",
+        "SERVING_PORT_8001_TCP": "tcp://10.0.0.11:8001",
+        "SERVING_PORT_8001_TCP_PROTO": "tcp",
+        "SERVING_PORT_8001_TCP_PORT": "8001",
+        "SERVING_PORT_8001_TCP_ADDR": "10.0.0.11",
+        "SERVING_CANARY_SERVICE_HOST": "10.0.0.12",
+        "SERVING_CANARY_PORT": "udp://10.0.0.12:53",
+    }.items():
+        monkeypatch.setenv(name, value)
+    load_settings()
+
+
+@pytest.mark.parametrize(("name", "value"), [("SERVING_PORT", "8001"), ("SERVING_HTTP_PORT", "8000")])
+def test_a_port_that_is_no_address_of_a_service_is_not_ignored(monkeypatch: Environment, name: str, value: str) -> None:
+    assert f"{name} is not a setting" in refusal(monkeypatch, **{name: value})
+
+
 @pytest.mark.parametrize("name", ["SERVING_MODEL_VERSION", "SERVING_MODEL_SHA256"])
 def test_well_known_variables_have_no_prefix(monkeypatch: Environment, name: str) -> None:
     assert f"{name} is not a setting" in refusal(monkeypatch, **{name: "1"})

@@ -9,6 +9,7 @@ import signal
 import ssl
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -51,6 +52,29 @@ def options(max_message_bytes: int, call_timeout: float) -> list[tuple[str, int]
     ]
 
 
+class _Health(grpc_health.HealthServicer):  # type: ignore[misc]  # the package has no types
+    """Report the health, and end open watches at the end of a drain: each would hold up the stop for its grace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ended = asyncio.Event()
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: N802 - gRPC's name
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait({watching, ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+    def end_watches(self) -> None:
+        """End every open stream, those after it at once."""
+        self._ended.set()
+
+
 class GrpcServer:
     """Serve one service until it is stopped."""
 
@@ -58,7 +82,7 @@ class GrpcServer:
         self._settings = settings
         self._metrics = metrics
         self._ready = not isinstance(service, NoModel)
-        self._health = grpc_health.HealthServicer()
+        self._health = _Health()
         self._names = ["", SERVICE]
         max_bytes = _SMALL_MESSAGE_BYTES
         if self._ready:
@@ -108,6 +132,7 @@ class GrpcServer:
         self._metrics.ready.set(0)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hurry.wait(), self._settings.drain)
+        self._health.end_watches()
         if not hurry.is_set():
             grace = self._settings.grace
             stopping = asyncio.ensure_future(self._server.stop(grace + _NEVER_S))
