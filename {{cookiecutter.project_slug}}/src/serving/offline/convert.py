@@ -23,11 +23,10 @@ from serving.domain.errors import OperatorError
 from serving.domain.features import Feature, FeatureSet
 from serving.domain.tensors import Datatype
 from serving.modeling.outputs import Answer, Output
-from serving.offline.estimators import class_index, class_names
+from serving.offline.estimators import WHERE, class_index, class_names
 
 _OPSET, _ML_OPSET, _IR = 21, 3, 10
 _PREFIX = "estimator/"
-_WHERE = "model/estimator.py"
 
 
 def to_onnx(estimator: Any, features: FeatureSet, outputs: Sequence[Output], frame: Any) -> bytes:
@@ -247,7 +246,7 @@ def _check_dense(estimator: Any, frame: Any) -> None:
     steps: Any = getattr(estimator, "steps", ())
     if len(steps) > 1 and _library(steps[-1][1]) == "xgboost" and hasattr(estimator[:-1].transform(frame), "tocsr"):
         raise OperatorError(
-            f"{_WHERE}: XGBoost takes the zeros of a sparse matrix for missing values; pass sparse_threshold=0 to "
+            f"{WHERE}: XGBoost takes the zeros of a sparse matrix for missing values; pass sparse_threshold=0 to "
             "ColumnTransformer, or sparse_output=False to the encoder."
         )
 
@@ -259,11 +258,11 @@ def _refusal(estimator: Any, error: Exception) -> str:
     if unknown:
         name = unknown.group(1).rpartition(".")[2]
         return (
-            f"{_WHERE}: {name} can't be exported to ONNX: no converter knows it. Use another estimator or transformer "
+            f"{WHERE}: {name} can't be exported to ONNX: no converter knows it. Use another estimator or transformer "
             "in its place; docs/model.md lists what converts."
         )
     cause = re.split(r"(?<=[.!?]) ", text, maxsplit=1)[0].rstrip(".")
-    return f"{_WHERE}: {type(estimator).__name__} can't be exported to ONNX ({type(error).__name__}: {cause[:200]})."
+    return f"{WHERE}: {type(estimator).__name__} can't be exported to ONNX ({type(error).__name__}: {cause[:200]})."
 
 
 def _xgboost(skl2onnx: Any) -> None:
