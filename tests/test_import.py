@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local_extensions import ROOT_FOLDER
-from tests.support import ROOT, Repo, generate, run
+from tests.support import ROOT, Repo, blocks, generate, run
 from tools.environment import Environment
 
 pytestmark = pytest.mark.long
@@ -420,9 +421,38 @@ def test_a_model_of_mlserver_keeps_its_name_and_answers_as_it_did(models: Repo, 
     settings["parameters"] = {"uri": "./other", "version": "v7"}
     (folder / "model-settings.json").write_text(json.dumps(settings), encoding="utf-8")
     assert version(models, f"mlserver/{runtime}/model-settings.json", rows)[0] == reference
-    assert version(models, f"mlserver/{runtime}", rows, "--model", "another")[0].startswith("local:another/1#")
+    assert version(models, f"mlserver/{runtime}", rows, "--model", f"another-{runtime}")[0].startswith(
+        f"local:another-{runtime}/1#"
+    )
     models.passes("promote", reference)
     assert reference in models.text("model.lock")
+
+
+def test_the_commands_of_the_page_on_moving_in_work(mlflow: Repo) -> None:
+    settings = {"name": "income", "implementation": "mlserver_sklearn.SKLearnModel"}
+    places = {
+        "mlserver/income/model.pkl": "models/pipeline.pkl",
+        "mlflow/income": "mlflow/lightgbm",
+        "models/income.pkl": "models/pipeline.pkl",
+        "models/income.json": "models/xgboost.json",
+        "models/income.txt": "models/lightgbm.txt",
+        "models/income.cbm": "models/catboost.cbm",
+    }
+    for place, model in places.items():
+        (mlflow.path / place).parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (mlflow.path / model).is_dir() else shutil.copy
+        copy(mlflow.path / model, mlflow.path / place)
+    (mlflow.path / "mlserver" / "income" / "model-settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    shutil.move(mlflow.path / "rows.csv", mlflow.path / "rows-before.csv")
+    shutil.copy(mlflow.path / "models" / "rows.csv", mlflow.path / "rows.csv")
+    shown = [block for block in blocks(mlflow.text("docs/moving-in.md")) if block.language == "sh"]
+    commands = [line.partition("#")[0] for block in shown for line in block.text.splitlines()]
+    assert len(commands) == len(places)
+    for command in commands:
+        done = run(["sh", "-e", "-c", command], cwd=mlflow.path, environment=os.environ | {"PYTHON": sys.executable})
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "#sha256=" in done.stdout
+    shutil.move(mlflow.path / "rows-before.csv", mlflow.path / "rows.csv")
 
 
 def test_a_model_folder_of_mlflow_below_settings_of_mlserver_is_found(mlflow: Repo) -> None:
@@ -507,7 +537,7 @@ def test_rows_with_other_columns_than_the_model_knows_are_refused(models: Repo) 
         (
             "gone.pkl",
             "\x80\x02cnowhere.models\nModel\n.",
-            "name the package of nowhere.models in requirements/import.in",
+            "name the package of nowhere in requirements/import.in",
         ),
         ("folder/notes.md", "", "folder: is a folder without MLmodel or model-settings.json; supported are"),
         ("folder/MLmodel", "flavors: [", "folder/MLmodel: can't be read (ParserError: "),

@@ -91,10 +91,9 @@ def check(estimator: Any, titles: list[str]) -> bool:
 
 def fitted_names(estimator: Any) -> list[str]:
     """Return the names of the columns that an estimator was fitted on; none for a bare matrix."""
-    found = getattr(estimator, "feature_names_in_", None)
-    if found is None:
-        found = getattr(estimator, "feature_names_", None)  # CatBoost's
-    names = [] if found is None else [str(name) for name in found]
+    # Scikit-learn's and XGBoost's, CatBoost's, and what LightGBM reads from a file.
+    kept = (getattr(estimator, key, None) for key in ("feature_names_in_", "feature_names_", "feature_name_"))
+    names = [str(name) for name in next((found for found in kept if found is not None), [])]
     numbered = [{str(place), f"Column_{place}"} for place in range(len(names))]  # CatBoost and LightGBM make them up
     return [] if all(name in made_up for name, made_up in zip(names, numbered, strict=True)) else names
 
