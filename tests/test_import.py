@@ -65,6 +65,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import LinearSVC
 
 models, expected = pathlib.Path("models"), {}
 models.mkdir()
@@ -108,6 +109,9 @@ classifier("places.pkl", placed, mixed.to_numpy(object))
 several = LinearRegression().fit(frame, numpy.c_[numbers, 1 - 2 * numbers])
 pickled("several.pkl", several)
 answers("several.pkl", prediction=several.predict(frame))
+machine = make_pipeline(StandardScaler(), LinearSVC()).fit(frame, text)
+pickled("machine.pkl", machine)
+answers("machine.pkl", label=machine.predict(frame))
 pickled("labels.pkl", KNeighborsClassifier().fit(frame, numpy.c_[numbers, three]))
 pickled("isotonic.pkl", IsotonicRegression().fit(frame.iloc[:, 0], numbers))
 pickled("table.pkl", {"coefficients": [1.0, 2.0]})
@@ -143,6 +147,9 @@ for objective, name in (("multi:softprob", "xgboost.ubj"), ("multi:softmax", "so
 booster = xgboost.train({"objective": "count:poisson"}, xgboost.DMatrix(matrix, numbers), 10)
 booster.save_model(models / "poisson.ubj")
 answers("poisson.ubj", prediction=booster.predict(xgboost.DMatrix(matrix)))
+model = xgboost.XGBRanker(**few).fit(holes, numbers, group=[len(holes)])
+model.save_model(models / "ranker.json")
+answers("ranker.json", prediction=model.predict(holes))
 xgboost.train({"objective": "binary:hinge"}, xgboost.DMatrix(matrix, numbers), 2).save_model(models / "hinge.json")
 
 quiet = {"verbose": 0, "allow_writing_files": False, **few}
@@ -151,6 +158,8 @@ model.save_model(str(models / "catboost.cbm"))
 pickled("catboost.pkl", model)
 classifier("catboost.cbm", model, holes)
 classifier("catboost.pkl", model, holes)
+model = catboost.CatBoostClassifier(cat_features=["blood group", "ward"], **quiet).fit(mixed, text)
+model.save_model(str(models / "categories.cbm"))
 model = catboost.CatBoostRegressor(**quiet).fit(matrix, numbers * 1.5)
 model.save_model(str(models / "catboost-regression.cbm"))
 answers("catboost-regression.cbm", prediction=model.predict(matrix))
@@ -203,7 +212,7 @@ places |= {"MODEL_VERSION": str(reference), "SERVING_ARTIFACTS": str(project.ART
 demo.answers(demo.Shown(reference, project.ARTIFACTS, artifact, pinned=False), os.environ | places)
 """
 SOURCES = (
-    "pipeline.pkl", "pipeline.skops", "several.pkl", "booster.pkl", "catboost.pkl", "lightgbm.joblib", "lightgbm.txt",
+    "pipeline.pkl", "pipeline.skops", "several.pkl", "machine.pkl", "ranker.json", "booster.pkl", "catboost.pkl", "lightgbm.joblib", "lightgbm.txt",
     "lightgbm.bst", "lightgbm-regression.txt", "xgboost.json", "xgboost.ubj", "softmax.json", "poisson.ubj",
     "catboost.cbm", "catboost-regression.cbm",
 )  # fmt: skip
@@ -365,7 +374,7 @@ def test_what_is_no_pickled_model_is_refused_in_one_sentence(repo: Repo, pickled
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_model_file_answers_as_its_own_library_does(models: Repo, source: str) -> None:
-    takes_nan = source.startswith(("lightgbm", "xgboost", "softmax", "poisson", "booster", "catboost"))
+    takes_nan = source.startswith(("lightgbm", "xgboost", "softmax", "poisson", "ranker", "booster", "catboost"))
     reference, _ = version(models, f"models/{source}", f"models/{'holes' if takes_nan else 'rows'}.csv")
     assert_answers(models, reference, source)
     manifest, _ = parts(models, reference)
@@ -598,6 +607,10 @@ def test_a_model_that_no_graph_can_answer_for_is_refused(models: Repo, model: st
 
 
 def test_an_estimator_without_a_converter_is_refused(models: Repo) -> None:
+    says = "CatBoostClassifier reads categories or text, which CatBoost can't export to ONNX; put a ColumnTransformer"
+    code, _, err = imported(models, "models/categories.cbm", "models/mixed.csv", "--text", "ward")
+    assert code == 1
+    assert err.splitlines()[-1].startswith(f"error: models/categories.cbm: can't be imported: {says}")
     first, *rows = [line.partition(",")[0] for line in models.text("models/rows.csv").splitlines()]
     (models.path / "one.csv").write_text("\n".join([first, *rows]), encoding="utf-8")
     says = "error: models/isotonic.pkl: can't be imported: IsotonicRegression can't be exported to ONNX"

@@ -174,21 +174,37 @@ def _sklearn(estimator: Any, frame: Any) -> ModelProto:
         ]
     else:
         inputs = [("matrix", types.FloatTensorType([None, len(frame.columns)]))]
+    nameless = _anonymous(estimator)
     try:
         model: ModelProto = skl2onnx.convert_sklearn(
-            _anonymous(estimator),
+            nameless,
             name="estimator",  # else a random name, and each training would be another version
             initial_types=inputs,
             target_opset={"": _OPSET, "ai.onnx.ml": _ML_OPSET},
-            options={"zipmap": False} if class_names(estimator) is not None else None,
+            options=_options(nameless),
         )
     except Exception as error:  # converters raise whatever they like
         raise OperatorError(_refusal(estimator, error)) from error
     return model
 
 
+def _options(estimator: Any) -> dict[Any, Any] | None:
+    """Ask for probabilities as a matrix instead of a map; LinearSVC, which has none, does not know that option."""
+    last = estimator
+    while getattr(last, "steps", None):
+        last = last.steps[-1][1]
+    if type(last).__name__ == "LinearSVC":
+        return {id(last): {}}
+    return {"zipmap": False} if class_names(estimator) is not None else None
+
+
 def _catboost(estimator: Any) -> ModelProto:
     """Convert with CatBoost, which adds a map of probabilities that no caller could read."""
+    if estimator.get_cat_feature_indices() or estimator.get_text_feature_indices():
+        raise OperatorError(
+            f"{WHERE}: {type(estimator).__name__} reads categories or text, which CatBoost can't export to ONNX; put a "
+            "ColumnTransformer before it that encodes them."
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         try:

@@ -99,7 +99,7 @@ def load(source: Source) -> Any:
             f"{source.file.name}: begins with {begins}, which no {source.file.suffix} file does; supported are "
             f"{SUPPORTED}."
         )
-    return _rebuilt(_unpickled(content, source.file))
+    return _rebuilt(_unpickled(content, source.file), source.file)
 
 
 def _mlflow(folder: Path) -> Source:
@@ -168,13 +168,15 @@ def cause_of(error: Exception) -> str:
     return f"{type(error).__name__}: {re.split(r'(?<=[.!?]) ', text, maxsplit=1)[0].rstrip('.')[:200]}"
 
 
-def _rebuilt(model: Any) -> Any:
-    """Return a pickled booster as an estimator; anything else as it is."""
+def _rebuilt(model: Any, file: Path) -> Any:
+    """Return a booster, or an estimator that no converter knows by its own class, as one that converts."""
     kind = f"{type(model).__module__.partition('.')[0]}.{type(model).__name__}"
+    if kind in ("xgboost.XGBRFClassifier", "xgboost.XGBRFRegressor", "xgboost.XGBRanker"):
+        return _xgboost(bytes(model.get_booster().save_raw("ubj")), file)
     if kind == "xgboost.Booster":
-        return _xgboost(bytes(model.save_raw("ubj")), Path("booster"))
+        return _xgboost(bytes(model.save_raw("ubj")), file)
     if kind == "lightgbm.Booster":
-        return _lightgbm(model.model_to_string().encode(), Path("booster"))
+        return _lightgbm(model.model_to_string().encode(), file)
     return model
 
 
@@ -197,9 +199,9 @@ def _xgboost(content: bytes, file: Path) -> Any:
     objective = json.loads(booster.save_config())["learner"]["objective"]["name"]
     if objective == "multi:softmax":  # the same trees, whose converter knows the other objective only
         booster.set_param({"objective": "multi:softprob"})
-        content = bytes(booster.save_raw("ubj"))
+    booster.set_attr(scikit_learn=None)  # else only the class that saved it opens it
     model = xgboost.XGBClassifier() if _classifies("xgboost", objective, file) else xgboost.XGBRegressor()
-    model.load_model(bytearray(content))
+    model.load_model(booster.save_raw("ubj"))
     return model
 
 
@@ -227,10 +229,10 @@ def _catboost(_content: bytes, file: Path) -> Any:
     return classifier if len(classifier.classes_) else catboost.CatBoostRegressor().load_model(str(file))
 
 
-def _skops(content: bytes, _file: Path) -> Any:
+def _skops(content: bytes, file: Path) -> Any:
     """Open a file of skops with every type in it: this process is where a file may run code."""
     skops = import_module("skops.io")
-    return _rebuilt(skops.loads(content, trusted=skops.get_untrusted_types(data=content)))
+    return _rebuilt(skops.loads(content, trusted=skops.get_untrusted_types(data=content)), file)
 
 
 _READERS: Mapping[bytes, tuple[str, Callable[[bytes, Path], Any]]] = {
