@@ -212,9 +212,9 @@ places |= {"MODEL_VERSION": str(reference), "SERVING_ARTIFACTS": str(project.ART
 demo.answers(demo.Shown(reference, project.ARTIFACTS, artifact, pinned=False), os.environ | places)
 """
 SOURCES = (
-    "pipeline.pkl", "pipeline.skops", "several.pkl", "machine.pkl", "ranker.json", "booster.pkl", "catboost.pkl", "lightgbm.joblib", "lightgbm.txt",
-    "lightgbm.bst", "lightgbm-regression.txt", "xgboost.json", "xgboost.ubj", "softmax.json", "poisson.ubj",
-    "catboost.cbm", "catboost-regression.cbm",
+    "pipeline.pkl", "pipeline.skops", "several.pkl", "machine.pkl", "booster.pkl", "catboost.pkl", "lightgbm.joblib",
+    "lightgbm.txt", "lightgbm.bst", "lightgbm-regression.txt", "xgboost.json", "xgboost.ubj", "softmax.json",
+    "poisson.ubj", "ranker.json", "catboost.cbm", "catboost-regression.cbm",
 )  # fmt: skip
 RUNTIMES = {
     "sklearn": ("mlserver_sklearn.SKLearnModel", "pipeline.pkl", "model.pickle"),
