@@ -408,6 +408,8 @@ def test_a_model_folder_of_mlflow_answers_as_the_model_in_it(mlflow: Repo, folde
     rows = f"models/{'rows' if model.startswith('pipeline') else 'holes'}.csv"
     reference, _ = version(mlflow, f"mlflow/{folder}", rows, "--model", f"mlflow-{folder}")
     assert reference.startswith(f"local:mlflow-{folder}/1#")
+    if folder == "catboost":
+        assert version(mlflow, "mlflow/catboost/MLmodel", rows, "--model", f"mlflow-{folder}")[0] == reference
     assert_answers(mlflow, reference, model)
     shown = json.loads(mlflow.passes("versions", "show", "--json", reference))
     assert shown["lineage"]["description"].startswith("Imported from a model folder of MLflow (")
@@ -560,6 +562,16 @@ def test_rows_with_other_columns_than_the_model_knows_are_refused(models: Repo) 
             "folder/MLmodel",
             "flavors: {sklearn: {pickled_model: ../classifier/pickled_model}}",
             "names '../classifier/pickled_model', which is not in its folder; name the model file instead.",
+        ),
+        (
+            "folder/MLmodel",
+            "flavors: {xgboost: {data: .}}",
+            "folder: can't be imported: folder: can't be read (Is a dir",
+        ),
+        (
+            "folder/model-settings.json",
+            '{"implementation": ["a"]}',
+            "has the implementation \"['a']\"; supported are mls",
         ),
         ("folder/model-settings.json", "[", "folder/model-settings.json: can't be read (JSONDecodeError: "),
         (

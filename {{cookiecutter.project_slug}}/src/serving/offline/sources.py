@@ -67,6 +67,8 @@ def find(path: Path) -> Source:
     """
     if (path / MLMODEL).is_file():
         return _mlflow(path)
+    if path.name == MLMODEL:
+        return _mlflow(path.parent)
     if path.name == SETTINGS:
         return _mlserver(path.parent)
     if (path / SETTINGS).is_file():
@@ -81,7 +83,10 @@ def load(source: Source) -> Any:
 
     :raises OperatorError: it is not supported or can't be opened
     """
-    content = source.file.read_bytes()
+    try:
+        content = source.file.read_bytes()
+    except OSError as error:
+        raise OperatorError(f"{source.file.name}: can't be read ({error.strerror}).") from None
     for starts, (writer, read) in _READERS.items():
         if content.startswith(starts):
             try:
@@ -121,7 +126,7 @@ def _mlserver(folder: Path) -> Source:
     where = f"{folder.name}/{SETTINGS}"
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        runtime, name = settings.get("implementation"), str(settings.get("name") or "")
+        runtime, name = str(settings.get("implementation") or ""), str(settings.get("name") or "")
         uri = str((settings.get("parameters") or {}).get("uri") or ".")
     except (OSError, ValueError, AttributeError) as error:
         raise OperatorError(f"{where}: can't be read ({cause_of(error)}).") from None
