@@ -25,6 +25,7 @@ from tests.support import AXES, CHOICES, ROOT, SAMPLE, Block, Repo, assert_shown
 PAGES = (
     "README.md",
     "docs/model.md",
+    "docs/moving-in.md",
     "docs/callers.md",
     "client/README.md",
     "docs/feature-store.md",
@@ -51,6 +52,10 @@ NOT_RUN = {
     "docs/model.md": [
         "not run: needs PyTorch, which downloads gigabytes; tried by hand with 2.14",
         "not run: needs a pickled model; the template's tests/test_import.py runs it",
+    ],
+    "docs/moving-in.md": [
+        f"not run: needs {what}; the template's tests/test_import.py runs it"
+        for what in ("a model of MLServer", "a model folder of MLflow", "a pickled model", "model files")
     ],
     "docs/operators.md": [IN_CONTAINERS, "not run: there is one version, and none before it to go back to"],
     "docs/updating.md": 2 * ["not run: needs the template where it is published"],

@@ -60,8 +60,8 @@ def ask(target: str, reference: Reference, artifact: Artifact, *, timeout: float
         try:
             metadata = client.metadata(timeout=timeout)
             check_version(target, reference, metadata.properties.get("reference", "an unknown version"))
-            keys = {artifact.manifest.features.entity.name: np.array(artifact.golden.entities, object)}
-            known = keys | dict(artifact.golden_inputs())
+            keys = np.array(artifact.golden.entities, object)
+            known = {artifact.manifest.features.entity.name: keys, **artifact.golden_inputs()}
             sent = {spec.name: known[spec.name] for spec in metadata.inputs}
             prediction = client.predict(sent, timeout=timeout)
         except ServingClientError as error:

@@ -36,11 +36,10 @@ from serving.domain.errors import OperatorError, quoted
 from serving.domain.features import Feature, FeatureSet
 from serving.domain.tensors import Datatype
 from serving.modeling.outputs import Answer, Output
-from serving.offline.estimators import class_index, class_names
+from serving.offline.estimators import WHERE, class_index, class_names
 
 _OPSET, _ML_OPSET, _IR = 21, 3, 10
 _PREFIX = "estimator/"
-_WHERE = "model/estimator.py"
 
 
 def to_onnx(estimator: Any, features: FeatureSet, outputs: Sequence[Output], frame: Any) -> bytes:
@@ -231,21 +230,37 @@ def _sklearn(estimator: Any, frame: Any) -> ModelProto:
         ]
     else:
         inputs = [("matrix", types.FloatTensorType([None, len(frame.columns)]))]
+    nameless = _anonymous(estimator)
     try:
         model: ModelProto = skl2onnx.convert_sklearn(
-            _anonymous(estimator),
+            nameless,
             name="estimator",  # else a random name, and each training would be another version
             initial_types=inputs,
             target_opset={"": _OPSET, "ai.onnx.ml": _ML_OPSET},
-            options={"zipmap": False} if class_names(estimator) is not None else None,
+            options=_options(nameless),
         )
     except Exception as error:  # converters raise whatever they like
         raise OperatorError(_refusal(estimator, error)) from error
     return model
 
 
+def _options(estimator: Any) -> dict[Any, Any] | None:
+    """Ask for probabilities as a matrix instead of a map; LinearSVC, which has none, does not know that option."""
+    last = estimator
+    while getattr(last, "steps", None):
+        last = last.steps[-1][1]
+    if type(last).__name__ == "LinearSVC":
+        return {id(last): {}}
+    return {"zipmap": False} if class_names(estimator) is not None else None
+
+
 def _catboost(estimator: Any) -> ModelProto:
     """Convert with CatBoost, which adds a map of probabilities that no caller could read."""
+    if estimator.get_cat_feature_indices() or estimator.get_text_feature_indices():
+        raise OperatorError(
+            f"{WHERE}: {type(estimator).__name__} reads categories or text, which CatBoost can't export to ONNX; put a "
+            "ColumnTransformer before it that encodes them."
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         try:
@@ -305,7 +320,7 @@ def _check_dense(estimator: Any, frame: Any) -> None:
     steps: Any = getattr(estimator, "steps", ())
     if len(steps) > 1 and _library(steps[-1][1]) == "xgboost" and hasattr(estimator[:-1].transform(frame[:1]), "tocsr"):
         raise OperatorError(
-            f"{_WHERE}: XGBoost takes the zeros of a sparse matrix for missing values; pass sparse_threshold=0 to "
+            f"{WHERE}: XGBoost takes the zeros of a sparse matrix for missing values; pass sparse_threshold=0 to "
             "ColumnTransformer, or sparse_output=False to the encoder."
         )
 
@@ -317,11 +332,11 @@ def _refusal(estimator: Any, error: Exception) -> str:
     if unknown:
         name = unknown.group(1).rpartition(".")[2]
         return (
-            f"{_WHERE}: {name} can't be exported to ONNX: no converter knows it. Use another estimator or transformer "
+            f"{WHERE}: {name} can't be exported to ONNX: no converter knows it. Use another estimator or transformer "
             "in its place; docs/model.md lists what converts."
         )
     cause = re.split(r"(?<=[.!?]) ", text, maxsplit=1)[0].rstrip(".")
-    return f"{_WHERE}: {type(estimator).__name__} can't be exported to ONNX ({type(error).__name__}: {cause[:200]})."
+    return f"{WHERE}: {type(estimator).__name__} can't be exported to ONNX ({type(error).__name__}: {cause[:200]})."
 
 
 def _xgboost(skl2onnx: Any) -> None:

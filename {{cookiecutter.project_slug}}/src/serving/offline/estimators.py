@@ -15,7 +15,7 @@ from serving.domain.errors import OperatorError, quoted
 from serving.domain.tensors import Datatype
 from serving.modeling.outputs import Answer, Output
 
-_WHERE = "model/estimator.py"
+WHERE = "model/estimator.py"
 
 
 def answers(estimator: Any, outputs: Sequence[Output], rows: Any) -> dict[str, npt.NDArray[Any]]:
@@ -23,17 +23,17 @@ def answers(estimator: Any, outputs: Sequence[Output], rows: Any) -> dict[str, n
 
     :raises OperatorError: an output does not fit the estimator
     """
-    count = getattr(estimator, "n_features_in_", rows.shape[1])
+    count = getattr(estimator, "n_features_in_", 0) or rows.shape[1]  # 0: CatBoost, read from a file
     if count != rows.shape[1]:
         raise OperatorError(
-            f"{_WHERE}: {type(estimator).__name__} was fitted on {count} columns, model/features.py declares "
+            f"{WHERE}: {type(estimator).__name__} was fitted on {count} columns, model/features.py declares "
             f"{rows.shape[1]}; fit it on data.frame()."
         )
     return {output.name: _answer(estimator, output, rows) for output in outputs}
 
 
 def _answer(estimator: Any, output: Output, rows: Any) -> npt.NDArray[Any]:
-    where = f"{_WHERE}: output {output.name}"
+    where = f"{WHERE}: output {output.name}"
     name, classes = type(estimator).__name__, class_names(estimator)
     if output.answer is Answer.PREDICTION:
         if classes is not None:
@@ -77,7 +77,7 @@ def class_index(output: Output, classes: list[Any]) -> int:
     """Return the column of the class that an output reports."""
     if output.of not in classes:
         known = ", ".join(repr(value) for value in classes[:5])
-        raise OperatorError(f"{_WHERE}: output {output.name}: of={output.of!r} is no class; the classes are {known}.")
+        raise OperatorError(f"{WHERE}: output {output.name}: of={output.of!r} is no class; the classes are {known}.")
     return classes.index(output.of)
 
 

@@ -24,7 +24,7 @@ from serving.domain.references import Reference, find_lock, parse_pinned, read_l
 from serving.domain.settings import shared_settings
 from serving.offline import project
 from serving.offline.bootstrap import default_scheme, fetch, open_registry
-from serving.offline.pickle_import import import_model
+from serving.offline.pickle_import import Wanted, import_model
 from serving.offline.pinning import pin, served_digest, served_version
 from serving.offline.registry import (
     CHAMPION,
@@ -72,11 +72,9 @@ def _register(options: _Options) -> int:
 
 
 def _import(options: _Options) -> int:
-    service = project.service()
+    wanted = Wanted(options.source, options.rows, options.text, options.model, options.description)
     with contextlib.redirect_stdout(sys.stderr):  # progress messages are not part of the output
-        registry = _open(options, default_scheme())
-        name = options.model or service["name"]
-        reference = import_model(options.pickle, options.rows, name, options.description, registry)
+        reference = import_model(wanted, _open(options, default_scheme()))
     _print(options, {"reference": str(reference)}, str(reference))
     return 0
 
@@ -246,11 +244,12 @@ def _parser() -> argparse.ArgumentParser:
     registering.add_argument("artifact", type=Path, help="folder with manifest.json, model and golden rows")
     registering.add_argument("digest", help="sha256=<64 hex digits> of its manifest.json")
     registering.add_argument("--to", default=default_scheme(), help="scheme of the registry")
-    importing = command("import", "convert a pickled model to ONNX, compare the two on every row, register it")
-    importing.add_argument("pickle", type=Path, help="a classifier or regressor of scikit-learn or XGBoost")
-    importing.add_argument("--rows", type=Path, required=True, help="CSV: names of the features, then rows of numbers")
-    importing.add_argument("--model", help="name of the model (default: this repo's)")
-    importing.add_argument("--description", default="Imported from a pickle.", help="what it predicts")
+    importing = command("import", "convert a model to ONNX, compare the two on every row, register it")
+    importing.add_argument("source", type=Path, help="a model file, or a folder of MLflow or MLServer")
+    importing.add_argument("--rows", type=Path, required=True, help="CSV: names of the columns, then rows")
+    importing.add_argument("--text", action="append", default=[], metavar="COLUMN", help="a column of digits is text")
+    importing.add_argument("--model", help="name of the model (default: that in MLServer, or this repo's)")
+    importing.add_argument("--description", help="what it predicts")
     listing = command("list", "list the versions of a model, oldest first")
     listing.add_argument("model", nargs="?", help="name of the model (default: this repo's)")
     listing.add_argument("--scheme", default=default_scheme(), help="scheme of the registry")

@@ -1,7 +1,7 @@
-"""Import a pickled model: `make versions ARGS="import <pickle> --rows <csv>"`.
+"""Import a model that exists already: `make versions ARGS="import <model> --rows <csv>"`.
 
-A pickle can run any code. It is opened once, in a separate process without this one's secrets and with a separate
-environment (`requirements/import.txt`). The model is registered as ONNX, if its outputs match the original's on every
+A pickle can run any code. So a model is opened once, in a separate process without this one's secrets and with a
+separate environment (`requirements/import.txt`). It is registered as ONNX, if its outputs match the original's on every
 row. Import only what you would run.
 """
 
@@ -13,56 +13,88 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from serving.domain.artifacts import GoldenRows, Manifest
-from serving.domain.errors import OperatorError
-from serving.domain.features import Entity, Feature, FeatureSet
+from serving.domain.errors import OperatorError, UnresolvedReference, quoted
 from serving.domain.lineage import UNKNOWN
 from serving.domain.references import Reference
-from serving.domain.tensors import ROWS, Datatype, TensorSpec
-from serving.offline import project, unpickle
+from serving.modeling.outputs import Output
+from serving.offline import project
+from serving.offline.columns import Column, feature_set
 from serving.offline.export import Export, register
 from serving.offline.lineage import lineage_here
 from serving.offline.registry import ModelRegistry
 
 _ENVIRONMENT = project.ROOT / "build" / "import" / ".venv"
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from serving.offline.unpickle import main; main(sys.argv[1:])"
+)
 _TIMEOUT_S = 300.0
-_ENTITY = Entity("row", "Not asked for: all features come with the request.")
 
 
-def import_model(source: Path, rows: Path, name: str, description: str, registry: ModelRegistry) -> Reference:
-    """Convert, compare and register a pickled estimator.
+@dataclass(frozen=True)
+class Wanted:
+    """Hold what the command was called with; without a name or description the model's own are used."""
+
+    source: Path
+    rows: Path
+    text: Sequence[str] = ()
+    name: str | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Hold what the separate process found: `file` is relative to the source, `name` the model's own."""
+
+    file: str
+    origin: str
+    name: str
+    columns: tuple[Column, ...]
+    rows: Mapping[str, list[float | str | None]]
+    outputs: tuple[Output, ...]
+    answers: Mapping[str, list[Any]]
+    parameters: Mapping[str, bool | int | float | str]
+    libraries: Mapping[str, str]
+
+
+def import_model(wanted: Wanted, registry: ModelRegistry) -> Reference:
+    """Convert, compare and register a model.
 
     :raises OperatorError: it can't be opened or converted, or the rows don't fit it
     """
-    for path in (source, rows):
-        if not path.is_file():
-            raise OperatorError(
-                f"{path}: is no file; name the pickled model and a CSV file of rows that it can answer."
-            )
+    if not wanted.source.exists():
+        raise OperatorError(f"{wanted.source}: is missing; name a model file, or a folder of MLflow or MLServer.")
+    if not wanted.rows.is_file():
+        raise OperatorError(f"{wanted.rows}: is no file; name a CSV file of rows that the model can answer.")
     with tempfile.TemporaryDirectory() as place:
-        model, result = _converted(source, rows, Path(place))
-    try:
-        features = FeatureSet(_ENTITY, (), tuple(Feature(name) for name in result["features"]))
-    except ValueError as error:
-        raise OperatorError(f"{rows}: {error}.") from None
-    outputs = tuple(_output(name, np.asarray(values)) for name, values in result["answers"].items())
-    parameters = {"imported": f"sha256={_digest(source)}", **result["parameters"]}
-    imported = lineage_here(description, f"sha256={_digest(rows)}", parameters, {}, result["libraries"])
+        model, converted = _converted(wanted, Path(place))
+    for column in converted.columns:
+        if column.title != column.name:
+            print(f"column {quoted(column.title)} is the input {column.name}")
+    name = wanted.name or _own_name(converted.name) or project.service()["name"]
+    file = (wanted.source if wanted.source.is_dir() else wanted.source.parent) / converted.file
+    parameters = {"imported": f"sha256={_digest(file)}", **converted.parameters}
+    description = wanted.description or f"Imported from {converted.origin}."
+    imported = lineage_here(description, f"sha256={_digest(wanted.rows)}", parameters, {}, converted.libraries)
     lineage = replace(imported, trained_at=UNKNOWN)
-    count = len(next(iter(result["answers"].values())))
-    golden = functools.partial(_golden, result, count)
-    return register(registry, Export(Manifest(name, "onnx", features, outputs), model, golden, count, lineage))
+    manifest = Manifest(
+        name, "onnx", feature_set(converted.columns), tuple(output.spec for output in converted.outputs)
+    )
+    count = len(next(iter(converted.answers.values())))
+    golden = functools.partial(_golden, converted, count)
+    return register(registry, Export(manifest, model, golden, count, lineage))
 
 
 def interpreter() -> Path:
-    """Return the interpreter of the environment that opens pickles.
+    """Return the interpreter of the environment that opens models.
 
     :raises OperatorError: the environment was not made
     """
@@ -72,10 +104,12 @@ def interpreter() -> Path:
     return python
 
 
-def _converted(source: Path, rows: Path, place: Path) -> tuple[bytes, Mapping[str, Any]]:
-    python = interpreter()
+def _converted(wanted: Wanted, place: Path) -> tuple[bytes, Converted]:
+    python, source = interpreter(), wanted.source
     print(f"opening {source} in a separate process ...")
-    command = [str(python), "-I", str(unpickle.__file__), str(source.resolve()), str(rows.resolve()), str(place)]
+    model, answers = place / "model.onnx", place / "answers.json"
+    command = [str(python), "-I", "-c", _PROGRAM, str(project.ROOT / "src"), str(source.resolve())]
+    command += [str(wanted.rows.resolve()), str(model), str(answers), *wanted.text]
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "SYSTEMROOT") if name in os.environ}
     try:
         done = subprocess.run(
@@ -95,23 +129,28 @@ def _converted(source: Path, rows: Path, place: Path) -> tuple[bytes, Mapping[st
         last = (done.stderr.strip().splitlines() or [f"its process ended with code {done.returncode}"])[-1]
         raise OperatorError(f"{source}: can't be imported: {last}")
     try:
-        return (place / unpickle.MODEL).read_bytes(), json.loads((place / unpickle.ANSWERS).read_text("utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(answers.read_text("utf-8"))
+        return model.read_bytes(), TypeAdapter(Converted).validate_python(found)
+    except (OSError, ValueError, ValidationError):
         raise OperatorError(f"{source}: can't be imported: it left no model behind.") from None
 
 
-def _output(name: str, values: np.ndarray[Any, Any]) -> TensorSpec:
-    datatype = Datatype.INT64 if name == "label" else Datatype.FP32
-    return TensorSpec(name, datatype, (ROWS, *values.shape[1:]))
+def _own_name(name: str) -> str:
+    """Return the name that a source gives its model, if a reference can hold it."""
+    try:
+        return Reference.parse(f"local:{name}/1").model if name else ""
+    except UnresolvedReference:
+        print(f"the model is called {quoted(name)}, which is no name here (letters a-z, digits, -); see --model")
+        return ""
 
 
-def _golden(result: Mapping[str, Any], count: int, wanted: int) -> GoldenRows:
+def _golden(converted: Converted, count: int, wanted: int) -> GoldenRows:
     """Pick evenly spread rows."""
     rows = np.linspace(0, count - 1, wanted, dtype=int)
     return GoldenRows(
         tuple(str(row) for row in rows),
-        {name: [values[row] for row in rows] for name, values in result["columns"].items()},
-        {name: [values[row] for row in rows] for name, values in result["answers"].items()},
+        {name: [values[row] for row in rows] for name, values in converted.rows.items()},
+        {name: [values[row] for row in rows] for name, values in converted.answers.items()},
     )
 
 

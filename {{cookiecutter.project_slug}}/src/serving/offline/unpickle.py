@@ -1,153 +1,142 @@
-"""Open a pickled estimator, run it and convert it to ONNX, in a short-lived process.
+"""Open a model, ask it and convert it to ONNX, in a short-lived process.
 
-    python unpickle.py PICKLE ROWS FOLDER
+    main([SOURCE, ROWS, MODEL, ANSWERS, *TEXT])
 
 A pickle is a program: whoever wrote it decides what happens here. So this runs in a separate environment, without
-the secrets of the caller, and only what it leaves in FOLDER is looked at: `model.onnx`, and `answers.json` with what
-the original estimator answered to each row. Converts what scikit-learn and XGBoost call a classifier or a regressor.
+the secrets of the caller, and only two files that it leaves are looked at: MODEL, the ONNX graph, and ANSWERS, what the
+original answered to each row. TEXT names columns that hold text even if it looks like numbers.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-import pickle
+import re
 import sys
-from collections.abc import Sequence
-from importlib import import_module
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-MODEL, ANSWERS = "model.onnx", "answers.json"
-_LIBRARIES = ("numpy", "onnx", "onnxmltools", "scikit-learn", "skl2onnx", "xgboost-cpu")
-_OPSET, _ML_OPSET = 21, 3
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from serving.domain.errors import OperatorError, quoted
+from serving.domain.tensors import Datatype
+from serving.modeling.outputs import Answer, Output
+from serving.offline import sources
+from serving.offline.columns import LABEL, PREDICTION, PROBABILITIES, described, feature_set, read_rows
+from serving.offline.convert import packages, to_onnx
+from serving.offline.estimators import WHERE, answers, class_names
+
+_ALWAYS = ("numpy", "onnx", "skl2onnx")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Convert the estimator; a fault ends the process with one sentence on standard error."""
-    source, rows, folder = map(Path, arguments)
-    names, matrix = read_rows(rows)
-    estimator = load(source)
-    check(estimator, names)
-    answers = ask(estimator, matrix)
-    (folder / MODEL).write_bytes(convert(estimator, names, list(answers)))
+    """Convert the model; a fault ends the process with one sentence on standard error."""
+    source, rows, model, result = map(Path, arguments[:4])
+    try:
+        graph, found = converted(source, read_rows(rows, arguments[4:]))
+    except OperatorError as error:
+        sys.exit(str(error).removeprefix(f"{WHERE}: "))
+    model.write_bytes(graph)
+    result.write_text(json.dumps(found), encoding="utf-8")
+
+
+def converted(path: Path, rows: Mapping[str, npt.NDArray[Any]]) -> tuple[bytes, dict[str, Any]]:
+    """Return the model at a path as ONNX, and what is known of it.
+
+    :raises OperatorError: it is not supported, does not fit the rows, or can't be converted
+    """
+    source = sources.find(path)
+    estimator = sources.load(source)
+    frame = pd.DataFrame(dict(rows))
+    given = frame if check(estimator, list(rows)) else frame.to_numpy()
+    columns = described(rows)
+    outputs = declared(estimator, given, [column.title for column in columns if column.text])
+    answered = answers(estimator, outputs, given)
+    graph = to_onnx(estimator, feature_set(columns), outputs, frame)
     parameters = estimator.get_params(deep=False).items()
-    result = {
-        "features": names,
-        "columns": {name: matrix[:, place].tolist() for place, name in enumerate(names)},
-        "answers": {name: answer.tolist() for name, answer in answers.items()},
+    folder = path if path.is_dir() else path.parent
+    return graph, {
+        "file": source.file.relative_to(folder.resolve()).as_posix(),
+        "origin": source.origin,
+        "name": source.name,
+        "columns": [vars(column) for column in columns],
+        "rows": {column.name: _as_json(rows[column.title]) for column in columns},
+        "outputs": [vars(output) for output in outputs],
+        "answers": {name: _as_json(values) for name, values in answered.items()},
         "parameters": {"estimator": type(estimator).__qualname__}
         | {name: value for name, value in parameters if isinstance(value, bool | int | float | str) and value == value},
-        "libraries": {name: version(name) for name in _LIBRARIES},
+        "libraries": _libraries(estimator),
     }
-    (folder / ANSWERS).write_text(json.dumps(result), encoding="utf-8")
 
 
-def read_rows(path: Path) -> tuple[list[str], Any]:
-    """Return the names in the first line of a CSV file, and the numbers below as float32 [rows, names]."""
-    numpy = import_module("numpy")
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            names, *rows = csv.reader(file)
-        matrix = numpy.array([[float(value) for value in row] for row in rows], numpy.float32)
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-        sys.exit(f"{path}: is no table of numbers with their names in the first line ({error}).")
-    if not rows or matrix.shape != (len(rows), len(names)) or not numpy.isfinite(matrix).all():
-        sys.exit(f"{path}: needs a row at least, as many numbers in each as there are names, and no missing ones.")
-    return names, matrix
-
-
-def load(path: Path) -> Any:
-    """Unpickle: this runs the author's code."""
-    try:
-        return pickle.loads(path.read_bytes())  # noqa: S301 - what this process is for
-    except Exception as error:  # noqa: BLE001 - a pickle raises what its author likes
-        sys.exit(
-            f"{path}: can't be opened ({type(error).__name__}); name the versions that it was saved with in "
-            "requirements/import.in, then `make lock`."
-        )
-
-
-def check(estimator: Any, names: list[str]) -> None:
-    """Refuse an object that is no estimator, or an estimator for other columns."""
+def check(estimator: Any, titles: list[str]) -> bool:
+    """Refuse an object that is no estimator, or one for other columns; return whether it knows columns by name."""
     if not hasattr(estimator, "predict") or not hasattr(estimator, "get_params"):
-        sys.exit(f"holds a {type(estimator).__qualname__}, which is no estimator of scikit-learn's kind.")
-    wanted = getattr(estimator, "n_features_in_", len(names))
-    known = [str(name) for name in getattr(estimator, "feature_names_in_", names)]
-    if wanted != len(names) or known != names:
-        sys.exit(f"the model takes {', '.join(known) if known != names else wanted} as columns, the rows have {names}.")
+        raise OperatorError(f"holds a {type(estimator).__qualname__}, which is no estimator of scikit-learn's kind.")
+    known = fitted_names(estimator)
+    count = len(known) if known else getattr(estimator, "n_features_in_", 0) or len(titles)
+    if count != len(titles):
+        raise OperatorError(f"the model takes {count} as columns, the rows have {len(titles)}: {', '.join(titles)}.")
+    for name, title in zip(known, titles, strict=False):
+        if name not in (title, re.sub(r"\s", "_", title)):  # LightGBM writes _ for a space
+            raise OperatorError(
+                f"the model takes {quoted(name)} where the rows have {quoted(title)}; its columns are "
+                f"{', '.join(known)}, in this order."
+            )
+    return bool(known)
 
 
-def ask(estimator: Any, matrix: Any) -> dict[str, Any]:
-    """Return the original's outputs by name."""
-    numpy = import_module("numpy")
-    answer = estimator.predict(matrix)
-    if not hasattr(estimator, "classes_"):
-        return {"prediction": answer.astype(numpy.float32).reshape(len(matrix), -1)[:, 0]}
-    if answer.dtype.kind not in "iub":
-        sys.exit("its labels are no whole numbers; train it with encoded labels.")
-    return {
-        "label": answer.astype(numpy.int64),
-        "probabilities": estimator.predict_proba(matrix).astype(numpy.float32),
-    }
+def fitted_names(estimator: Any) -> list[str]:
+    """Return the names of the columns that an estimator was fitted on; none for a bare matrix."""
+    # Scikit-learn's and XGBoost's, CatBoost's, and what LightGBM reads from a file.
+    kept = (getattr(estimator, key, None) for key in ("feature_names_in_", "feature_names_", "feature_name_"))
+    names = [str(name) for name in next((found for found in kept if found is not None), [])]
+    numbered = [{str(place), f"Column_{place}"} for place in range(len(names))]  # CatBoost and LightGBM make them up
+    return [] if all(name in made_up for name, made_up in zip(names, numbered, strict=True)) else names
 
 
-def convert(estimator: Any, names: list[str], outputs: list[str]) -> bytes:
-    """Return the estimator as ONNX, with a column [rows] per feature as inputs."""
-    onnx, skl2onnx = import_module("onnx"), import_module("skl2onnx")
-    _teach_xgboost(skl2onnx)
-    options = {"zipmap": False} if "probabilities" in outputs else {}
-    model = skl2onnx.convert_sklearn(
-        estimator,
-        name="imported",  # else a random one, and each import would be another version
-        initial_types=[("matrix", skl2onnx.common.data_types.FloatTensorType([None, len(names)]))],
-        target_opset={"": _OPSET, "ai.onnx.ml": _ML_OPSET},
-        options={id(estimator): options},
-    )
-    model = import_module("onnx.compose").add_prefix(model, "inner_")  # else its names may be those of the columns
-    graph, helper, kinds = model.graph, onnx.helper, onnx.TensorProto
-    inner = list(graph.node)
-    widen = [helper.make_node("Unsqueeze", [name, "inner_last"], [f"inner_wide_{name}"]) for name in names]
-    join = helper.make_node("Concat", [node.output[0] for node in widen], [graph.input[0].name], axis=1)
-    # The converter chooses the output names, and returns a regressor's output as [rows, 1].
-    given = [output.name for output in graph.output]
-    last = [
-        helper.make_node("Reshape", [given[0], "inner_flat"], outputs[:1]),
-        *(helper.make_node("Identity", [have], [want]) for have, want in zip(given[1:], outputs[1:], strict=True)),
-    ]
-    classes = len(estimator.classes_) if "probabilities" in outputs else 0
-    shapes: dict[str, tuple[int, list[str | int]]] = {
-        "label": (kinds.INT64, ["rows"]),
-        "prediction": (kinds.FLOAT, ["rows"]),
-        "probabilities": (kinds.FLOAT, ["rows", classes]),
-    }
-    del graph.node[:], graph.input[:], graph.output[:]
-    graph.node.extend([*widen, join, *inner, *last])
-    graph.input.extend(helper.make_tensor_value_info(name, kinds.FLOAT, ["rows"]) for name in names)
-    graph.output.extend(helper.make_tensor_value_info(name, *shapes[name]) for name in outputs)
-    numbers = {"inner_last": 1, "inner_flat": -1}
-    graph.initializer.extend(helper.make_tensor(name, kinds.INT64, [1], [value]) for name, value in numbers.items())
-    return bytes(model.SerializeToString())
+def declared(estimator: Any, rows: Any, text_columns: Sequence[str]) -> list[Output]:
+    """Declare what an estimator answers to these rows."""
+    if isinstance(getattr(estimator, "classes_", None), list):
+        raise OperatorError("answers with several labels per row; import a classifier with one.")
+    predicted = _predicted(estimator, rows, text_columns)
+    shape = () if predicted.shape[1:] == (1,) else predicted.shape[1:]
+    classes = class_names(estimator)
+    if classes is None:
+        return [Output(PREDICTION, shape=shape)]
+    if shape:
+        raise OperatorError("answers with several labels per row; import a classifier with one.")
+    text = all(isinstance(value, str) for value in classes)
+    if not text and not all(isinstance(value, int | float) and value == int(value) for value in classes):
+        raise OperatorError(f"its labels are neither text nor whole numbers, but such as {quoted(classes[0])}.")
+    outputs = [Output(LABEL, Answer.LABEL, Datatype.TEXT if text else Datatype.INT64)]
+    if hasattr(estimator, "predict_proba"):
+        outputs.append(Output(PROBABILITIES, Answer.PROBABILITIES, shape=(len(classes),)))
+    return outputs
 
 
-def _teach_xgboost(skl2onnx: Any) -> None:
-    """Register XGBoost's estimators with skl2onnx."""
-    xgboost = import_module("xgboost")
-    converter = import_module("onnxmltools.convert.xgboost.operator_converters.XGBoost").convert_xgboost
-    shapes = import_module("skl2onnx.common.shape_calculator")
-    classifier, regressor = xgboost.XGBClassifier, xgboost.XGBRegressor
-    skl2onnx.update_registered_converter(
-        classifier,
-        "XGBoostXGBClassifier",
-        shapes.calculate_linear_classifier_output_shapes,
-        converter,
-        options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
-    )
-    skl2onnx.update_registered_converter(
-        regressor, "XGBoostXGBRegressor", shapes.calculate_linear_regressor_output_shapes, converter
-    )
+def _predicted(estimator: Any, rows: Any, text_columns: Sequence[str]) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(estimator.predict(rows))
+    except Exception as error:  # estimators raise whatever they like
+        hint = f"; text is in the columns {', '.join(text_columns)}" if text_columns else ""
+        raise OperatorError(f"the model can't answer the rows ({sources.cause_of(error)}){hint}.") from error
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def _as_json(values: npt.NDArray[Any]) -> list[Any]:
+    """Return an array as JSON has it; NaN is null."""
+    elements = values.astype(object)
+    if values.dtype.kind == "f":
+        elements[np.isnan(values)] = None
+    listed: list[Any] = elements.tolist()
+    return listed
+
+
+def _libraries(estimator: Any) -> dict[str, str]:
+    """Return the versions of what fitted and converts the model."""
+    distributions = metadata.packages_distributions()
+    used = {name for package in packages(estimator) for name in distributions.get(package, ())}
+    return {name: metadata.version(name) for name in sorted(used.union(_ALWAYS))}
