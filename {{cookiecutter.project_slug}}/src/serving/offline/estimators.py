@@ -62,7 +62,7 @@ def _asked(estimator: Any, method: str, rows: Any) -> npt.NDArray[Any]:
     except Exception as error:  # a library's own, or that of the user's own class
         cause = " ".join(str(error).split())
         raise OperatorError(
-            f"{_WHERE}: {type(estimator).__name__}.{method}() fails on the rows of data.frame(): "
+            f"{WHERE}: {type(estimator).__name__}.{method}() fails on the rows of data.frame(): "
             f"{type(error).__name__}: {cause[:200].rstrip('.')}."
         ) from error
 

@@ -20,7 +20,8 @@ from serving.domain.artifacts import GoldenRows, Manifest
 from serving.modeling import Dataset
 from serving.offline import project, user_model
 from serving.offline.bootstrap import default_scheme, open_registry
-from serving.offline.convert import packages, summary, to_onnx
+from serving.offline.convert import to_onnx
+from serving.offline.converters import packages, summary
 from serving.offline.estimators import answers
 from serving.offline.export import Export, as_json, register
 from serving.offline.lineage import lineage_here

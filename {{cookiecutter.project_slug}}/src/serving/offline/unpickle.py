@@ -26,7 +26,8 @@ from serving.domain.tensors import Datatype
 from serving.modeling.outputs import Answer, Output
 from serving.offline import sources
 from serving.offline.columns import LABEL, PREDICTION, PROBABILITIES, described, feature_set, read_rows
-from serving.offline.convert import packages, to_onnx
+from serving.offline.convert import to_onnx
+from serving.offline.converters import packages
 from serving.offline.estimators import WHERE, answers, class_names
 
 _ALWAYS = ("numpy", "onnx", "skl2onnx")

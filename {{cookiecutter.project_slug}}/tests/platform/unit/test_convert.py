@@ -22,7 +22,8 @@ from serving.domain.errors import OperatorError
 from serving.domain.features import Derived, Entity, Feature, FeatureSet, Operation
 from serving.domain.tensors import Datatype
 from serving.modeling import Answer, Dataset, Output
-from serving.offline.convert import packages, summary, to_onnx
+from serving.offline.convert import to_onnx
+from serving.offline.converters import packages, summary
 from serving.offline.estimators import answers
 from serving.offline.rows import prepared
 
