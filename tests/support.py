@@ -93,8 +93,9 @@ def combination_id(choices: Mapping[str, str]) -> str:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return the relative paths of all files below a folder, sorted."""
-    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    """Return the relative paths of all files below a folder, sorted, without bytecode: a test may have run the code."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found if "__pycache__" not in path.parts)
 
 
 def is_text(path: Path) -> bool:

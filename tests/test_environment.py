@@ -40,7 +40,8 @@ def lock(repo: Path, distribution: Path, name: str = "base") -> Path:
 
 
 def says(python: Path, code: str) -> str:
-    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    """Return what code prints; without bytecode, which a wheel of the same size and second would not outdate."""
+    return subprocess.run([python, "-B", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ COPIED = PROMPTS["_copy_without_render"]
 LINKS_LEAD_TO = {
     "github.com",
     "kserve.github.io",
+    "kubernetes.io",
     "www.apache.org",
     "www.w3.org",  # the SVG namespace, which is never fetched
     "127.0.0.1",
