@@ -24,7 +24,6 @@ from serving.domain.references import Reference, find_lock, parse_pinned, read_l
 from serving.domain.settings import shared_settings
 from serving.offline import project
 from serving.offline.bootstrap import default_scheme, fetch, open_registry
-from serving.offline.pickle_import import Wanted, import_model
 from serving.offline.pinning import pin, served_digest, served_version
 from serving.offline.registry import (
     CHAMPION,
@@ -72,6 +71,8 @@ def _register(options: _Options) -> int:
 
 
 def _import(options: _Options) -> int:
+    from serving.offline.pickle_import import Wanted, import_model  # not in the fetch image, which imports no model
+
     wanted = Wanted(options.source, options.rows, options.text, options.model, options.description)
     with contextlib.redirect_stdout(sys.stderr):  # progress messages are not part of the output
         reference = import_model(wanted, _open(options, default_scheme()))
