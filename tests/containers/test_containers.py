@@ -32,8 +32,8 @@ def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     running = Stack.generate(template, tmp_path_factory.mktemp("stack"), SLUG)
     repo = running.repo
     first = repo.text("model.lock")
-    train = repo.path / "model" / "train.py"
-    train.write_text(train.read_text(encoding="utf-8").replace("SEED = 7", "SEED = 8"), encoding="utf-8")
+    estimator = repo.path / "model" / "estimator.py"
+    estimator.write_text(estimator.read_text(encoding="utf-8").replace("SEED = 7", "SEED = 8"), encoding="utf-8")
     running.command("train")
     (repo.path / "second.lock").write_text(repo.text("model.lock"), encoding="utf-8")
     # The load knows both versions' answers from the start.

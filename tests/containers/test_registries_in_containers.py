@@ -144,8 +144,8 @@ def test_plain_compose_commands_agree_with_what_runs(stack: Stack, case: Case) -
 
 
 def test_a_version_of_the_remote_registry_is_deployed_without_access_by_the_server(stack: Stack, case: Case) -> None:
-    train = stack.repo.path / "model" / "train.py"
-    train.write_text(train.read_text(encoding="utf-8").replace("SEED = 7", "SEED = 8"), encoding="utf-8")
+    estimator = stack.repo.path / "model" / "estimator.py"
+    estimator.write_text(estimator.read_text(encoding="utf-8").replace("SEED = 7", "SEED = 8"), encoding="utf-8")
     case.register(stack)
     lock = stack.repo.text("model.lock")
     assert f"{case.registry}:{case.slug}/1#sha256=" in lock

@@ -88,6 +88,6 @@ def test_the_commands_of_the_page_work(template: Path, tmp_path: Path, registry:
 
 def train_anew(repo: Repo) -> None:
     """Make the next training give another model."""
-    train = repo.path / "model" / "train.py"
-    text = train.read_text(encoding="utf-8")
-    train.write_text(re.sub(r"SEED = (\d+)", lambda seed: f"SEED = {int(seed[1]) + 1}", text), encoding="utf-8")
+    estimator = repo.path / "model" / "estimator.py"
+    text = estimator.read_text(encoding="utf-8")
+    estimator.write_text(re.sub(r"SEED = (\d+)", lambda seed: f"SEED = {int(seed[1]) + 1}", text), encoding="utf-8")
