@@ -19,6 +19,7 @@ LONGEST = (
     CONTAINERS,
     "tests/test_generated_readme.py",
     "tests/test_model_page.py",
+    "tests/test_import.py",
     "tests/test_choices.py",
     "tests/test_end_to_end.py",
 )

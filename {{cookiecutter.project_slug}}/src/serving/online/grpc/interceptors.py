@@ -14,7 +14,7 @@ import grpc
 
 from serving.domain.errors import ServingError
 from serving.online.grpc.servicer import SERVICE, Context, Method
-from serving.online.grpc.status import INTERNAL_TEXT, status_of
+from serving.online.grpc.status import INTERNAL_TEXT, NO_RETRY, PUSHBACK, status_of
 from serving.online.telemetry import Metrics, request_id
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,8 @@ class CallScope(grpc.aio.ServerInterceptor):
                 return await method(body, context)
             except ServingError as error:
                 code, text = status_of(error)
+                if isinstance(error, NO_RETRY):
+                    context.set_trailing_metadata(((REQUEST_ID_KEY, request_id.get()), PUSHBACK))
                 log.info("%s %s: %s", name, code.name, error, exc_info=error.__cause__)
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED

@@ -19,6 +19,12 @@ CODES: Mapping[type[errors.ServingError], StatusCode] = {
     errors.ModelFailed: StatusCode.INTERNAL,
 }
 
+NO_RETRY = (errors.FeatureStoreUnavailable,)
+"""Refusals that every replica would repeat; clients retry UNAVAILABLE otherwise, each call up to four times."""
+
+PUSHBACK = ("grpc-retry-pushback-ms", "-1")
+"""Trailing metadata that forbid a retry: https://github.com/grpc/proposal/blob/master/A6-client-retries.md"""
+
 INTERNAL_TEXT = "internal error; the server's log has the detail under this request id."
 """The text of an INTERNAL error; exception texts never reach a caller."""
 
