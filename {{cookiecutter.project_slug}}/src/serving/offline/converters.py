@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import re
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -42,6 +43,13 @@ def packages(estimator: Any) -> set[str]:
 
 def converted(estimator: Any, frame: Any) -> ModelProto:
     """Convert with the libraries' own converters; outputs are the prediction or label, then probabilities."""
+    with warnings.catch_warnings():
+        # The converters' own: they call NumPy as it was, and where warnings are errors they would fail.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return _converted(estimator, frame)
+
+
+def _converted(estimator: Any, frame: Any) -> ModelProto:
     if hasattr(estimator, "to_onnx"):
         return _own_graph(estimator)
     if _library(estimator) == "catboost":

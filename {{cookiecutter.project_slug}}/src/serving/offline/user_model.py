@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -37,10 +37,14 @@ class Declaration(Protocol):
 
 
 class Data(Protocol):
-    """The names of `model/data.py`; `history` is needed for static features only."""
+    """The names of `model/data.py`."""
 
     def load(self) -> Dataset:
         """Return the rows to train on."""
+
+
+class StaticData(Protocol):
+    """The names of `model/data.py` if there are static features."""
 
     def history(self) -> History:
         """Return the static features of every entity over time."""
@@ -88,7 +92,7 @@ def history() -> History:
     """Load the static features over time and check them against the declaration; raises like `dataset`."""
     declared = features()
     with _user_code():
-        past = _data().history()
+        past = cast("StaticData", _data()).history()
     return check_history(_declared(past, History, "data.py: history()"), declared)
 
 

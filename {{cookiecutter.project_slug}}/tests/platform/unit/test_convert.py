@@ -27,9 +27,6 @@ from serving.offline.converters import packages, summary
 from serving.offline.estimators import answers
 from serving.offline.rows import prepared
 
-# The converters' own: they call NumPy as it was.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
 ROWS = 200
 FEATURES = FeatureSet(
     Entity("key"),

@@ -21,6 +21,8 @@ from tests.platform.support.server import ServerProcess
 from tests.platform.support.wire import Wire, request
 from tests.platform.support.workspace import Workspace
 
+pytestmark = pytest.mark.skipif(not FEATURES.static, reason="this model has no static features")
+
 KNOWN, UNKNOWN = 0, b"nobody"
 
 

@@ -21,6 +21,8 @@ from serving.online.enrichment import Enricher
 from serving.online.fallback import Fallback
 from tests.platform.support.services import Observed
 
+pytestmark = pytest.mark.skipif(not FEATURES.static, reason="this model has no static features")
+
 LONG_S = 60.0
 
 
