@@ -79,3 +79,52 @@ def test_another_librarys_estimator_is_served_as_it_answers_itself(with_librarie
     shown = repo.passes("demo")
     assert "comparing the exported model with the original ..." in shown
     assert "answered by tumour-diagnosis version 1" in shown
+
+
+F, D, E = "model/features.py", "model/data.py", "model/estimator.py"
+LOGISTIC = "from sklearn.linear_model import LogisticRegression"
+WITHOUT_CONVERTER = "from sklearn.semi_supervised import LabelPropagation as LogisticRegression"
+WRONG_EDITS = [
+    (F, '"radius"', '"Radius"', f"{D}: load() returns no column 'Radius'", "it has 'radius'"),
+    (F, "Datatype.TEXT", "Datatype.STR", f"{F}, line 5", "the datatypes are BOOL"),
+    (F, ", allow_nan=True", "", f"{D}: load(): column 'smoothness' holds NaN", "declare allow_nan=True"),
+    (F, 'Datatype.TEXT, default="medium"', "Datatype.INT64", "column 'size' holds text", "datatype=Datatype.TEXT"),
+    (F, '"texture"', '"radius"', f"{F}, line 3", "feature names must differ; declared twice: radius"),
+    (F, 'default="medium"', "default=2", f"{F}, line 5: feature size", "default is 2, which TEXT can't hold"),
+    (D, '"texture": rows["mean texture"].to_numpy(),', "", f"{D}: load() returns no column 'texture'", "add it"),
+    (
+        D,
+        'rows["mean radius"].to_numpy()',
+        "[[1.0]]",
+        f"{D}: load(): column 'radius'",
+        "must be [569] by model/features",
+    ),
+    (D, '"malignant", "benign")', "np.nan, 1.0)", f"{D}: load(): the target of row 0 is NaN", "leave out the rows"),
+    (D, "return Dataset(", "return (", f"{D}: load() is a tuple", "must be a Dataset; see docs/model.md"),
+    (D, '"mean radius"', '"mean radios"', f"{D}, line 21: KeyError", "The traceback is in build/traceback.txt"),
+    (D, "import numpy as np", "import numpi as np", f"{D}, line 1", "add the package to requirements/train.in"),
+    (E, 'of="malignant"', 'of="malign"', f"{E}: output malignancy: of='malign' is no class", "'benign', 'malignant'"),
+    (E, "Datatype.TEXT", "Datatype.INT64", f"{E}: output diagnosis: the labels are text", "datatype=Datatype.TEXT"),
+    (E, 'of="malignant"', "shape=(3,)", f"{E}: output malignancy", "declare shape=(2,)"),
+    (E, LOGISTIC, WITHOUT_CONVERTER, f"{E}: LabelPropagation can't be exported to ONNX", "docs/model.md lists what"),
+    (E, "return Fitted(", "return tuple((", f"{E}, line 20", "SyntaxError: invalid syntax"),
+    (E, "make_pipeline", "make_pipelin", f"{E}, line 4: ImportError", "cannot import name 'make_pipelin'"),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "where", "way_out"), WRONG_EDITS)
+def test_a_wrong_edit_gives_one_sentence_with_its_place_and_the_way_out(
+    repo: Repo, file: str, old: str, new: str, where: str, way_out: str
+) -> None:
+    for name, text in files(repo):
+        (repo.path / name).write_text(text.replace(old, new) if name == file else text, encoding="utf-8")
+    assert repo.text(file) != dict(files(repo))[file]
+    before = (repo.path / "model.lock").read_bytes() if (repo.path / "model.lock").exists() else None
+    done = repo.command("train")
+    assert done.returncode == 1
+    (sentence, _) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]  # and tasks.py's own
+    assert where in sentence
+    assert way_out in sentence
+    assert "Traceback" not in done.stdout + done.stderr
+    after = (repo.path / "model.lock").read_bytes() if (repo.path / "model.lock").exists() else None
+    assert after == before

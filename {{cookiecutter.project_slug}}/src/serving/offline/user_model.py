@@ -177,7 +177,7 @@ def _user_code() -> Iterator[None]:
 
 
 def _sentence(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     cause = text if isinstance(error, OSError | ValueError) and text else f"{type(error).__name__}: {text}"
     return f"{_place(error)}{cause.rstrip('.')}{_hint(error)}.{_kept(error)}"
 
