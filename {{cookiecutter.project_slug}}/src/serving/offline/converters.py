@@ -11,7 +11,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,11 @@ def summary(estimator: Any) -> str:
     return ", ".join(type(step).__name__ for step in steps)
 
 
-def packages(estimator: Any) -> set[str]:
-    """Return the import packages that an estimator and its parts come from."""
-    return {_library(part) for part in _parts(estimator)}
+def libraries(estimator: Any, others: Sequence[str]) -> dict[str, str]:
+    """Return the versions of the packages that an estimator and its parts come from, and of these others."""
+    distributions = metadata.packages_distributions()
+    used = {name for part in _parts(estimator) for name in distributions.get(_library(part), ())}
+    return {name: metadata.version(name) for name in sorted(used.union(others))}
 
 
 def converted(estimator: Any, frame: Any) -> ModelProto:

@@ -109,3 +109,12 @@ def _shaped(where: str, output: Output, values: npt.NDArray[Any]) -> npt.NDArray
             f"declared; declare shape={shape}."
         )
     return values.astype(output.datatype.dtype)
+
+
+def as_json(values: npt.NDArray[Any]) -> list[Any]:
+    """Return an array as JSON has it; NaN is null."""
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        missing, values = np.isnan(values), values.astype(object)
+        values[missing] = None
+    listed: list[Any] = values.tolist()
+    return listed

@@ -7,10 +7,8 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from serving.adapters.runtime import load_runtime
 from serving.domain.artifacts import Artifact, GoldenRows, Manifest, open_artifact, write_artifact
@@ -82,12 +80,3 @@ async def _compare(artifact: Artifact) -> None:
                 f"{quoted(expected[row])}); it is not registered. A scaler before trees is a common cause: ONNX rounds "
                 "to FP32, and trees need no scaler."
             )
-
-
-def as_json(values: npt.NDArray[Any]) -> list[Any]:
-    """Return an array as JSON has it; NaN is null."""
-    if values.dtype.kind == "f" and np.isnan(values).any():
-        missing, values = np.isnan(values), values.astype(object)
-        values[missing] = None
-    listed: list[Any] = values.tolist()
-    return listed

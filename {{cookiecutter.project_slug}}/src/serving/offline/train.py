@@ -11,8 +11,6 @@ import argparse
 import functools
 import hashlib
 from collections.abc import Sequence
-from importlib import metadata
-from typing import Any
 
 import numpy as np
 
@@ -21,9 +19,9 @@ from serving.modeling import Dataset
 from serving.offline import project, user_model
 from serving.offline.bootstrap import default_scheme, open_registry
 from serving.offline.convert import to_onnx
-from serving.offline.converters import packages, summary
-from serving.offline.estimators import answers
-from serving.offline.export import Export, as_json, register
+from serving.offline.converters import libraries, summary
+from serving.offline.estimators import answers, as_json
+from serving.offline.export import Export, register
 from serving.offline.lineage import lineage_here
 from serving.offline.model_version import current_user
 from serving.offline.pinning import pin, served_digest
@@ -70,7 +68,7 @@ def export(training: user_model.Training) -> Export:
     metrics = {name: round(value, 4) for name, value in fitted.metrics.items()}
     parameters = {"estimator": summary(fitted.estimator), **fitted.parameters}
     lineage = lineage_here(
-        service["description"], _data_digest(data), parameters, metrics, _libraries(fitted.estimator)
+        service["description"], _data_digest(data), parameters, metrics, libraries(fitted.estimator, _ALWAYS)
     )
     outputs = tuple(output.spec for output in training.outputs)
     return Export(Manifest(service["name"], "onnx", training.features, outputs), model, golden, len(data), lineage)
@@ -94,13 +92,6 @@ def _data_digest(data: Dataset) -> str:
         content = "\0".join(map(str, column.flat)).encode() if column.dtype.hasobject else column.tobytes()
         hashed.update(name.encode() + content)
     return f"sha256={hashed.hexdigest()}"
-
-
-def _libraries(estimator: Any) -> dict[str, str]:
-    """Return the versions of what fits, converts and runs the model."""
-    distributions = metadata.packages_distributions()
-    used = {name for package in packages(estimator) for name in distributions.get(package, ())}
-    return {name: metadata.version(name) for name in sorted(used.union(_ALWAYS))}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,8 @@ from serving.modeling.outputs import Answer, Output
 from serving.offline import sources
 from serving.offline.columns import LABEL, PREDICTION, PROBABILITIES, described, feature_set, read_rows
 from serving.offline.convert import to_onnx
-from serving.offline.converters import packages
-from serving.offline.estimators import WHERE, answers, class_names
+from serving.offline.converters import libraries
+from serving.offline.estimators import WHERE, answers, as_json, class_names
 
 _ALWAYS = ("numpy", "onnx", "skl2onnx")
 
@@ -64,12 +63,12 @@ def converted(path: Path, rows: Mapping[str, npt.NDArray[Any]]) -> tuple[bytes, 
         "origin": source.origin,
         "name": source.name,
         "columns": [vars(column) for column in columns],
-        "rows": {column.name: _as_json(rows[column.title]) for column in columns},
+        "rows": {column.name: as_json(rows[column.title]) for column in columns},
         "outputs": [vars(output) for output in outputs],
-        "answers": {name: _as_json(values) for name, values in answered.items()},
+        "answers": {name: as_json(values) for name, values in answered.items()},
         "parameters": {"estimator": type(estimator).__qualname__}
         | {name: value for name, value in parameters if isinstance(value, bool | int | float | str) and value == value},
-        "libraries": _libraries(estimator),
+        "libraries": libraries(estimator, _ALWAYS),
     }
 
 
@@ -125,19 +124,3 @@ def _predicted(estimator: Any, rows: Any, text_columns: Sequence[str]) -> npt.ND
     except Exception as error:  # estimators raise whatever they like
         hint = f"; text is in the columns {', '.join(text_columns)}" if text_columns else ""
         raise OperatorError(f"the model can't answer the rows ({sources.cause_of(error)}){hint}.") from error
-
-
-def _as_json(values: npt.NDArray[Any]) -> list[Any]:
-    """Return an array as JSON has it; NaN is null."""
-    elements = values.astype(object)
-    if values.dtype.kind == "f":
-        elements[np.isnan(values)] = None
-    listed: list[Any] = elements.tolist()
-    return listed
-
-
-def _libraries(estimator: Any) -> dict[str, str]:
-    """Return the versions of what fitted and converts the model."""
-    distributions = metadata.packages_distributions()
-    used = {name for package in packages(estimator) for name in distributions.get(package, ())}
-    return {name: metadata.version(name) for name in sorted(used.union(_ALWAYS))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from serving.domain.features import Derived, Entity, Feature, FeatureSet, Operat
 from serving.domain.tensors import Datatype
 from serving.modeling import Answer, Dataset, Output
 from serving.offline.convert import to_onnx
-from serving.offline.converters import packages, summary
+from serving.offline.converters import libraries, summary
 from serving.offline.estimators import answers
 from serving.offline.rows import prepared
 
@@ -204,7 +205,7 @@ def test_a_model_is_known_by_its_steps_and_libraries() -> None:
     data = rows(FEATURES)
     estimator = by_columns(Ridge()).fit(data.frame(), data.target)
     assert summary(estimator) == "ColumnTransformer, Ridge"
-    assert packages(estimator) == {"sklearn"}
+    assert libraries(estimator, ["numpy"]) == {name: metadata.version(name) for name in ("numpy", "scikit-learn")}
 
 
 def plain(estimator: Any, target: Any = None) -> Any:
