@@ -1,7 +1,7 @@
 """Find the model in what an import names, and open it as an estimator with scikit-learn's interface.
 
-It is a model file, a model folder of MLflow, or one of MLServer. Files are told apart by their content. This runs in
-the environment that opens pickles: see `unpickle.py`.
+It is a model file, a model folder of MLflow, or one of MLServer. A file's first bytes decide what opens it. This runs
+in the environment that opens pickles: see `unpickle.py`.
 """
 
 from __future__ import annotations
