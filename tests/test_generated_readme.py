@@ -165,21 +165,14 @@ def test_the_page_on_the_model_lists_what_the_platform_imports_from_it() -> None
     text = (ROOT / ROOT_FOLDER / "docs" / "model.md").read_text(encoding="utf-8")
     for file, names in re.findall(r"^\| `model/(\w+)\.py` \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE):
         listed[f"model.{file}"] = set(re.findall(r"`(\w+)`", names))
-    protocols = {}
-    for node in ast.parse((ROOT / ROOT_FOLDER / "src/serving/offline/user_model.py").read_text(encoding="utf-8")).body:
-        named = (
-            re.match(r"The names of `model/(\w+)\.py`", ast.get_docstring(node) or "")
-            if isinstance(node, ast.ClassDef)
-            else None
-        )
-        if named and isinstance(node, ast.ClassDef):
-            members = [m.target if isinstance(m, ast.AnnAssign) else m for m in node.body]
-            names = {
-                m.id if isinstance(m, ast.Name) else m.name
-                for m in members
-                if isinstance(m, ast.Name | ast.FunctionDef)
-            }
-            protocols[f"model.{named.group(1)}"] = names
+    protocols: dict[str, set[str]] = {}
+    module = ast.parse((ROOT / ROOT_FOLDER / "src/serving/offline/user_model.py").read_text(encoding="utf-8"))
+    for protocol in [node for node in module.body if isinstance(node, ast.ClassDef)]:
+        file = re.match(r"The names of `model/(\w+)\.py`", ast.get_docstring(protocol) or "")
+        if file:
+            methods = [node.name for node in protocol.body if isinstance(node, ast.FunctionDef)]
+            fields = [ast.unparse(node.target) for node in protocol.body if isinstance(node, ast.AnnAssign)]
+            protocols.setdefault(f"model.{file[1]}", set()).update(methods, fields)
     assert listed == protocols
 
 
