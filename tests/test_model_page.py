@@ -91,10 +91,10 @@ WRONG_EDITS = [
     (F, 'Datatype.TEXT, default="medium"', "Datatype.INT64", "column 'size' holds text", "datatype=Datatype.TEXT"),
     (F, '"texture"', '"radius"', f"{F}, line 3", "feature names must differ; declared twice: radius"),
     (F, 'default="medium"', "default=2", f"{F}, line 5: feature size", "default is 2, which TEXT can't hold"),
-    (D, '"texture": rows["mean texture"].to_numpy(),', "", f"{D}: load() returns no column 'texture'", "add it"),
+    (D, '"texture": rows["mean texture"],', "", f"{D}: load() returns no column 'texture'", "add it"),
     (
         D,
-        'rows["mean radius"].to_numpy()',
+        'rows["mean radius"]',
         "[[1.0]]",
         f"{D}: load(): column 'radius'",
         "must be [569] by model/features",

@@ -9,21 +9,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.modeling.history import Times
+from serving.modeling.history import Times, seconds
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Hold one row per example: its entity key, when it was observed, a column per feature, and the target.
 
-    `times` are seconds since 1970. A column has the shape [rows] or [rows, *shape of the feature]; text is `str`.
-    `fit` receives the columns in their declared types and order, derived features last.
+    Lists, arrays and pandas columns are taken; `times` are seconds since 1970, or datetimes. A column has the shape
+    [rows] or [rows, *shape of the feature]; text is `str`. `fit` receives the columns in their declared types and
+    order, derived features last.
     """
 
     entities: tuple[str, ...]
     times: Times
     columns: Mapping[str, npt.NDArray[Any]]
     target: npt.NDArray[Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "entities", tuple(map(str, self.entities)))
+        object.__setattr__(self, "times", seconds(self.times))
+        object.__setattr__(self, "columns", {name: np.asarray(column) for name, column in self.columns.items()})
+        object.__setattr__(self, "target", np.asarray(self.target))
 
     def __len__(self) -> int:
         return len(self.entities)

@@ -15,13 +15,34 @@ Times = npt.NDArray[np.int64]
 """Seconds since 1970, UTC."""
 
 
+def seconds(times: Any) -> Times:
+    """Return times as seconds since 1970; datetimes without a zone count as UTC.
+
+    :raises ValueError: they are neither whole numbers nor datetimes, or one is missing
+    """
+    array = np.asarray(times)
+    if array.dtype.kind == "M" and not np.isnat(array).any():
+        return array.astype("datetime64[s]").astype(np.int64)
+    if array.dtype.kind in "iu":
+        return array.astype(np.int64)
+    raise ValueError(f"times are {array.dtype}, must be seconds since 1970 or datetime64 without a zone, none missing")
+
+
 @dataclass(frozen=True)
 class History:
-    """Hold one row per entity and moment: the values that hold from `times` on, until the entity's next row."""
+    """Hold one row per entity and moment: the values that hold from `times` on, until the entity's next row.
+
+    Lists, arrays and pandas columns are taken; times may be datetimes.
+    """
 
     entities: tuple[str, ...]
     times: Times
     columns: Mapping[str, npt.NDArray[Any]]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "entities", tuple(map(str, self.entities)))
+        object.__setattr__(self, "times", seconds(self.times))
+        object.__setattr__(self, "columns", {name: np.asarray(column) for name, column in self.columns.items()})
 
     def as_of(self, entities: Sequence[str], moments: Times) -> npt.NDArray[np.intp]:
         """Return for each entity the row known at its moment, -1 where nothing was.

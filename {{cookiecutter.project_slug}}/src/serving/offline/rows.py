@@ -39,7 +39,7 @@ def prepared(data: Dataset, features: FeatureSet) -> Dataset:
             f"{where} returns a column {quoted(unknown[0])} that model/features.py does not declare; declare it there "
             "or leave it out."
         )
-    target = np.asarray(data.target)
+    target = data.target
     if target.dtype.kind == "f" and np.isnan(target).any():
         row = int(np.argwhere(np.isnan(target))[0][0])
         raise OperatorError(f"{where}: the target of row {row} is NaN; leave out the rows without a target.")
@@ -63,7 +63,7 @@ def _columns(given: Mapping[str, _Array], features: Sequence[Feature], rows: int
             raise OperatorError(
                 f"{where} returns no column {quoted(feature.name)}, which model/features.py declares; {hint}."
             )
-    return {feature.name: _column(feature, np.asarray(given[feature.name]), rows, where) for feature in features}
+    return {feature.name: _column(feature, given[feature.name], rows, where) for feature in features}
 
 
 def _column(feature: Feature, values: _Array, rows: int, where: str) -> _Array:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from serving.domain.errors import OperatorError
@@ -56,6 +57,29 @@ def test_a_frame_has_a_column_per_value_and_keeps_types() -> None:
     assert list(frame.columns) == ["city", "age", "visits", "size_0", "size_1", "dose", "age_by_dose"]
     assert [frame[name].dtype.kind for name in ("city", "age", "visits", "size_1")] == ["O", "f", "i", "f"]
     assert frame["size_1"].tolist() == [2.0, 4.0]
+
+
+def test_a_dataset_is_made_from_a_data_frame_as_it_is() -> None:
+    frame = pd.DataFrame(
+        {
+            "id": [7, 8],
+            "seen": pd.to_datetime(["1970-01-01T00:00:10", "1970-01-02T00:00:00"]),
+            "age": [41.0, 52.0],
+            "city": ["Bern", "Chur"],
+            "bought": [True, False],
+        }
+    )
+    data = Dataset(frame["id"], frame["seen"], {"age": frame["age"], "city": frame["city"]}, frame["bought"])
+    assert (data.entities, data.times.tolist(), data.target.tolist()) == (("7", "8"), [10, 86_400], [True, False])
+    assert History(frame["id"], frame["seen"], {"city": frame["city"]}).columns["city"].tolist() == ["Bern", "Chur"]
+    features = FeatureSet(Entity("id"), (), (Feature("age"), Feature("city", datatype=Datatype.TEXT)))
+    assert prepared(data, features).frame()["city"].tolist() == ["Bern", "Chur"]
+
+
+@pytest.mark.parametrize("times", [["1970-01-01"], [1.5], [None], np.array(["NaT"], "datetime64[s]")])
+def test_times_that_are_no_times_are_refused(times: Any) -> None:
+    with pytest.raises(ValueError, match="must be seconds since 1970 or datetime64 without a zone, none missing"):
+        History(("a",), times, {})
 
 
 def test_a_split_has_every_row_once_and_is_the_same_for_the_same_seed() -> None:
