@@ -160,6 +160,7 @@ def test_four_clients_work_in_one_process(
 ) -> None:
     other = generate(template, tmp_path / "other", {"project_slug": "fraud-score", "feature_store": "none"})
     default_repo.passes("train")
+    (default_repo.path / "data" / "features.db").unlink(missing_ok=True)  # another test may have pushed values into it
     default_repo.passes("features")
     module(environment_python, other, "serving.offline.train")
     for repo in (default_repo, other):
