@@ -21,6 +21,7 @@ from tests.platform.support.server import ServerProcess
 from tests.platform.support.wire import Wire, request
 from tests.platform.support.workspace import Workspace
 
+# Nothing is read from the store then: test_materialize.py tests that nothing is written either.
 pytestmark = pytest.mark.skipif(not FEATURES.static, reason="this model has no static features")
 
 KNOWN, UNKNOWN = 0, b"nobody"

@@ -21,6 +21,7 @@ from serving.online.enrichment import Enricher
 from serving.online.fallback import Fallback
 from tests.platform.support.services import Observed
 
+# Nothing is read from the store then: test_materialize.py tests that nothing is written either.
 pytestmark = pytest.mark.skipif(not FEATURES.static, reason="this model has no static features")
 
 LONG_S = 60.0

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,8 @@ from serving.domain.errors import FeatureStoreUnavailable, InvalidRequest
 from serving.domain.features import Entity, Feature, FeatureSet
 from serving.domain.ports import FeatureRows
 from serving.modeling import History
+from serving.offline import materialize as materializing
+from serving.offline import user_model
 from serving.offline.materialize import materialize
 from serving.offline.push_features import push
 from tests.platform.support.fakes import FakeStore
@@ -125,3 +130,13 @@ def test_a_value_that_does_not_fit_the_declaration_is_not_pushed(values: dict[st
 def test_without_a_terminal_no_progress_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     materialize(BEFORE, FEATURES, FakeStore(), until=100)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_model_without_static_features_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    monkeypatch.setenv("SERVING_FEATURE_STORE", f"sqlite:{folder / 'features.db'}")
+    monkeypatch.setattr(user_model, "features", lambda: replace(FEATURES, static=(), real_time=FEATURES.static))
+    assert materializing.main([]) == 0
+    assert capsys.readouterr().out == "model/features.py declares no static features: there is nothing to write\n"
+    assert list(folder.iterdir()) == []
