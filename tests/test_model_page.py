@@ -30,13 +30,23 @@ def files(repo: Repo) -> list[tuple[str, str]]:
     return [(block.note.removeprefix(A_FILE), block.text) for block in shown if block.note.startswith(A_FILE)]
 
 
+def edit(repo: Repo, name: str, text: str) -> None:
+    """Write a file of the model.
+
+    Python takes bytecode for new if the source has its second and size: two edits in one second need this.
+    """
+    (repo.path / name).write_text(text, encoding="utf-8")
+    for bytecode in (repo.path / name).parent.glob("__pycache__/*.pyc"):
+        bytecode.unlink()
+
+
 @pytest.fixture(scope="module")
 def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     """A new repo whose owner has done what the page says, and nothing else."""
     answers = {"project_slug": "tumour-diagnosis", "feature_store": "sqlite", "model_registry": "local"}
     made = generate(template, tmp_path_factory.mktemp("page") / "out", answers)
     for name, text in files(made):
-        (made.path / name).write_text(text, encoding="utf-8")
+        edit(made, name, text)
     (made.path / "tests" / "model" / "test_training_data.py").unlink()
     return made
 
@@ -73,8 +83,8 @@ def with_libraries(repo: Repo) -> Repo:
 def test_another_librarys_estimator_is_served_as_it_answers_itself(with_libraries: Repo, name: str) -> None:
     repo, (features, *_) = with_libraries, files(with_libraries)
     declared = features[1] if name.endswith("pipeline") else A_TEXT.sub("static=(),", features[1])
-    (repo.path / features[0]).write_text(declared, encoding="utf-8")
-    (repo.path / "model" / "estimator.py").write_bytes((ESTIMATORS / f"{name}.py").read_bytes())
+    edit(repo, features[0], declared)
+    edit(repo, "model/estimator.py", (ESTIMATORS / f"{name}.py").read_text(encoding="utf-8"))
     (repo.path / "model.lock").unlink(missing_ok=True)  # so the demo trains, and refuses an answer that differs
     shown = repo.passes("demo")
     assert "comparing the exported model with the original ..." in shown
@@ -117,7 +127,7 @@ def test_a_wrong_edit_gives_one_sentence_with_its_place_and_the_way_out(
     repo: Repo, file: str, old: str, new: str, where: str, way_out: str
 ) -> None:
     for name, text in files(repo):
-        (repo.path / name).write_text(text.replace(old, new) if name == file else text, encoding="utf-8")
+        edit(repo, name, text.replace(old, new) if name == file else text)
     assert repo.text(file) != dict(files(repo))[file]
     before = (repo.path / "model.lock").read_bytes() if (repo.path / "model.lock").exists() else None
     done = repo.command("train")
