@@ -2,12 +2,15 @@
 
     <models>/<name>/<version>/saved_model.pb
 
-Older versions stay: while a deployment overlaps, both are asked. TensorFlow Serving loads what is new by itself.
+TensorFlow Serving loads what is new by itself, and unloads what is gone. The version before the pinned one stays: while
+a deployment overlaps, both are asked.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from serving.adapters.runtime.tensorflow_serving.saved_model import unpack
 from serving.domain.artifacts import artifact_folder, open_artifact
 from serving.domain.settings import shared_settings
 from serving.offline import model_version, project
+
+_KEPT = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,8 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reference = shared_settings().reference()
     artifact = open_artifact(artifact_folder(options.artifacts, reference.digest), reference.digest)
     if artifact.manifest.format == "savedmodel":
-        unpack(artifact.model, options.models / artifact.manifest.model / str(version_of(artifact.digest)))
+        folder = options.models / artifact.manifest.model / str(version_of(artifact.digest))
+        unpack(artifact.model, folder)
+        keep_newest(folder)
     return 0
+
+
+def keep_newest(pinned: Path) -> None:
+    """Remove all versions but the pinned one and the one that was pinned before it."""
+    os.utime(pinned)
+    versions = [path for path in pinned.parent.iterdir() if path.name.isdecimal()]
+    for outdated in sorted(versions, key=lambda path: path.stat().st_mtime_ns)[:-_KEPT]:
+        shutil.rmtree(outdated)
 
 
 if __name__ == "__main__":

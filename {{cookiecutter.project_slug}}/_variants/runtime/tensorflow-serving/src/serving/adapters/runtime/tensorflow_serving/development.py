@@ -26,11 +26,11 @@ class DevelopmentServer:
             raise SettingsError(
                 f"{CONFIG} names the development server, which is not in this image; set SERVING_RUNTIME_URL."
             )
-        self._folder = Path(tempfile.mkdtemp(prefix="development-server-"))
-        unpack(content, self._folder / model / str(version))
+        self.folder = Path(tempfile.mkdtemp(prefix="development-server-"))
+        unpack(content, self.folder / model / str(version))
         self.address = f"localhost:{_free_port()}"
-        self._log = (self._folder / "log").open("wb")
-        command = [sys.executable, "-m", _PROGRAM, "--models", str(self._folder), "--address", self.address]
+        self._log = (self.folder / "log").open("wb")
+        command = [sys.executable, "-m", _PROGRAM, "--models", str(self.folder), "--address", self.address]
         # It ends when its input does, so it never outlives this process.
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self._log, stderr=self._log)
 
@@ -38,7 +38,7 @@ class DevelopmentServer:
         """Return the last line that it printed if it has ended; nothing while it runs."""
         if self._process.poll() is None:
             return ""
-        lines = (self._folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = (self.folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return quoted(lines[-1], 200) if lines else f"exit code {self._process.returncode}"
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ class DevelopmentServer:
             self._process.kill()
             self._process.wait(_STOP_S)
         self._log.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _free_port() -> int:
