@@ -27,6 +27,7 @@ OUTPUTS = (
 def fit(data: Dataset) -> Fitted:
     """Fit on 80 % of the images, measure on the rest."""
     train, test = data.split(test_share=0.2, seed=SEED)
+    keras.utils.clear_session()  # else its names count up with each training, and the digest differs
     keras.utils.set_random_seed(SEED)
     tf.config.experimental.enable_op_determinism()
     network = keras.Sequential(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ FORMAT = "savedmodel"
 LIBRARIES = ("keras", "numpy", "tensorflow-cpu")
 """Packages whose versions are part of each lineage, besides those that the estimator comes from."""
 
+_TIMEOUT_S = 300.0
 _WHERE = "model/estimator.py"
 
 
@@ -35,19 +38,33 @@ def export_model(training: Training) -> bytes:
     texts = [feature.name for feature in features.model_inputs if feature.datatype.holds_bytes]
     if texts:
         raise OperatorError(f"model/features.py: feature {texts[0]} is text, and a network takes numbers; encode it.")
+    with tempfile.TemporaryDirectory() as folder:
+        network = Path(folder, "network.keras")
+        estimator.keras_model().save(network)
+        # In a new process: TensorFlow numbers its functions, and the same network must give the same digest.
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            return process.submit(_saved, network, features, training.outputs, class_names(estimator)).result(
+                _TIMEOUT_S
+            )
+
+
+def _saved(network: Path, features: FeatureSet, outputs: Sequence[Output], classes: list[Any] | None) -> bytes:
+    """Return a network as a SavedModel."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
     import tensorflow as tf
 
     module = tf.Module()
-    module.network = estimator.keras_model()  # so that its variables are saved
-    with tempfile.TemporaryDirectory() as folder:
-        signature = _signature(tf, estimator, features, training.outputs)
-        tf.saved_model.save(module, folder, signatures={"serving_default": signature})
-        return pack(Path(folder))
+    module.network = keras.saving.load_model(network, compile=False)  # so that its variables are saved
+    signature = _signature(tf, module.network, features, outputs, classes)
+    target = network.with_name("saved_model")
+    tf.saved_model.save(module, str(target), signatures={"serving_default": signature})
+    return pack(target)
 
 
-def _signature(tf: Any, estimator: Any, features: FeatureSet, outputs: Sequence[Output]) -> Any:
-    network, classes = estimator.keras_model(), class_names(estimator)
+def _signature(
+    tf: Any, network: Any, features: FeatureSet, outputs: Sequence[Output], classes: list[Any] | None
+) -> Any:
     operations = {
         Operation.ADD: tf.add,
         Operation.SUBTRACT: tf.subtract,
