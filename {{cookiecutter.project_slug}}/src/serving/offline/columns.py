@@ -100,9 +100,7 @@ def described(rows: Mapping[str, npt.NDArray[Any]]) -> list[Column]:
     ]
 
 
-def read_rows(
-    path: Path, text: Collection[str] = (), numbers: Datatype = Datatype.FP32
-) -> dict[str, npt.NDArray[Any]]:
+def read_rows(path: Path, text: Collection[str] = (), numbers: Datatype = Datatype.FP32) -> dict[str, npt.NDArray[Any]]:
     """Return the columns of a CSV file by title: numbers, or `str` objects; those in `text` are always text.
 
     :raises OperatorError: it is no table, or a number is infinite

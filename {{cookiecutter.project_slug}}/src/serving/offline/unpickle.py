@@ -48,9 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     result.write_text(json.dumps(found), encoding="utf-8")
 
 
-def converted(
-    path: Path, rows: Mapping[str, npt.NDArray[Any]], matrix: Matrix | None
-) -> tuple[bytes, dict[str, Any]]:
+def converted(path: Path, rows: Mapping[str, npt.NDArray[Any]], matrix: Matrix | None) -> tuple[bytes, dict[str, Any]]:
     """Return the model at a path as ONNX, and what is known of it.
 
     :raises OperatorError: it is not supported, does not fit the rows, or can't be converted
