@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from tests.guardrails.dockerfile import Stage, contributing, images, stages
+from tests.guardrails.runtime import FRAMEWORKS
 from tests.guardrails.source import COMPUTED, calls, functions, of_modules, requirements, server_imports, tree_of
 from tests.guardrails.violations import ROOT, Violation, report
 
@@ -29,11 +30,13 @@ NOT_THE_SERVERS = ("benchmarks", "model", "serving.modeling", "serving.offline",
 NOT_COPIED = ("model", "src/serving/adapters/model_registry", "src/serving/modeling", "src/serving/offline", "tools")
 # What makes the environment of an image lies in tools/, and stays in the stage that builds.
 INSTALLER = tuple(f"tools/{name}.py" for name in ("__init__", "environment", "process", "uv"))
-PACKAGES = {package or name.replace("_", "-") for name, package in TRAINING.items()}
+PACKAGE_OF = {name: package or name.replace("_", "-") for name, package in TRAINING.items()}
+PACKAGES = set(PACKAGE_OF.values())
 # What a library that serves brings itself. That none of our code imports it, another rule below holds.
 BROUGHT = {"feast": {"dask", "pandas"}}
-NOT_SERVED = ("dev", "import", "model_registry", "train")
+NOT_SERVED = ("dev", "framework", "import", "model_registry", "train")
 BOOTSTRAP = "src/serving/online/bootstrap.py"
+RUNTIMES = "src/serving/adapters/runtime/"
 STORES = "src/serving/adapters/feature_store/__init__.py"
 
 
@@ -57,6 +60,8 @@ def no_training_code_is_imported(root: Path) -> Iterator[Violation]:
     why = "the first call pays for loading it, every call for running it, and training and serving drift apart"
     fix = "compute it in model/ (exported with the model) or in src/serving/offline/materialize.py (goes to the store)"
     for found in of_modules(server_imports(root), *TRAINING, *NOT_THE_SERVERS, COMPUTED):
+        if found.file.startswith(RUNTIMES) and found.module.partition(".")[0] in FRAMEWORKS:
+            continue
         hidden = found.module == COMPUTED
         what = "an import whose name is computed: nobody can see what it brings" if hidden else found.module
         yield Violation(found.file, found.line, f"the server imports {what}", why, fix)
@@ -69,7 +74,10 @@ def no_training_package_is_required(root: Path) -> Iterator[Violation]:
             continue
         path = file.relative_to(root).as_posix()
         asked = {package for package, _, _ in requirements(root, path.removesuffix(file.suffix) + ".in")}
-        brought = set().union(*(BROUGHT.get(package, ()) for package in asked)) if file.suffix == ".txt" else set()
+        framework = {PACKAGE_OF[name] for name in FRAMEWORKS & TRAINING.keys()} if file.stem == "runtime" else set()
+        brought = framework
+        if file.suffix == ".txt":
+            brought = framework.union(*(BROUGHT.get(package, ()) for package in asked))
         for package, line, _ in requirements(root, path):
             if package in PACKAGES - brought:
                 yield Violation(

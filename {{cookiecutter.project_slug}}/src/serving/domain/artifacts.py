@@ -2,7 +2,7 @@
 
     <digest hex>/
       manifest.json     what the others are: features, outputs, sha256 and size of model and golden rows
-      model.onnx        the model, one file, no external data
+      model.<format>    the model, one file, such as model.onnx
       golden.json       rows with known answers, replayed before the service says it is ready
       version.json      how it was made: `serving.domain.lineage`; not covered by the digest, and may be missing
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -33,8 +34,11 @@ from serving.domain.tensors import Tensor, Tensors, TensorSpec
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.json"
-MODEL_FILES = {"onnx": "model.onnx"}
-"""The formats that can be served, each with its single file. Pickle will never be one of them."""
+FORMATS = re.compile("[a-z]{1,32}")
+"""What a format's name looks like; `serving.adapters.runtime` knows those that this repo serves."""
+
+FILES = re.compile(rf"model\.{FORMATS.pattern}|(golden|manifest|version)\.json")
+"""What the files of an artifact are called."""
 
 SCHEMA_VERSION = 2
 """Version of the manifest format. Version 1 included the lineage, so equal models had different digests."""
@@ -106,7 +110,7 @@ def write_artifact(folder: Path, manifest: Manifest, model: bytes, golden: Golde
     """Write an artifact into a new folder, its manifest last; return its digest."""
     folder.mkdir(parents=True)
     write_lineage(folder, lineage)
-    contents = {MODEL_FILES[manifest.format]: model, GOLDEN: _json(asdict(golden))}
+    contents = {model_file(manifest): model, GOLDEN: _json(asdict(golden))}
     files = {name: FileEntry(_sha256(content), len(content)) for name, content in contents.items()}
     contents[MANIFEST] = _json({**asdict(manifest), "files": {name: asdict(entry) for name, entry in files.items()}})
     for name, content in contents.items():
@@ -131,11 +135,8 @@ def open_artifact(folder: Path, digest: str) -> Artifact:
             f"{folder / MANIFEST}: schema_version is {manifest.schema_version}, this release reads {SCHEMA_VERSION}; "
             "train it again."
         )
-    if manifest.format not in MODEL_FILES:
-        raise ArtifactError(
-            f"{folder / MANIFEST}: format {quoted(manifest.format)} can't be served; use {', '.join(MODEL_FILES)}."
-        )
-    expected = {MODEL_FILES[manifest.format], GOLDEN}
+    _check_format(manifest, folder)
+    expected = {model_file(manifest), GOLDEN}
     if set(manifest.files) != expected:
         raise ArtifactError(f"{folder / MANIFEST}: lists {sorted(manifest.files)}, must list {sorted(expected)}.")
     unlisted = sorted({entry.name for entry in folder.iterdir()} - expected - {MANIFEST, LINEAGE})
@@ -143,7 +144,7 @@ def open_artifact(folder: Path, digest: str) -> Artifact:
         raise ArtifactError(f"{folder}: holds {quoted(unlisted[0])}, which the manifest {digest} does not list.")
     contents = {name: _verified(folder / name, entry) for name, entry in manifest.files.items()}
     golden = _parse(GoldenRows, contents[GOLDEN], folder / GOLDEN)
-    artifact = Artifact(digest, manifest, contents[MODEL_FILES[manifest.format]], golden, read_lineage(folder))
+    artifact = Artifact(digest, manifest, contents[model_file(manifest)], golden, read_lineage(folder))
     try:
         artifact.golden_inputs(), artifact.golden_outputs()
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -154,6 +155,23 @@ def open_artifact(folder: Path, digest: str) -> Artifact:
     return artifact
 
 
+def model_file(manifest: Manifest) -> str:
+    """Return the name of the model's file."""
+    return f"model.{manifest.format}"
+
+
+def declared_model(folder: Path) -> str:
+    """Return the name of the model's file that a folder's manifest declares; nothing is verified."""
+    manifest = _parse(Manifest, read_bounded(folder / MANIFEST, _MAX_MANIFEST_BYTES), folder / MANIFEST)
+    _check_format(manifest, folder)
+    return model_file(manifest)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of an artifact in a folder; other files are left out, and nothing is verified."""
+    return sorted(path for path in folder.glob("*") if FILES.fullmatch(path.name))
+
+
 def artifact_folder(root: Path, digest: str) -> Path:
     """Return the folder of an artifact below a digest-addressed root."""
     return root / digest.removeprefix("sha256=")
@@ -161,9 +179,9 @@ def artifact_folder(root: Path, digest: str) -> Path:
 
 def copy_artifact(source: Path, target: Path, digest: str) -> None:
     """Copy an artifact into an empty folder and verify the copy; other files are not copied."""
-    for name in (*MODEL_FILES.values(), GOLDEN, MANIFEST):
-        if (source / name).exists():
-            write_synced(target / name, read_bounded(source / name, _MAX_FILE_BYTES))
+    for path in files_of(source):
+        if path.name != LINEAGE:
+            write_synced(target / path.name, read_bounded(path, _MAX_FILE_BYTES))
     if (lineage := read_lineage(source)) != Lineage():
         write_lineage(target, lineage)
     open_artifact(target, digest)
@@ -206,6 +224,11 @@ def is_intact(folder: Path, digest: str) -> bool:
     except ArtifactError:
         return False
     return True
+
+
+def _check_format(manifest: Manifest, folder: Path) -> None:
+    if not FORMATS.fullmatch(manifest.format):
+        raise ArtifactError(f"{folder / MANIFEST}: {quoted(manifest.format)} is no format; train it again.")
 
 
 def _verified(path: Path, entry: FileEntry) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from serving.domain.artifacts import Artifact
 from serving.domain.features import Feature, FeatureSet
 from serving.domain.references import Reference
 from serving.domain.tensors import Tensor, Tensors
@@ -108,6 +109,16 @@ class ModelRuntime(Protocol):
 
     async def close(self) -> None:
         """Release the model; safe to call twice."""
+
+
+class Loader(Protocol):
+    """Open the model of one artifact format."""
+
+    def __call__(self, artifact: Artifact, *, threads: int) -> ModelRuntime:
+        """Load a verified artifact; `threads` bounds the threads of one call.
+
+        :raises ArtifactError: the runtime refuses the model, or it does not fit its manifest
+        """
 
 
 @dataclass(frozen=True)

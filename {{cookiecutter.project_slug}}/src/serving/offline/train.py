@@ -18,16 +18,14 @@ from serving.domain.artifacts import GoldenRows, Manifest
 from serving.modeling import Dataset
 from serving.offline import project, user_model
 from serving.offline.bootstrap import default_scheme, open_registry
-from serving.offline.convert import to_onnx
 from serving.offline.converters import libraries, summary
 from serving.offline.estimators import answers, as_json
 from serving.offline.export import Export, register
+from serving.offline.exporting import FORMAT, LIBRARIES, export_model
 from serving.offline.lineage import lineage_here
 from serving.offline.model_version import current_user
 from serving.offline.pinning import pin, served_digest
 from serving.offline.registry import CHAMPION
-
-_ALWAYS = ("numpy", "onnx", "onnxruntime", "skl2onnx")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,21 +55,21 @@ def fit() -> user_model.Training:
 
 
 def export(training: user_model.Training) -> Export:
-    """Convert a trained model and collect its lineage; `export.py` compares both models.
+    """Export a trained model and collect its lineage; `export.py` compares both models.
 
-    :raises OperatorError: the estimator can't be converted, or an output does not fit it
+    :raises OperatorError: the estimator can't be exported, or an output does not fit it
     """
     data, fitted, service = training.data, training.fitted, project.service()
     golden = functools.partial(_golden, training)
     golden(1)  # an output that does not fit the estimator is reported before a fault of the converter
-    model = to_onnx(fitted.estimator, training.features, training.outputs, data.frame())
+    model = export_model(training)
     metrics = {name: round(value, 4) for name, value in fitted.metrics.items()}
     parameters = {"estimator": summary(fitted.estimator), **fitted.parameters}
     lineage = lineage_here(
-        service["description"], _data_digest(data), parameters, metrics, libraries(fitted.estimator, _ALWAYS)
+        service["description"], _data_digest(data), parameters, metrics, libraries(fitted.estimator, LIBRARIES)
     )
     outputs = tuple(output.spec for output in training.outputs)
-    return Export(Manifest(service["name"], "onnx", training.features, outputs), model, golden, len(data), lineage)
+    return Export(Manifest(service["name"], FORMAT, training.features, outputs), model, golden, len(data), lineage)
 
 
 def _golden(training: user_model.Training, count: int) -> GoldenRows:

@@ -57,6 +57,8 @@ class Settings(SharedSettings):
     """The CA that must have signed client certificates (PEM); turns on mutual TLS."""
     model_threads: int = Field(default=1, ge=1, le=256)
     """Threads that one model call may use."""
+    runtime_url: str = ""
+    """The URL of a model runtime in another process, which its adapter reads; default in config/runtime.toml."""
     reflection: bool = False
     """Serve gRPC reflection: for development, off in production."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")

@@ -3,11 +3,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from serving.adapters.runtime import load_runtime
+from serving.domain.errors import ArtifactError
 from serving.domain.ports import ModelRuntime
 from serving.domain.tensors import Tensors
 from tests.platform.contract.model_runtime_contract import ModelRuntimeContract, question
@@ -25,6 +28,14 @@ class TestFakeRuntime(ModelRuntimeContract):
         runtime = FakeRuntime(answer_of(tiny()))
         runtime.gate = asyncio.Event()
         yield runtime, question(1.0)
+
+
+@pytest.mark.parametrize("name", ["pickle", "joblib", "tensorrt"])
+def test_a_format_without_a_runtime_is_refused(folder: Path, name: str) -> None:
+    model = tiny()
+    artifact = replace(model, manifest=replace(model.manifest, format=name)).opened(folder / "artifact")
+    with pytest.raises(ArtifactError, match=f"the format '{name}' can't be served; this repo serves onnx"):
+        load_runtime(artifact, threads=1)
 
 
 class TestOnnxRuntime(ModelRuntimeContract):

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 
 from serving.adapters.model_registry.mlflow_calls import call
 from serving.adapters.model_registry.records import parse_promotion
-from serving.domain.artifacts import GOLDEN, MANIFEST, MODEL_FILES, open_artifact
+from serving.domain.artifacts import FILES, files_of, open_artifact
 from serving.domain.errors import RegistryError, StalePromotion
-from serving.domain.lineage import LINEAGE, Lineage
+from serving.domain.lineage import Lineage
 from serving.domain.ports import ModelRecord, Promotion, RegisteredVersion
 from serving.domain.references import Reference, is_digest
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 SCHEME = "mlflow"
 _FOLDER = "model"
-_FILES = (*MODEL_FILES.values(), GOLDEN, MANIFEST, LINEAGE)
 _PROMOTION = "promotion."
 _PAGE = 100
 _MAX_PARAMETERS = 100
@@ -122,9 +121,8 @@ def _add(client: MlflowClient, model: str, artifact: Path, lineage: Lineage, tag
     metrics = [Metric(_key(name), value, now, 0) for name, value in lineage.metrics.items()]
     parameters = [Param(_key(name), str(value)) for name, value in lineage.parameters.items()]
     client.log_batch(run_id, metrics=metrics, params=parameters[:_MAX_PARAMETERS])
-    for path in (artifact / name for name in _FILES):
-        if path.exists():  # the lineage may be missing
-            client.log_artifact(run_id, str(path), _FOLDER)
+    for path in files_of(artifact):
+        client.log_artifact(run_id, str(path), _FOLDER)
     client.set_terminated(run_id)
     _unless_there(lambda: client.create_registered_model(model))
     source = f"{client.get_run(run_id).info.artifact_uri}/{_FOLDER}"
@@ -152,9 +150,9 @@ def _unless_there(create: Callable[[], object]) -> None:
 
 def _download(client: MlflowClient, version: Reference, folder: str) -> list[str]:
     run_id = str(client.get_model_version(version.model, version.version).run_id)
-    there = {entry.path for entry in client.list_artifacts(run_id, _FOLDER)}
-    wanted = there.intersection(f"{_FOLDER}/{name}" for name in _FILES)
-    return [client.download_artifacts(run_id, path, folder) for path in sorted(wanted)]
+    there = sorted(entry.path for entry in client.list_artifacts(run_id, _FOLDER))
+    wanted = [path for path in there if FILES.fullmatch(path.rpartition("/")[2])]
+    return [client.download_artifacts(run_id, path, folder) for path in wanted]
 
 
 def _append(client: MlflowClient, model: str, promotion: Promotion) -> None:

@@ -21,7 +21,7 @@ from serving.adapters.model_registry.neptune_access import model_key
 from serving.adapters.model_registry.neptune_calls import call
 from serving.adapters.model_registry.neptune_process import DIGEST
 from serving.adapters.model_registry.records import parse_promotion
-from serving.domain.artifacts import GOLDEN, MANIFEST, MODEL_FILES, open_artifact
+from serving.domain.artifacts import GOLDEN, MANIFEST, declared_model, files_of, open_artifact
 from serving.domain.errors import RegistryError
 from serving.domain.lineage import LINEAGE, Lineage
 from serving.domain.ports import ModelRecord, Promotion, RegisteredVersion
@@ -29,8 +29,8 @@ from serving.domain.references import Reference, is_digest
 
 SCHEME = "neptune"
 STAGES = {"champion": "production", "challenger": "staging"}
-FILES = {f"artifact/{Path(name).stem}": name for name in (*MODEL_FILES.values(), GOLDEN, MANIFEST, LINEAGE)}
-"""The field of each file of an artifact; the lineage may be missing."""
+FILES = {f"artifact/{Path(name).stem}": name for name in ("model", GOLDEN, MANIFEST, LINEAGE)}
+"""The field of each file of an artifact; the lineage may be missing, and the manifest names the model's file."""
 
 Call = Callable[[str, Mapping[str, Any], float], Any]
 
@@ -57,9 +57,7 @@ class NeptuneRegistry:
         arguments = {
             "model": model,
             "key": model_key(model),
-            "files": {
-                path: str((artifact / name).resolve()) for path, name in FILES.items() if (artifact / name).exists()
-            },
+            "files": {f"artifact/{file.stem}": str(file.resolve()) for file in files_of(artifact)},
             "fields": {"serving/registered_at": registered_at, "serving/origin": origin, **_fields(lineage)},
             "digest": digest,
         }
@@ -71,6 +69,8 @@ class NeptuneRegistry:
         files = {path: str((folder / name).resolve()) for path, name in FILES.items()}
         arguments = {"key": model_key(version.model), "number": version.version, "files": files}
         self._ask("download", arguments, timeout)
+        if (folder / "model").exists():
+            (folder / "model").rename(folder / declared_model(folder))
 
     def append(self, model: str, promotion: Promotion, *, timeout: float) -> None:
         """Record a promotion, then move the version to Neptune's stage."""
