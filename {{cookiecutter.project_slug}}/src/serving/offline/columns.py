@@ -62,10 +62,10 @@ class Matrix:
 
         :raises OperatorError: it is neither
         """
-        name, _, datatype = text.partition(":")
+        name, colon, datatype = text.partition(":")
         known = {form.value: form for form in _MATRICES}
         try:
-            matrix = cls(name, known[datatype or Datatype.FP32])
+            matrix = cls(name, known[datatype if colon else Datatype.FP32])
             feature_set([], matrix)
         except (KeyError, ValueError):
             raise OperatorError(
