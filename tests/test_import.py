@@ -458,7 +458,7 @@ def test_the_commands_of_the_page_on_moving_in_work(mlflow: Repo) -> None:
     shutil.copy(mlflow.path / "models" / "rows.csv", mlflow.path / "rows.csv")
     shown = [block for block in blocks(mlflow.text("docs/moving-in.md")) if block.language == "sh"]
     commands = [line.partition("#")[0] for block in shown for line in block.text.splitlines()]
-    assert len(commands) == len(places)
+    assert len(commands) == len(places) + 1  # one model of MLServer in two ways
     for command in commands:
         done = run(["sh", "-e", "-c", command], cwd=mlflow.path, environment=os.environ | {"PYTHON": sys.executable})
         assert done.returncode == 0, done.stdout + done.stderr
