@@ -62,6 +62,7 @@ def lock(*, upgrade: bool) -> None:
     for image in sorted(VARIANTS.glob("*/*/*/requirements/*.in")):
         lock_together([image], upgrade=upgrade)
     lock_peers(upgrade=upgrade)
+    lock_together([ROOT / "benchmarks" / "requirements" / "transports.in"], upgrade=upgrade, constraints=locked)
 
 
 def lock_peers(*, upgrade: bool) -> None:
