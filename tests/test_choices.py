@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from local_extensions import ROOT_FOLDER
 from tests.support import (
     AXES,
+    CHOICES,
     COMBINATIONS,
     ROOT,
     SAMPLE,
@@ -42,17 +43,29 @@ def test_every_pair_of_choices_is_run() -> None:
 
 
 def test_no_choice_imports_modules_of_another_axis() -> None:
-    brought = {axis: dict(modules(ROOT / ROOT_FOLDER / "_variants" / axis)) for axis in AXES}
+    brought = {axis: dict(own_modules(axis)) for axis in AXES}
     for axis, elsewhere in itertools.permutations(AXES, 2):
         used = {name for path in brought[axis].values() for name in imported(path)}
         assert used.isdisjoint(brought[elsewhere]), (axis, elsewhere)
 
 
+def own_modules(axis: str) -> Iterator[tuple[str, Path]]:
+    """Return the modules of an axis that some of its choices do not bring: a module of all choices is the slot."""
+    every = dict(modules(ROOT / ROOT_FOLDER / "_variants" / axis))
+    slot = set[str](every).intersection(*(named(brought(ROOT, axis, choice)) for choice in CHOICES[axis]))
+    return ((name, path) for name, path in every.items() if name not in slot)
+
+
 def modules(folder: Path) -> Iterator[tuple[str, Path]]:
     """Return the modules that the choices of an axis add, by import name."""
     for path in folder.rglob("*.py"):
-        _, *inside = path.relative_to(folder).with_suffix("").parts
-        yield ".".join(inside[1:] if inside[0] == "src" else inside), path
+        yield from ((name, path) for name in named([Path(*path.relative_to(folder).parts[1:])]))
+
+
+def named(paths: Iterable[Path]) -> set[str]:
+    """Return the import names of modules, by their paths in a repo."""
+    parts = [path.with_suffix("").parts for path in paths if path.suffix == ".py"]
+    return {".".join(inside[1:] if inside[0] == "src" else inside) for inside in parts}
 
 
 def imported(path: Path) -> Iterator[str]:

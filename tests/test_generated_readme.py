@@ -29,6 +29,7 @@ PAGES = (
     "docs/callers.md",
     "client/README.md",
     "docs/feature-store.md",
+    "docs/runtime.md",
     "docs/operators.md",
     "docs/updating.md",
     "docs/five-mistakes.md",
@@ -36,7 +37,7 @@ PAGES = (
     "AGENTS.md",
 )
 REGISTRY_PAGE = "docs/model-registry.md"
-PAGE_OF_AXIS = {"feature_store": "docs/feature-store.md", "model_registry": REGISTRY_PAGE}
+PAGE_OF_AXIS = {"feature_store": "docs/feature-store.md", "model_registry": REGISTRY_PAGE, "runtime": "docs/runtime.md"}
 RUNNABLE = {"sh", "python"}
 # What is shown and not run: the output above it, a picture, and what the page explains; tests below read the diff.
 SHOWN = {"text", "mermaid", "diff"}

@@ -57,6 +57,7 @@ def taken_back(template: Path) -> dict[str, dict[str, bytes | None]]:
     """Return the changes of the present by kind: each file's earlier text, or None if there was none."""
     base = f"{ROOT_FOLDER}/"
     redis = f"{base}_variants/feature_store/redis/"
+    example = f"{base}_variants/runtime/_diabetes/"
 
     def older(path: str) -> bytes:
         return MARK + (template / path).read_bytes()
@@ -108,7 +109,7 @@ def taken_back(template: Path) -> dict[str, dict[str, bytes | None]]:
             f"{base}README.md": without(f"{base}README.md", r" \| markdown"),
         },
         "file of the user's changed": {
-            base + path: older(base + path) for path in (UNTOUCHED, "model/data.py", "model/features.py")
+            example + path: older(example + path) for path in (UNTOUCHED, "model/data.py", "model/features.py")
         },
     }
 

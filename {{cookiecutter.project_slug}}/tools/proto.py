@@ -2,6 +2,8 @@
 
 Each stub has a private descriptor pool. In the default pool, two modules that define the package `inference` can't be
 imported into one process, so a caller could not use two such services, or tritonclient beside one.
+
+A new stub starts as an empty file where it is wanted: beside its .proto file, in the client, or in both.
 """
 
 from __future__ import annotations
@@ -17,10 +19,8 @@ from pathlib import Path
 from serving.domain.errors import OperatorError
 from serving.offline import project
 
-SOURCES = project.ROOT / "src" / "serving" / "online" / "grpc" / "proto"
-SERVER = SOURCES
+SOURCES = project.ROOT / "src" / "serving"
 CLIENT = project.ROOT / "client" / "serving_client" / "_proto"
-TARGETS = ((SERVER, "open_inference"), (CLIENT, "open_inference"), (CLIENT, "health"))
 
 _DEFAULT_POOL = "_descriptor_pool.Default()"
 _OWN_POOL = "_descriptor_pool.DescriptorPool()"
@@ -42,20 +42,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def stubs() -> Iterator[tuple[Path, bytes]]:
-    """Generate every stub; yield path and content."""
-    with tempfile.TemporaryDirectory() as folder:
-        generated = Path(folder)
-        command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{SOURCES}"]
-        command += [f"--python_out={generated}", f"--mypy_out=quiet:{generated}"]
-        command += sorted(path.name for path in SOURCES.glob("*.proto"))
-        # protoc looks for protoc-gen-mypy on PATH; it is beside this interpreter.
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
-        if run.returncode:
-            raise OperatorError(f"protoc: {run.stderr.strip()}")
-        for target, name in TARGETS:
-            yield target / f"{name}_pb2.py", _with_own_pool(generated / f"{name}_pb2.py")
-            yield target / f"{name}_pb2.pyi", (generated / f"{name}_pb2.pyi").read_bytes()
+    """Generate every stub that exists, beside its .proto file and in the client; yield path and content."""
+    for source in sorted(SOURCES.rglob("*.proto")):
+        places = [folder for folder in (source.parent, CLIENT) if (folder / f"{source.stem}_pb2.py").exists()]
+        with tempfile.TemporaryDirectory() as folder:
+            _generate(source, Path(folder))
+            for place in places:
+                yield place / f"{source.stem}_pb2.py", _with_own_pool(Path(folder, f"{source.stem}_pb2.py"))
+                yield place / f"{source.stem}_pb2.pyi", Path(folder, f"{source.stem}_pb2.pyi").read_bytes()
+
+
+def _generate(source: Path, target: Path) -> None:
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{source.parent}"]
+    command += [f"--python_out={target}", f"--mypy_out=quiet:{target}", source.name]
+    # protoc looks for protoc-gen-mypy on PATH; it is beside this interpreter.
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    if run.returncode:
+        raise OperatorError(f"protoc: {run.stderr.strip()}")
 
 
 def _with_own_pool(stub: Path) -> bytes:

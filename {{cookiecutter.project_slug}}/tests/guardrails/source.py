@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -77,6 +78,12 @@ def of_modules(found: Iterable[Import], *names: str) -> list[Import]:
     """Return the imports of these modules, or of something inside of one: one for each line."""
     wanted = (each for each in found if any(f"{each.module}.".startswith(f"{name}.") for name in names))
     return list({(each.file, each.line): each for each in wanted}.values())
+
+
+def allowed(root: Path, what: str) -> frozenset[str]:
+    """Return what this repo's model runtime may do: `frameworks` or `unpickles` of runtime.toml."""
+    file = root / "tests" / "guardrails" / "runtime.toml"
+    return frozenset(tomllib.loads(file.read_text(encoding="utf-8"))[what])
 
 
 def texts(tree: ast.Module) -> Iterator[tuple[int, str, ast.Constant]]:

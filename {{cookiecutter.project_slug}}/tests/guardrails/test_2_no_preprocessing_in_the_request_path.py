@@ -13,8 +13,16 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from tests.guardrails.dockerfile import Stage, contributing, images, stages
-from tests.guardrails.runtime import FRAMEWORKS
-from tests.guardrails.source import COMPUTED, calls, functions, of_modules, requirements, server_imports, tree_of
+from tests.guardrails.source import (
+    COMPUTED,
+    allowed,
+    calls,
+    functions,
+    of_modules,
+    requirements,
+    server_imports,
+    tree_of,
+)
 from tests.guardrails.violations import ROOT, Violation, report
 
 # Import name -> package name, where they differ.
@@ -59,8 +67,9 @@ def no_training_code_is_imported(root: Path) -> Iterator[Violation]:
     """By no file that the server runs, inside functions too."""
     why = "the first call pays for loading it, every call for running it, and training and serving drift apart"
     fix = "compute it in model/ (exported with the model) or in src/serving/offline/materialize.py (goes to the store)"
+    frameworks = allowed(root, "frameworks")
     for found in of_modules(server_imports(root), *TRAINING, *NOT_THE_SERVERS, COMPUTED):
-        if found.file.startswith(RUNTIMES) and found.module.partition(".")[0] in FRAMEWORKS:
+        if found.file.startswith(RUNTIMES) and found.module.partition(".")[0] in frameworks:
             continue
         hidden = found.module == COMPUTED
         what = "an import whose name is computed: nobody can see what it brings" if hidden else found.module
@@ -69,15 +78,15 @@ def no_training_code_is_imported(root: Path) -> Iterator[Violation]:
 
 def no_training_package_is_required(root: Path) -> Iterator[Violation]:
     """Neither by name nor in a lock: every slot but those of NOT_SERVED is in the server's image."""
+    frameworks = {PACKAGE_OF[name] for name in allowed(root, "frameworks") & TRAINING.keys()}
     for file in sorted((root / "requirements").glob("*")):
         if file.suffix not in (".in", ".txt") or file.stem in NOT_SERVED:
             continue
         path = file.relative_to(root).as_posix()
         asked = {package for package, _, _ in requirements(root, path.removesuffix(file.suffix) + ".in")}
-        framework = {PACKAGE_OF[name] for name in FRAMEWORKS & TRAINING.keys()} if file.stem == "runtime" else set()
-        brought = framework
+        brought = frameworks if file.stem == "runtime" else set[str]()
         if file.suffix == ".txt":
-            brought = framework.union(*(BROUGHT.get(package, ()) for package in asked))
+            brought = brought.union(*(BROUGHT.get(package, ()) for package in asked))
         for package, line, _ in requirements(root, path):
             if package in PACKAGES - brought:
                 yield Violation(

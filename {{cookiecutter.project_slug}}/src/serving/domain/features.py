@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -228,3 +228,13 @@ class FeatureSet:
         """Return the request's inputs if the store supplies these features: the entity key and all other features."""
         key = (self.entity.spec,) if supplied else ()
         return key + tuple(feature.spec for feature in self.model_inputs if feature not in supplied)
+
+
+def flat(columns: Tensors) -> Iterator[tuple[str, Tensor]]:
+    """Yield one column per number: an array of n values per row becomes n columns, `name_0` to `name_n-1`."""
+    for name, column in columns.items():
+        if column.ndim == 1:
+            yield name, column
+        else:
+            wide = column.reshape(len(column), -1)
+            yield from ((f"{name}_{place}", wide[:, place]) for place in range(wide.shape[1]))

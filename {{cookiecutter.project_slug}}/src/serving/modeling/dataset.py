@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from serving.domain.features import flat
 from serving.modeling.history import Times, seconds
 
 
@@ -55,12 +56,4 @@ class Dataset:
         """Return the columns as a pandas DataFrame; an array of n values becomes n columns, `name_0` to `name_n-1`."""
         import pandas as pd  # training only: the server's environment has no pandas
 
-        return pd.DataFrame(dict(self._flat()))
-
-    def _flat(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        for name, column in self.columns.items():
-            if column.ndim == 1:
-                yield name, column
-            else:
-                flat = column.reshape(len(self), -1)
-                yield from ((f"{name}_{place}", flat[:, place]) for place in range(flat.shape[1]))
+        return pd.DataFrame(dict(flat(self.columns)))

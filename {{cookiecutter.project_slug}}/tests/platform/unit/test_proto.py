@@ -29,7 +29,8 @@ def test_the_committed_stubs_are_up_to_date() -> None:
 
 def test_an_outdated_stub_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(project, "ROOT", tmp_path)
-    monkeypatch.setattr(proto, "TARGETS", ((tmp_path, "health"),))
+    monkeypatch.setattr(proto, "CLIENT", tmp_path)
+    (tmp_path / "health_pb2.py").touch()
     with pytest.raises(OperatorError) as caught:
         proto.main(["--check"])
     assert str(caught.value) == "health_pb2.py, health_pb2.pyi differ from the .proto files; run `make proto`."

@@ -35,7 +35,7 @@ _CONTENT_TYPE, _TEXT = "content_type", "str"
 _Message = TypeVar("_Message", bound=Message)
 
 _PLATFORMS = {"onnx": "onnxruntime_onnx"}
-"""What Triton, whose clients read it, calls the format of an artifact."""
+"""Formats with another name in Triton, whose clients read it."""
 
 _CONTENTS: Mapping[Datatype, str] = {
     Datatype.BOOL: "bool_contents",
@@ -232,11 +232,18 @@ def _to_raw(tensor: Tensor) -> bytes:
     return tensor.tobytes()
 
 
+def platform(artifact_format: str) -> str:
+    """Return what Triton's clients call the format of an artifact."""
+    return _PLATFORMS.get(artifact_format, artifact_format)
+
+
 def metadata(model: ServedModel) -> pb.ModelMetadataResponse:
     """Return the model's metadata."""
     manifest = model.manifest
     response = pb.ModelMetadataResponse(
-        name=model.reference.model, versions=[model.reference.version], platform=_PLATFORMS[manifest.format]
+        name=model.reference.model,
+        versions=[model.reference.version],
+        platform=platform(manifest.format),
     )
     properties = {
         "description": model.lineage.description,
