@@ -110,8 +110,17 @@ def test_a_tritonclient_program_written_for_mlserver_works_unchanged(repo: Repo,
     assert {len(answer["values"]) for answer in theirs.values()} == {case.rows}
 
 
-@pytest.mark.parametrize(("model", "data", "rows"), [("tumor", "cancer", 569), ("cultivar", "wine", 178)])
-def test_mlflow_models_serve_predicts_every_row_as_the_repo_does(repo: Repo, model: str, data: str, rows: int) -> None:
+@pytest.mark.parametrize(
+    ("model", "data", "rows", "output"),
+    [
+        ("tumor", "cancer", 569, "label"),
+        ("cultivar", "wine", 178, "label"),
+        ("progression", "diabetes", 442, "prediction"),
+    ],
+)
+def test_mlflow_models_serve_predicts_every_row_as_the_repo_does(
+    repo: Repo, model: str, data: str, rows: int, output: str
+) -> None:
     titles, *lines = repo.text(f"{data}.csv").splitlines()
     table = {"columns": titles.split(","), "data": [[float(cell) for cell in line.split(",")] for line in lines]}
     with servers.mlflow_models_serve(repo.path / "mlflow" / model) as address:
@@ -126,4 +135,4 @@ def test_mlflow_models_serve_predicts_every_row_as_the_repo_does(repo: Repo, mod
     with served([repo.python, "-m", "tools.run"], repo) as ours:
         here = answered([repo.python, str(PROGRAMS / "columns_program.py"), ours, f"{data}.csv"], repo)
     assert len(theirs) == rows
-    assert here["label"] == theirs
+    assert here[output] == close(theirs)

@@ -44,6 +44,9 @@ def main(folder: Path) -> None:
     mlflow.sklearn.save_model(
         pipeline, folder / "mlflow" / "tumor", serialization_format="cloudpickle", pip_requirements=[]
     )
+    mlflow.sklearn.save_model(
+        regressor, folder / "mlflow" / "progression", serialization_format="cloudpickle", pip_requirements=[]
+    )
     mlflow.xgboost.save_model(trees, folder / "mlflow" / "cultivar", pip_requirements=[])
 
 
