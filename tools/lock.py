@@ -12,7 +12,7 @@ import contextlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.resolve import follow, hashed, lock_together, pins, resolve
@@ -58,7 +58,7 @@ def lock(*, upgrade: bool) -> None:
         beside = pins_of(neighbours)
         together = resolve([*neighbours, choice], prefer=beside)
         lock_together([choice], upgrade=upgrade, constraints=together)
-        override(choice, versions(together), versions(beside))
+        override(choice, together, beside)
     for image in sorted(VARIANTS.glob("*/*/*/requirements/*.in")):
         lock_together([image], upgrade=upgrade)
     lock_peers(upgrade=upgrade)
@@ -77,10 +77,10 @@ def lock_peers(*, upgrade: bool) -> None:
     runtime.with_suffix(".txt").write_text(hashed([runtime], no_deps=True), encoding="utf-8", newline="\n")
 
 
-def override(choice: Path, needed: Mapping[str, str], beside: Mapping[str, str]) -> None:
+def override(choice: Path, needed: Sequence[str], beside: Sequence[str]) -> None:
     """Write the versions that a choice needs in place of those in the locks beside which it is installed."""
-    common = sorted(needed.keys() & beside.keys())
-    differing = [f"{name}=={needed[name]}" for name in common if needed[name] != beside[name]]
+    mine, theirs = versions(needed), versions(beside)
+    differing = [pin for pin in needed if mine[name_of(pin)] != theirs.get(name_of(pin), mine[name_of(pin)])]
     target = choice.parent / "overrides" / f"{choice.stem}.txt"
     target.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -100,16 +100,17 @@ def pins_of(sources: Sequence[Path]) -> list[str]:
     return pins(source.with_suffix(".txt") for source in sources)
 
 
-def versions(found: Sequence[str]) -> dict[str, str]:
-    """Return the version of each package; where markers decide, all versions with their markers."""
-    texts: dict[str, set[str]] = {}
+def versions(found: Sequence[str]) -> dict[str, set[str]]:
+    """Return the versions of each package, whatever their markers."""
+    numbers: dict[str, set[str]] = {}
     for pin in found:
-        name, _, version = pin.partition("==")
-        texts.setdefault(name, set()).add(version)
-    return {
-        name: next(iter(each)).partition(" ")[0] if len(each) == 1 else "; ".join(sorted(each))
-        for name, each in texts.items()
-    }
+        numbers.setdefault(name_of(pin), set()).add(pin.partition("==")[2].partition(" ")[0])
+    return numbers
+
+
+def name_of(pin: str) -> str:
+    """Return the package that a pin is of."""
+    return pin.partition("==")[0]
 
 
 if __name__ == "__main__":

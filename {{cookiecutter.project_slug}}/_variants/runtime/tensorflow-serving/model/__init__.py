@@ -1,0 +1,1 @@
+"""The part you edit: features, data, estimator. Nothing here knows how it is served."""

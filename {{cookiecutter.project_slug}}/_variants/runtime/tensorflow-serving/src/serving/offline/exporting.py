@@ -1,0 +1,83 @@
+"""Export a trained network as a SavedModel: its signature has an input per feature, an output per declared output."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from serving.adapters.runtime.tensorflow_serving.saved_model import pack
+from serving.domain.errors import OperatorError
+from serving.domain.features import FeatureSet, Operation
+from serving.modeling.outputs import Answer, Output
+from serving.offline.estimators import class_index, class_names
+from serving.offline.user_model import Training
+
+FORMAT = "savedmodel"
+LIBRARIES = ("keras", "numpy", "tensorflow-cpu")
+"""Packages whose versions are part of each lineage, besides those that the estimator comes from."""
+
+_WHERE = "model/estimator.py"
+
+
+def export_model(training: Training) -> bytes:
+    """Return the model's file.
+
+    :raises OperatorError: the estimator has no network, or a feature is text
+    """
+    estimator, features = training.fitted.estimator, training.features
+    if not hasattr(estimator, "keras_model"):
+        raise OperatorError(
+            f"{_WHERE}: {type(estimator).__name__} holds no Keras model; return a Network of serving.modeling.networks."
+        )
+    texts = [feature.name for feature in features.model_inputs if feature.datatype.holds_bytes]
+    if texts:
+        raise OperatorError(f"model/features.py: feature {texts[0]} is text, and a network takes numbers; encode it.")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.network = estimator.keras_model()  # so that its variables are saved
+    with tempfile.TemporaryDirectory() as folder:
+        signature = _signature(tf, estimator, features, training.outputs)
+        tf.saved_model.save(module, folder, signatures={"serving_default": signature})
+        return pack(Path(folder))
+
+
+def _signature(tf: Any, estimator: Any, features: FeatureSet, outputs: Sequence[Output]) -> Any:
+    network, classes = estimator.keras_model(), class_names(estimator)
+    operations = {
+        Operation.ADD: tf.add,
+        Operation.SUBTRACT: tf.subtract,
+        Operation.MULTIPLY: tf.multiply,
+        Operation.DIVIDE: tf.divide,
+    }
+
+    def answer(**columns: Any) -> dict[str, Any]:
+        for derived in features.derived:
+            columns[derived.name] = operations[derived.operation](columns[derived.left], columns[derived.right])
+        names = [feature.name for feature in features.model_inputs] + [derived.name for derived in features.derived]
+        widths = {feature.name: feature.spec.row_elements for feature in features.model_inputs}
+        wide = [tf.reshape(tf.cast(columns[name], tf.float32), [-1, widths.get(name, 1)]) for name in names]
+        given = network(tf.concat(wide, axis=1), training=False)
+        if classes is not None and given.shape[-1] == 1:  # one number: the second class
+            given = tf.concat([1 - given, given], axis=1)
+        return {output.name: _output(tf, output, given, classes) for output in outputs}
+
+    return tf.function(answer).get_concrete_function(
+        **{
+            feature.name: tf.TensorSpec([None, *feature.shape], tf.as_dtype(feature.datatype.dtype), feature.name)
+            for feature in features.model_inputs
+        }
+    )
+
+
+def _output(tf: Any, output: Output, given: Any, classes: list[Any] | None) -> Any:
+    if output.answer is Answer.LABEL:
+        given = tf.gather(tf.constant(list(output.labels) or classes), tf.argmax(given, axis=1))
+    elif output.of is not None:
+        given = given[:, class_index(output, classes or [])]
+    typed = given if output.datatype.holds_bytes else tf.cast(given, tf.as_dtype(output.datatype.dtype))
+    return tf.reshape(typed, [-1, *output.shape])
