@@ -458,7 +458,7 @@ def test_the_commands_of_the_page_on_moving_in_work(mlflow: Repo) -> None:
     shutil.copy(mlflow.path / "models" / "rows.csv", mlflow.path / "rows.csv")
     shown = [block for block in blocks(mlflow.text("docs/moving-in.md")) if block.language == "sh"]
     commands = [line.partition("#")[0] for block in shown for line in block.text.splitlines()]
-    assert len(commands) == len(places)
+    assert len(commands) == len(places) + 1  # one model of MLServer in two ways
     for command in commands:
         done = run(["sh", "-e", "-c", command], cwd=mlflow.path, environment=os.environ | {"PYTHON": sys.executable})
         assert done.returncode == 0, done.stdout + done.stderr
@@ -479,6 +479,66 @@ def test_a_model_folder_of_mlflow_below_settings_of_mlserver_is_found(mlflow: Re
     assert reference.startswith("local:diabetes-progression/")
     assert "the model is called 'No Name Here', which is no name here" in said
     assert_answers(mlflow, reference, "xgboost.json")
+
+
+def of_mlserver(repo: Repo, name: str, runtime: str, file: str) -> str:
+    """Make a folder of MLServer with one of the models; return its path."""
+    folder = repo.path / "matrices" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"name": name, "implementation": RUNTIMES[runtime][0], "parameters": {"uri": f"./{file}"}}
+    (folder / "model-settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    shutil.copy(repo.path / "models" / file, folder / file)
+    return f"matrices/{name}"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "file", "matrix", "outputs"),
+    [
+        ("sklearn", "pipeline.pkl", "predict", {"predict": ("TEXT", [-1, 1]), "predict_proba": ("FP32", [-1, 2])}),
+        ("sklearn", "several.pkl", "x:FP64", {"predict": ("FP64", [-1, 2])}),
+        ("xgboost", "xgboost.json", "input-0", {"predict": ("INT64", [-1, 1]), "predict_proba": ("FP32", [-1, 2])}),
+        ("xgboost", "xgboost.ubj", "input-0", {"predict": ("FP32", [-1, 3])}),
+        ("lightgbm", "lightgbm.txt", "x:FP64", {"predict": ("FP64", [-1, 1])}),
+        ("catboost", "catboost.cbm", "x", {"predict": ("TEXT", [-1, 1]), "predict_proba": ("FP64", [-1, 2])}),
+    ],
+)
+def test_a_matrix_and_the_outputs_are_those_of_mlserver(
+    models: Repo, runtime: str, file: str, matrix: str, outputs: dict[str, Any]
+) -> None:
+    source = of_mlserver(models, f"matrix-{file.replace('.', '-')}", runtime, file)
+    rows = f"models/{'rows' if runtime == 'sklearn' else 'holes'}.csv"
+    reference, said = version(models, source, rows, "--matrix", matrix)
+    assert "is the input" not in said
+    manifest, golden = parts(models, reference)
+    assert {entry["name"]: (entry["datatype"], entry["shape"]) for entry in manifest["outputs"]} == outputs
+    name, _, datatype = matrix.partition(":")
+    (feature,) = manifest["features"]["real_time"]
+    assert (feature["name"], feature["shape"], feature["datatype"]) == (name, [4], datatype or "FP32")
+    assert feature["description"] == "mean radius, mean texture, mean perimeter, mean area"
+    assert feature["allow_nan"] == (runtime != "sklearn")
+    if feature["allow_nan"]:
+        expected = json.loads(models.text("expected.json"))[file]["probabilities"]
+        probable = [expected[int(row)] for row in golden["entities"]]
+        if outputs["predict"][1] == [-1, 1] and len(outputs) == 1:  # that of the second class
+            probable = [row[1:] for row in probable]
+        answered = golden["outputs"][list(outputs)[-1]]
+        assert answered == [pytest.approx(row, rel=1e-4) for row in probable]
+    assert reference.partition("#")[2] in served(models, reference)
+
+
+def test_a_matrix_that_mlserver_would_answer_otherwise_is_refused(models: Repo) -> None:
+    softmax = of_mlserver(models, "softmax", "xgboost", "softmax.json")
+    for source, rows, matrix, says in (
+        (softmax, "holes.csv", "x", "MLServer answers labels of multi:softmax as floats; import it without --matrix."),
+        ("models/columns.pkl", "mixed.csv", "x", "column 'blood group' holds text, and --matrix takes numbers"),
+        ("models/pipeline.pkl", "rows.csv", "x:FP8", "--matrix 'x:FP8': write the name of the input that callers send"),
+    ):
+        code, out, err = imported(models, source, f"models/{rows}", "--text", "ward", "--matrix", matrix)
+        if rows != "mixed.csv":
+            code, out, err = imported(models, source, f"models/{rows}", "--matrix", matrix)
+        assert (code, out) == (1, "")
+        assert says in err.splitlines()[-1]
+        assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("model", ["columns.pkl", "places.pkl"])

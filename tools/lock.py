@@ -20,6 +20,7 @@ from tools.resolve import follow, hashed, lock_together, pins, resolve
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED = ROOT / "{{cookiecutter.project_slug}}"
 VARIANTS = GENERATED / "_variants"
+PEERS = ROOT / "tests" / "peers" / "requirements"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +61,20 @@ def lock(*, upgrade: bool) -> None:
         override(choice, together, beside)
     for image in sorted(VARIANTS.glob("*/*/*/requirements/*.in")):
         lock_together([image], upgrade=upgrade)
+    lock_peers(upgrade=upgrade)
+    lock_together([ROOT / "benchmarks" / "requirements" / "transports.in"], upgrade=upgrade, constraints=locked)
+
+
+def lock_peers(*, upgrade: bool) -> None:
+    """Lock the servers that imports are compared with; they open what the environment of the import opens."""
+    opening = GENERATED / "requirements" / "import.in"
+    server = VARIANTS / "model_registry" / "mlflow" / "mlflow-server" / "requirements" / "server.in"
+    lock_together([PEERS / "mlserver.in"], upgrade=upgrade, constraints=pins_of([opening]))
+    models = PEERS / "mlflow_models.in"
+    both = [pin for pin in pins_of([opening, server]) if pin.startswith(("numpy=", "scipy=", "xgboost-cpu="))]
+    lock_together([models], upgrade=upgrade, constraints=both)
+    runtime = PEERS / "mlserver_xgboost.in"
+    runtime.with_suffix(".txt").write_text(hashed([runtime], no_deps=True), encoding="utf-8", newline="\n")
 
 
 def override(choice: Path, needed: Sequence[str], beside: Sequence[str]) -> None:

@@ -29,6 +29,7 @@ Arguments = Sequence[str]
 GENERATED = ROOT / "{{cookiecutter.project_slug}}"
 BAKE = ROOT / "requirements" / "bake.txt"
 DEV = ROOT / "requirements" / "dev.txt"
+TRANSPORTS = ROOT / "benchmarks" / "requirements" / "transports.txt"
 DEMO = ROOT / "build" / "demo"
 CHECKS = (
     ("ruff", "check", "."),
@@ -137,6 +138,12 @@ def bench(arguments: Arguments) -> None:
     module("benchmarks.generation", *arguments)
 
 
+def transports(arguments: Arguments) -> None:
+    """Compare gRPC with REST on images, and write the figures into docs/."""
+    python = Environment(ROOT / "build" / "transports" / ".venv").ensure([TRANSPORTS])
+    step("python -m benchmarks.transports", [str(python), "-m", "benchmarks.transports", *arguments])
+
+
 def lock(arguments: Arguments) -> None:
     """Resolve the requirements of the template, of the generated repo and of every choice."""
     module("tools.lock", *arguments)
@@ -172,6 +179,7 @@ COMMANDS = {
     "test": Command('one generated repo end to end, all renders (some tests: ARGS="-k word")', test),
     "test-all": Command("every test, those of each combination included", test_all),
     "bench": Command("measure how long generating takes", bench),
+    "transports": Command("compare gRPC with REST on images, and write the figures to docs/transports.md", transports),
     "lock": Command("resolve all requirements again (newer versions: ARGS=--upgrade)", lock),
     "recording": Command("run the demo and draw its terminal as docs/demo.svg", recording),
     "clean": Command("remove .venv, caches and build/", clean),

@@ -19,6 +19,8 @@ import numpy as np
 from serving.domain.tensors import ROWS, Datatype, Tensor, Tensors, TensorSpec
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+_SENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+"""What other servers allow as the name of an input, for example `input-0`."""
 
 
 class Missing(enum.StrEnum):
@@ -74,7 +76,10 @@ class Feature:
     max_age_days: float | None = None
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        if not _SENT_NAME.fullmatch(self.name):
+            raise ValueError(
+                f"feature name {self.name!r} must be a letter, then letters, digits, or one of _.-, at most 63"
+            )
         if self.max_age_days is not None and not self.max_age_days > 0:
             raise ValueError(f"feature {self.name}: max_age_days is {self.max_age_days}, must be more than 0")
         if self.default is not None and not _holds(self.datatype, self.default):
@@ -141,7 +146,8 @@ class Derived:
     description: str = ""
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"feature name {self.name!r} must be a letter, then letters, digits or _, at most 63")
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,9 @@ class FeatureSet:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"feature names must differ; declared twice: {', '.join(twice)}")
+        unfit = [feature.name for feature in self.static if not _NAME.fullmatch(feature.name)]
+        if unfit:
+            raise ValueError(f"static feature {unfit[0]}: no store takes a . or - in a name; write _ instead")
         lists = [feature.name for feature in self.static if feature.shape and feature.datatype.holds_bytes]
         if lists:
             raise ValueError(
@@ -196,6 +205,10 @@ class FeatureSet:
     def model_inputs(self) -> tuple[Feature, ...]:
         """All model inputs, in training order."""
         return self.static + self.real_time
+
+    def graph_output(self, name: str) -> str:
+        """Return what an output is called in the model's graph, where it can't have an input's name."""
+        return f"{name}/output" if any(name == feature.name for feature in self.model_inputs) else name
 
     def assemble(self, columns: Tensors) -> Tensors:
         """Return the model's inputs, each in its declared type, in the declared order.
@@ -225,8 +238,3 @@ def flat(columns: Tensors) -> Iterator[tuple[str, Tensor]]:
         else:
             wide = column.reshape(len(column), -1)
             yield from ((f"{name}_{place}", wide[:, place]) for place in range(wide.shape[1]))
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"feature name {name!r} must be a letter, then letters, digits or _, at most 63")

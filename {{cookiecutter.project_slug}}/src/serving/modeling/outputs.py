@@ -28,7 +28,8 @@ class Output:
     """Declare one output.
 
     `shape` is the shape of one row's answer: () for a number or a label, (3,) for the probabilities of three classes.
-    `of` selects the probability of one class, which is then a single number. `labels` names the classes 0, 1, 2 ... of
+    `of` selects the probability of one class, which is then a single number. A single number or label may also have the
+    shape (1,). `labels` names the classes 0, 1, 2 ... of
     a classifier that was trained on numbers; the output is then TEXT.
     """
 
@@ -44,7 +45,7 @@ class Output:
     def __post_init__(self) -> None:
         if self.answer is Answer.LABEL and self.datatype.is_float:
             raise ValueError(f"output {self.name}: a label is no {self.datatype}; declare Datatype.TEXT or INT64")
-        if self.of is not None and (self.answer is not Answer.PROBABILITIES or self.shape):
+        if self.of is not None and (self.answer is not Answer.PROBABILITIES or self.shape not in ((), (1,))):
             raise ValueError(f"output {self.name}: `of` needs answer=Answer.PROBABILITIES and no shape")
         if self.labels and (self.answer is not Answer.LABEL or self.datatype is not Datatype.TEXT):
             raise ValueError(f"output {self.name}: `labels` needs answer=Answer.LABEL and datatype=Datatype.TEXT")

@@ -1,7 +1,8 @@
 """Read the rows that an import compares on, and declare their columns as features.
 
 A column of numbers is FP32, any other is TEXT. An empty cell among numbers is NaN. A title that can't be the name of a
-feature gets a name like it: `mean radius (mm)` becomes `mean_radius_mm`.
+feature gets a name like it: `mean radius (mm)` becomes `mean_radius_mm`. All columns can be one matrix, as MLServer's
+callers send it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import csv
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ _ENTITY = Entity("row", "Not asked for: all features come with the request.")
 _TAKEN = (_ENTITY.name, LABEL, PROBABILITIES, PREDICTION)
 _LONGEST = 63
 _VALID = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{_LONGEST - 1}}}")
+_MATRICES = (Datatype.FP32, Datatype.FP64)
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,46 @@ class Column:
         return Feature(self.name, description=description, datatype=datatype, allow_nan=self.missing)
 
 
-def feature_set(columns: Iterable[Column]) -> FeatureSet:
-    """Declare all columns as real-time features."""
-    return FeatureSet(_ENTITY, (), tuple(column.feature for column in columns))
+@dataclass(frozen=True)
+class Matrix:
+    """Name the one input [rows, columns] that callers send in place of an input per column."""
+
+    name: str
+    datatype: Datatype = Datatype.FP32
+
+    @classmethod
+    def parse(cls, text: str) -> Matrix:
+        """Read `NAME` or `NAME:DATATYPE`.
+
+        :raises OperatorError: it is neither
+        """
+        name, colon, datatype = text.partition(":")
+        known = {form.value: form for form in _MATRICES}
+        try:
+            matrix = cls(name, known[datatype if colon else Datatype.FP32])
+            feature_set([], matrix)
+        except (KeyError, ValueError):
+            raise OperatorError(
+                f"--matrix {quoted(text)}: write the name of the input that callers send, for example input-0, or "
+                f"input-0:FP64; the datatypes are {', '.join(known)}."
+            ) from None
+        return matrix
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.datatype}"
+
+    def feature(self, columns: Sequence[Column]) -> Feature:
+        """Return the feature that holds these columns; its description has their titles, in order."""
+        titles = ", ".join(column.title for column in columns)
+        missing = any(column.missing for column in columns)
+        return Feature(self.name, "", titles, self.datatype, (len(columns),), allow_nan=missing)
+
+
+def feature_set(columns: Sequence[Column], matrix: Matrix | None = None) -> FeatureSet:
+    """Declare all columns as real-time features, or as the one that a matrix is."""
+    return FeatureSet(
+        _ENTITY, (), (matrix.feature(columns),) if matrix else tuple(column.feature for column in columns)
+    )
 
 
 def described(rows: Mapping[str, npt.NDArray[Any]]) -> list[Column]:
@@ -61,8 +100,8 @@ def described(rows: Mapping[str, npt.NDArray[Any]]) -> list[Column]:
     ]
 
 
-def read_rows(path: Path, text: Collection[str] = ()) -> dict[str, npt.NDArray[Any]]:
-    """Return the columns of a CSV file by title: float32, or `str` objects; those in `text` are always text.
+def read_rows(path: Path, text: Collection[str] = (), numbers: Datatype = Datatype.FP32) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of a CSV file by title: numbers, or `str` objects; those in `text` are always text.
 
     :raises OperatorError: it is no table, or a number is infinite
     """
@@ -85,22 +124,24 @@ def read_rows(path: Path, text: Collection[str] = ()) -> dict[str, npt.NDArray[A
     if unknown:
         raise OperatorError(f"{path.name}: has no column {quoted(unknown[0])}, which --text names.")
     cells = zip(titles, zip(*rows, strict=True), strict=True)
-    return {title: _values(path, title, column, title in text) for title, column in cells}
+    return {
+        title: np.array(column, object) if title in text else _values(path, title, column, numbers)
+        for title, column in cells
+    }
 
 
-def _values(path: Path, title: str, cells: Sequence[str], text: bool) -> npt.NDArray[Any]:
-    if not text:
-        with contextlib.suppress(ValueError):
-            numbers = [float(cell) if cell.strip() else float("nan") for cell in cells]
-            with np.errstate(over="ignore"):
-                values = np.array(numbers, np.float32)
-            if np.isinf(values).any():
-                row = int(np.argmax(np.isinf(values)))
-                raise OperatorError(
-                    f"{path.name}: column {quoted(title)} holds {quoted(cells[row])} in row {row}, which FP32 can't "
-                    "hold as a number; leave the cell empty, or leave out the row."
-                )
-            return values
+def _values(path: Path, title: str, cells: Sequence[str], datatype: Datatype) -> npt.NDArray[Any]:
+    with contextlib.suppress(ValueError):
+        numbers = [float(cell) if cell.strip() else float("nan") for cell in cells]
+        with np.errstate(over="ignore"):
+            values = np.array(numbers, datatype.dtype)
+        if np.isinf(values).any():
+            row = int(np.argmax(np.isinf(values)))
+            raise OperatorError(
+                f"{path.name}: column {quoted(title)} holds {quoted(cells[row])} in row {row}, which {datatype} can't "
+                "hold as a number; leave the cell empty, or leave out the row."
+            )
+        return values
     return np.array(cells, object)
 
 

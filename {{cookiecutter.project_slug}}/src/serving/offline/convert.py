@@ -105,31 +105,32 @@ class _Graph:
     def answer(self, estimator: Any, given: Sequence[str]) -> None:
         """Connect the estimator's answers, prediction or label first, then probabilities, to the outputs."""
         for output in self._outputs:
+            name = self._features.graph_output(output.name)
             source = given[1] if output.answer is Answer.PROBABILITIES else given[0]
             if output.of is not None:
-                index = self.constant(f"{output.name}/class", [class_index(output, class_names(estimator) or [])])
-                self.node("Gather", [source, index], source := f"{output.name}/one", axis=1)
+                index = self.constant(f"{name}/class", [class_index(output, class_names(estimator) or [])])
+                self.node("Gather", [source, index], source := f"{name}/one", axis=1)
             if output.labels:
-                names = self.constant(f"{output.name}/labels", output.labels)
-                self.node("Gather", [names, source], source := f"{output.name}/named")
+                names = self.constant(f"{name}/labels", output.labels)
+                self.node("Gather", [names, source], source := f"{name}/named")
             elif output.datatype is not Datatype.TEXT:
                 element = helper.np_dtype_to_tensor_dtype(output.datatype.dtype)
-                self.node("Cast", [source], source := f"{output.name}/cast", to=element)
-            shape = self.constant(f"{output.name}/shape", [-1, *output.shape])
-            self.node("Reshape", [source, shape], output.name)
+                self.node("Cast", [source], source := f"{name}/cast", to=element)
+            shape = self.constant(f"{name}/shape", [-1, *output.shape])
+            self.node("Reshape", [source, shape], name)
 
     def proto(self) -> Any:
         """Return the graph."""
         return helper.make_graph(
             self.nodes,
             "model",
-            [_declared(feature) for feature in self._features.model_inputs],
-            [_declared(output) for output in self._outputs],
+            [_declared(feature.name, feature) for feature in self._features.model_inputs],
+            [_declared(self._features.graph_output(output.name), output) for output in self._outputs],
             self.constants,
         )
 
 
-def _declared(item: Feature | Output) -> ValueInfoProto:
+def _declared(name: str, item: Feature | Output) -> ValueInfoProto:
     text = item.datatype.holds_bytes
     element = TensorProto.STRING if text else helper.np_dtype_to_tensor_dtype(item.datatype.dtype)
-    return helper.make_tensor_value_info(item.name, element, ["rows", *item.shape])
+    return helper.make_tensor_value_info(name, element, ["rows", *item.shape])

@@ -44,7 +44,8 @@ def _answer(estimator: Any, output: Output, rows: Any) -> npt.NDArray[Any]:
     if classes is None:
         raise OperatorError(f"{where}: {name} is no classifier; declare answer=Answer.PREDICTION.")
     if output.answer is Answer.LABEL:
-        return _labels(where, output, classes, _asked(estimator, "predict", rows).reshape(-1))
+        labels = _labels(where, output, classes, _asked(estimator, "predict", rows).reshape(-1))
+        return labels.reshape(-1, *output.shape)
     if not hasattr(estimator, "predict_proba"):
         raise OperatorError(
             f"{where}: {name} has no predict_proba, so there are no probabilities; remove the output, or wrap the "
@@ -103,6 +104,8 @@ def _shaped(where: str, output: Output, values: npt.NDArray[Any]) -> npt.NDArray
     shape = values.shape[1:]
     if shape == (1,) and not output.shape:  # a column, as CatBoost and regressors fitted on a column return it
         values, shape = values[:, 0], ()
+    if shape == () and output.shape == (1,):
+        values, shape = values[:, np.newaxis], (1,)
     if shape != output.shape:
         raise OperatorError(
             f"{where}: the estimator answers {list(shape) or 'one number'} per row, and shape={output.shape} is "

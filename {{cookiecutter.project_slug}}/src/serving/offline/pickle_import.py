@@ -27,7 +27,7 @@ from serving.domain.lineage import UNKNOWN
 from serving.domain.references import Reference
 from serving.modeling.outputs import Output
 from serving.offline import project
-from serving.offline.columns import Column, feature_set
+from serving.offline.columns import Column, Matrix, feature_set
 from serving.offline.export import Export, register
 from serving.offline.lineage import lineage_here
 from serving.offline.registry import ModelRegistry
@@ -48,6 +48,7 @@ class Wanted:
     text: Sequence[str] = ()
     name: str | None = None
     description: str | None = None
+    matrix: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Converted:
     origin: str
     name: str
     columns: tuple[Column, ...]
-    rows: Mapping[str, list[float | str | None]]
+    rows: Mapping[str, list[Any]]
     outputs: tuple[Output, ...]
     answers: Mapping[str, list[Any]]
     parameters: Mapping[str, bool | int | float | str]
@@ -74,20 +75,20 @@ def import_model(wanted: Wanted, registry: ModelRegistry) -> Reference:
         raise OperatorError(f"{wanted.source}: is missing; name a model file, or a folder of MLflow or MLServer.")
     if not wanted.rows.is_file():
         raise OperatorError(f"{wanted.rows}: is no file; name a CSV file of rows that the model can answer.")
+    matrix = Matrix.parse(wanted.matrix) if wanted.matrix is not None else None
     with tempfile.TemporaryDirectory() as place:
-        model, converted = _converted(wanted, Path(place))
+        model, converted = _converted(wanted, matrix, Path(place))
     for column in converted.columns:
-        if column.title != column.name:
+        if matrix is None and column.title != column.name:
             print(f"column {quoted(column.title)} is the input {column.name}")
+    features = feature_set(converted.columns, matrix)
     name = wanted.name or _own_name(converted.name) or project.service()["name"]
     file = (wanted.source if wanted.source.is_dir() else wanted.source.parent) / converted.file
     parameters = {"imported": f"sha256={_digest(file)}", **converted.parameters}
     description = wanted.description or f"Imported from {converted.origin}."
     imported = lineage_here(description, f"sha256={_digest(wanted.rows)}", parameters, {}, converted.libraries)
     lineage = replace(imported, trained_at=UNKNOWN)
-    manifest = Manifest(
-        name, "onnx", feature_set(converted.columns), tuple(output.spec for output in converted.outputs)
-    )
+    manifest = Manifest(name, "onnx", features, tuple(output.spec for output in converted.outputs))
     count = len(next(iter(converted.answers.values())))
     golden = functools.partial(_golden, converted, count)
     return register(registry, Export(manifest, model, golden, count, lineage))
@@ -104,12 +105,12 @@ def interpreter() -> Path:
     return python
 
 
-def _converted(wanted: Wanted, place: Path) -> tuple[bytes, Converted]:
+def _converted(wanted: Wanted, matrix: Matrix | None, place: Path) -> tuple[bytes, Converted]:
     python, source = interpreter(), wanted.source
     print(f"opening {source} in a separate process ...")
     model, answers = place / "model.onnx", place / "answers.json"
     command = [str(python), "-I", "-c", _PROGRAM, str(project.ROOT / "src"), str(source.resolve())]
-    command += [str(wanted.rows.resolve()), str(model), str(answers), *wanted.text]
+    command += [str(wanted.rows.resolve()), str(model), str(answers), str(matrix or ""), *wanted.text]
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "SYSTEMROOT") if name in os.environ}
     try:
         done = subprocess.run(

@@ -53,11 +53,12 @@ _REGRESS = {
 
 @dataclass(frozen=True)
 class Source:
-    """Name a model file, what wrote it, and the model's name, if the source has one."""
+    """Name a model file, what wrote it, and the model's name and MLServer's runtime, if the source has them."""
 
     file: Path
     origin: str = "a model file"
     name: str = ""
+    runtime: str = ""
 
 
 def find(path: Path) -> Source:
@@ -135,7 +136,7 @@ def _mlserver(folder: Path) -> Source:
     place = _inside(folder, uri, where)
     origin = f"a model of MLServer ({runtime.rpartition('.')[2]})"
     if runtime.startswith("mlserver_mlflow"):
-        return Source(_mlflow(place.parent if place.name == MLMODEL else place).file, origin, name)
+        return Source(_mlflow(place.parent if place.name == MLMODEL else place).file, origin, name, runtime)
     if place.is_dir():
         found = [place / file for file in _RUNTIMES[runtime] if (place / file).is_file()]
         if not found:
@@ -143,7 +144,24 @@ def _mlserver(folder: Path) -> Source:
                 f"{where}: names no file in parameters.uri, and its folder has no {' or '.join(_RUNTIMES[runtime])}."
             )
         place = found[0]
-    return Source(place, origin, name)
+    return Source(place, origin, name, runtime)
+
+
+def predicts_probabilities(source: Source) -> bool:
+    """Return whether `predict` of MLServer's runtime answers with probabilities, as that of a booster does.
+
+    Its runtime for XGBoost knows a classifier only by what scikit-learn's interface adds to the file.
+    """
+    if source.runtime.startswith("mlserver_xgboost"):
+        content = source.file.read_bytes()
+        if b"scikit_learn" in content:
+            return False
+        if b"multi:softmax" in content:
+            raise OperatorError(
+                f"{source.file.name}: MLServer answers labels of multi:softmax as floats; import it without --matrix."
+            )
+        return True
+    return source.runtime.startswith("mlserver_lightgbm")
 
 
 def _inside(folder: Path, name: str, where: str) -> Path:

@@ -1,10 +1,11 @@
 """Open a model, ask it and convert it to ONNX, in a short-lived process.
 
-    main([SOURCE, ROWS, MODEL, ANSWERS, *TEXT])
+    main([SOURCE, ROWS, MODEL, ANSWERS, MATRIX, *TEXT])
 
 A pickle is a program: whoever wrote it decides what happens here. So this runs in a separate environment, without
 the secrets of the caller, and only two files that it leaves are looked at: MODEL, the ONNX graph, and ANSWERS, what the
-original answered to each row. TEXT names columns that hold text even if it looks like numbers.
+original answered to each row. MATRIX is the one input that holds all columns, or empty. TEXT names columns that hold
+text even if it looks like numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +26,29 @@ from serving.domain.errors import OperatorError, quoted
 from serving.domain.tensors import Datatype
 from serving.modeling.outputs import Answer, Output
 from serving.offline import sources
-from serving.offline.columns import LABEL, PREDICTION, PROBABILITIES, described, feature_set, read_rows
+from serving.offline.columns import LABEL, PREDICTION, PROBABILITIES, Matrix, described, feature_set, read_rows
 from serving.offline.convert import to_onnx
 from serving.offline.converters import libraries
 from serving.offline.estimators import WHERE, answers, as_json, class_names
 
 _ALWAYS = ("numpy", "onnx", "skl2onnx")
+_PREDICT, _PREDICT_PROBA = "predict", "predict_proba"
 
 
 def main(arguments: Sequence[str]) -> None:
     """Convert the model; a fault ends the process with one sentence on standard error."""
     source, rows, model, result = map(Path, arguments[:4])
     try:
-        graph, found = converted(source, read_rows(rows, arguments[4:]))
+        matrix = Matrix.parse(arguments[4]) if arguments[4] else None
+        numbers = matrix.datatype if matrix else Datatype.FP32
+        graph, found = converted(source, read_rows(rows, arguments[5:], numbers), matrix)
     except OperatorError as error:
         sys.exit(str(error).removeprefix(f"{WHERE}: "))
     model.write_bytes(graph)
     result.write_text(json.dumps(found), encoding="utf-8")
 
 
-def converted(path: Path, rows: Mapping[str, npt.NDArray[Any]]) -> tuple[bytes, dict[str, Any]]:
+def converted(path: Path, rows: Mapping[str, npt.NDArray[Any]], matrix: Matrix | None) -> tuple[bytes, dict[str, Any]]:
     """Return the model at a path as ONNX, and what is known of it.
 
     :raises OperatorError: it is not supported, does not fit the rows, or can't be converted
@@ -53,9 +58,16 @@ def converted(path: Path, rows: Mapping[str, npt.NDArray[Any]]) -> tuple[bytes, 
     frame = pd.DataFrame(dict(rows))
     given = frame if check(estimator, list(rows)) else frame.to_numpy()
     columns = described(rows)
-    outputs = declared(estimator, given, [column.title for column in columns if column.text])
+    text = [column.title for column in columns if column.text]
+    outputs = declared(estimator, given, text)
+    sent = {column.name: rows[column.title] for column in columns}
+    if matrix:
+        if text:
+            raise OperatorError(f"column {quoted(text[0])} holds text, and --matrix takes numbers; leave it out.")
+        outputs = named_as_by_mlserver(source, estimator, outputs, given)
+        sent = {matrix.name: frame.to_numpy()}
     answered = answers(estimator, outputs, given)
-    graph = to_onnx(estimator, feature_set(columns), outputs, frame)
+    graph = to_onnx(estimator, feature_set(columns, matrix), outputs, frame)
     parameters = estimator.get_params(deep=False).items()
     folder = path if path.is_dir() else path.parent
     return graph, {
@@ -63,7 +75,7 @@ def converted(path: Path, rows: Mapping[str, npt.NDArray[Any]]) -> tuple[bytes, 
         "origin": source.origin,
         "name": source.name,
         "columns": [vars(column) for column in columns],
-        "rows": {column.name: as_json(rows[column.title]) for column in columns},
+        "rows": {name: as_json(values) for name, values in sent.items()},
         "outputs": [vars(output) for output in outputs],
         "answers": {name: as_json(values) for name, values in answered.items()},
         "parameters": {"estimator": type(estimator).__qualname__}
@@ -116,6 +128,30 @@ def declared(estimator: Any, rows: Any, text_columns: Sequence[str]) -> list[Out
     if hasattr(estimator, "predict_proba"):
         outputs.append(Output(PROBABILITIES, Answer.PROBABILITIES, shape=(len(classes),)))
     return outputs
+
+
+def named_as_by_mlserver(source: sources.Source, estimator: Any, outputs: Sequence[Output], rows: Any) -> list[Output]:
+    """Name outputs after the estimator's methods; `predict` is a column, and datatypes are the estimator's own."""
+    classes = class_names(estimator)
+    if classes and sources.predicts_probabilities(source):
+        probabilities = replace(outputs[-1], name=_PREDICT, datatype=_datatype(estimator.predict_proba(rows)))
+        return [replace(probabilities, shape=(1,), of=classes[1]) if len(classes) == 2 else probabilities]
+    return [_named(output, estimator, rows) for output in outputs]
+
+
+def _named(output: Output, estimator: Any, rows: Any) -> Output:
+    name = _PREDICT_PROBA if output.answer is Answer.PROBABILITIES else _PREDICT
+    datatype = Datatype.TEXT
+    if output.datatype is not Datatype.TEXT:
+        datatype = _datatype(getattr(estimator, name)(rows))
+    if output.answer is Answer.LABEL and datatype.is_float:
+        raise OperatorError(f"its labels are {datatype}, which no label can be here; import it without --matrix.")
+    return replace(output, name=name, datatype=datatype, shape=output.shape or (1,))
+
+
+def _datatype(values: Any) -> Datatype:
+    dtype = np.asarray(values).dtype
+    return next(datatype for datatype in Datatype if datatype.dtype == dtype)
 
 
 def _predicted(estimator: Any, rows: Any, text_columns: Sequence[str]) -> npt.NDArray[Any]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from serving.domain.errors import OperatorError
 from serving.domain.tensors import Datatype
-from serving.offline.columns import described, feature_set, read_rows
+from serving.offline.columns import Matrix, described, feature_set, read_rows
 
 
 def written(folder: Path, text: str) -> Path:
@@ -70,3 +70,18 @@ def test_a_title_becomes_a_name_like_it_and_the_feature_keeps_the_title() -> Non
 def test_any_titles_become_a_feature_set_with_as_many_names(titles: list[str]) -> None:
     features = feature_set(described({title: np.zeros(1, np.float32) for title in titles}))
     assert len({feature.name for feature in features.real_time}) == len(titles)
+
+
+def test_all_columns_can_be_one_matrix(tmp_path: Path) -> None:
+    rows = read_rows(written(tmp_path, "body mass,age\n0.1,\n2,3\n"), (), Datatype.FP64)
+    assert rows["body mass"].tolist() == [0.1, 2.0]
+    (feature,) = feature_set(described(rows), Matrix.parse("input-0:FP64")).real_time
+    assert (feature.name, feature.datatype, feature.shape, feature.allow_nan) == ("input-0", Datatype.FP64, (2,), True)
+    assert feature.description == "body mass, age"
+    assert Matrix.parse("predict") == Matrix.parse(str(Matrix("predict")))
+
+
+@pytest.mark.parametrize("text", ["", "a b", "x:FP16", "x:", ":FP32", "row", "x:FP64:FP64"])
+def test_a_matrix_without_a_valid_name_and_datatype_is_refused(text: str) -> None:
+    with pytest.raises(OperatorError, match=r"--matrix '.*': write the name of the input .* FP32, FP64\.$"):
+        Matrix.parse(text)

@@ -84,7 +84,8 @@ def check(estimator: Any, features: FeatureSet, data: Dataset, outputs: Sequence
     )
     assert [node.name for node in session.get_inputs()] == [feature.name for feature in features.model_inputs]
     feed = {feature.name: data.columns[feature.name] for feature in features.model_inputs}
-    for output, values in zip(outputs, session.run([output.name for output in outputs], feed), strict=True):
+    names = [features.graph_output(output.name) for output in outputs]
+    for output, values in zip(outputs, session.run(names, feed), strict=True):
         assert values.shape == (ROWS, *output.shape)
         if output.datatype.is_float:
             assert values.dtype == output.datatype.dtype
@@ -132,6 +133,18 @@ def test_a_classifier_answers_labels_in_text_probabilities_and_that_of_one_class
         Output("chance", Answer.PROBABILITIES, of="high", datatype=Datatype.FP64),
     )
     check(estimator, features, data, outputs)
+
+
+def test_an_output_may_be_a_column_and_have_the_name_of_an_input() -> None:
+    data = rows(NUMBERS)
+    estimator = make_pipeline(SimpleImputer(), Ridge()).fit(data.frame(), data.target)
+    check(estimator, NUMBERS, data, [Output("age", datatype=Datatype.FP64, shape=(1,))])
+    estimator = make_pipeline(SimpleImputer(), LogisticRegression(max_iter=1000)).fit(data.frame(), labels(data, 0, 1))
+    outputs = (
+        Output("size", Answer.LABEL, Datatype.INT64, shape=(1,)),
+        Output("dose", Answer.PROBABILITIES, of=1, shape=(1,)),
+    )
+    check(estimator, NUMBERS, data, outputs)
 
 
 def test_a_label_may_be_a_number_and_a_number_may_have_a_name() -> None:

@@ -15,8 +15,8 @@ WEIGHT = Feature("weight", "kg", "Body weight")
 FEATURES = FeatureSet(Entity("patient", "Key"), (AGE, CITY), (WEIGHT,))
 
 
-@pytest.mark.parametrize("name", ["", "1st", "a-b", "a b", 'a"', "a;drop table", "é", "x" * 64])
-def test_names_that_could_not_be_columns_are_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "1st", "a/b", "a b", 'a"', "a;drop table", "é", "x" * 64])
+def test_names_that_no_server_takes_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="feature name"):
         Feature(name)
 
@@ -24,6 +24,18 @@ def test_names_that_could_not_be_columns_are_refused(name: str) -> None:
 def test_names_must_differ_from_each_other_and_from_the_entity() -> None:
     with pytest.raises(ValueError, match="declared twice: age, patient"):
         FeatureSet(Entity("patient"), (AGE, Feature("patient")), (AGE,))
+
+
+@pytest.mark.parametrize("name", ["input-0", "input.1"])
+def test_a_name_from_another_server_is_for_features_that_callers_send(name: str) -> None:
+    assert FeatureSet(Entity("patient"), (), (Feature(name),)).model_inputs[0].name == name
+    with pytest.raises(ValueError, match=rf"static feature {name}: no store takes"):
+        FeatureSet(Entity("patient"), (Feature(name),), ())
+
+
+def test_an_output_with_the_name_of_an_input_has_another_in_the_graph() -> None:
+    assert FEATURES.graph_output("weight") == "weight/output"
+    assert FEATURES.graph_output("patient") == "patient"
 
 
 def test_a_static_feature_must_be_storable() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -39,7 +40,8 @@ _ONNX_TYPES = {
 class OnnxRuntime:
     """Hold one inference session; short calls run on the event loop, long ones in a worker thread."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, outputs: list[str]) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, outputs: dict[str, str]) -> None:
+        """Hold a session; `outputs` are the names of outputs by those in the graph."""
         self._session = session
         self._outputs = outputs
         self._placement = Dispatcher(self._run)
@@ -65,14 +67,14 @@ class OnnxRuntime:
                 f"artifact {artifact.digest}: onnxruntime {onnxruntime.__version__} refuses its model.onnx: "
                 f"{_cause(error)}."
             ) from error
-        manifest = artifact.manifest
-        inputs = [feature.spec for feature in manifest.features.model_inputs]
+        features, outputs = artifact.manifest.features, artifact.manifest.outputs
+        in_graph = [replace(spec, name=features.graph_output(spec.name)) for spec in outputs]
         for side, declared, actual in (
-            ("input", inputs, session.get_inputs()),
-            ("output", manifest.outputs, session.get_outputs()),
+            ("input", [feature.spec for feature in features.model_inputs], session.get_inputs()),
+            ("output", in_graph, session.get_outputs()),
         ):
             _compare(artifact.digest, side, declared, actual)
-        return cls(session, [spec.name for spec in manifest.outputs])
+        return cls(session, {value.name: spec.name for value, spec in zip(in_graph, outputs, strict=True)})
 
     async def warm_up(self, inputs: Tensors, max_rows: int) -> None:
         """Time the model on batches of growing size; this also fills its caches."""
@@ -89,10 +91,11 @@ class OnnxRuntime:
     def _run(self, inputs: Tensors) -> Tensors:
         feed = {name: _as_text(name, tensor) if tensor.dtype == object else tensor for name, tensor in inputs.items()}
         try:
-            results = self._session.run(self._outputs, feed)
+            results = self._session.run(list(self._outputs), feed)
         except _OnnxErrors as error:
             raise ModelFailed(f"onnxruntime: {error}") from error
-        return {name: _as_bytes(np.asarray(result)) for name, result in zip(self._outputs, results, strict=True)}
+        names = self._outputs.values()
+        return {name: _as_bytes(np.asarray(result)) for name, result in zip(names, results, strict=True)}
 
 
 _OnnxErrors: tuple[type[Exception], ...] = (

@@ -258,7 +258,8 @@ def metadata(model: ServedModel) -> pb.ModelMetadataResponse:
             side.add(name=spec.name, datatype=spec.datatype.wire, shape=spec.shape)
             if spec.datatype is Datatype.TEXT:
                 properties[f"{spec.name}.{_CONTENT_TYPE}"] = _TEXT
-            properties |= {f"{spec.name}.unit": spec.unit, f"{spec.name}.description": spec.description}
+            described = {f"{spec.name}.unit": spec.unit, f"{spec.name}.description": spec.description}
+            properties |= {key: value for key, value in described.items() if value}
     for key, value in properties.items():
         if value:
             response.properties[key] = value
