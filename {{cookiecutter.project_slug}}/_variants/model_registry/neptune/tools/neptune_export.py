@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.adapters.model_registry.neptune import FILES, SCHEME
+from serving.adapters.model_registry.neptune import FILES, SCHEME, name_model
 from serving.domain.artifacts import open_artifact
 from serving.domain.errors import ArtifactError, OperatorError
 from serving.domain.lineage import LINEAGE
@@ -105,6 +105,7 @@ def _gather(version: Mapping[str, Any], files: Path, folder: Path) -> None:
         if not source.resolve().is_relative_to(files.resolve()) or not source.is_file():
             raise ArtifactError(f"{version['id']}: {relative} is not below {files}; name the exporter's --files-path.")
         shutil.copyfile(source, folder / name)
+    name_model(folder)
 
 
 def _part(text: str) -> str:

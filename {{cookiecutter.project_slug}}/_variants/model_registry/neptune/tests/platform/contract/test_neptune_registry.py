@@ -69,7 +69,7 @@ class TestNeptuneRegistry(ModelRegistryContract):
             "tests.platform.support.fake_neptune.Value.upload",
             lambda value, file, wait: value.opened.fields.__setitem__(value.path, b"?"),
         )
-        with pytest.raises(RegistryError, match="returns a different artifact/model than it was given"):
+        with pytest.raises(RegistryError, match="returns a different artifact/golden than it was given"):
             registered(self.open(folder), folder)
         monkeypatch.undo()
         assert list(self.open(folder).versions("tiny")) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import tempfile
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -40,7 +41,9 @@ def export_model(training: Training) -> bytes:
         raise OperatorError(f"model/features.py: feature {texts[0]} is text, and a network takes numbers; encode it.")
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder, "network.keras")
-        estimator.keras_model().save(network)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Keras's own: it calls NumPy as it was
+            estimator.keras_model().save(network)
         # In a new process: TensorFlow numbers its functions, and the same network must give the same digest.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
             return process.submit(_saved, network, features, training.outputs, class_names(estimator)).result(

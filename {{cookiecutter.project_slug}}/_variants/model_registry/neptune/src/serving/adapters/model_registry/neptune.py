@@ -69,8 +69,7 @@ class NeptuneRegistry:
         files = {path: str((folder / name).resolve()) for path, name in FILES.items()}
         arguments = {"key": model_key(version.model), "number": version.version, "files": files}
         self._ask("download", arguments, timeout)
-        if (folder / "model").exists():
-            (folder / "model").rename(folder / declared_model(folder))
+        name_model(folder)
 
     def append(self, model: str, promotion: Promotion, *, timeout: float) -> None:
         """Record a promotion, then move the version to Neptune's stage."""
@@ -83,6 +82,12 @@ class NeptuneRegistry:
             "stage": STAGES[promotion.stage],
         }
         self._ask("append", arguments, timeout)
+
+
+def name_model(folder: Path) -> None:
+    """Give the model's file, which arrives without a suffix, the name that the manifest declares."""
+    if (folder / "model").exists():
+        (folder / "model").rename(folder / declared_model(folder))
 
 
 def _fields(lineage: Lineage) -> dict[str, Any]:
