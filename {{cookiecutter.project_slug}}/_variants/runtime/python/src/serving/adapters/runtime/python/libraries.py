@@ -86,7 +86,7 @@ def _load_lightgbm(content: bytes, opening: Opening) -> Estimator:
 
 def _save_catboost(estimator: Any, _: RuntimeSettings) -> bytes:
     saved = estimator.copy()
-    for name in saved.get_metadata().keys() & {"model_guid", "train_finish_time"}:
+    for name in {"model_guid", "train_finish_time"}.intersection(saved.get_metadata().keys()):
         saved.get_metadata()[name] = ""  # else each training gives another digest
     with tempfile.TemporaryDirectory() as folder:
         saved.save_model(str(Path(folder, "model.cbm")))
