@@ -20,11 +20,22 @@ from tests.support import Repo, generate, run
 
 # The repos that run in containers: every choice of every question is in one of them, every Python included.
 STACKS: dict[str, dict[str, str]] = {
-    "container-test": {"feature_store": "redis", "model_registry": "neptune", "python_version": "3.13"},
-    "feast-test": {"feature_store": "feast", "model_registry": "local", "python_version": "3.14"},
-    "mlflow-test": {"feature_store": "none", "model_registry": "mlflow", "python_version": "3.11"},
-    "neptune-test": {"feature_store": "none", "model_registry": "neptune", "python_version": "3.12"},
-    "plain-test": {"feature_store": "sqlite", "model_registry": "local", "python_version": "3.14"},
+    "container-test": {
+        "feature_store": "redis",
+        "model_registry": "neptune",
+        "runtime": "onnx",
+        "python_version": "3.13",
+    },
+    "feast-test": {"feature_store": "feast", "model_registry": "local", "runtime": "onnx", "python_version": "3.14"},
+    "mlflow-test": {"feature_store": "none", "model_registry": "mlflow", "runtime": "onnx", "python_version": "3.11"},
+    "neptune-test": {"feature_store": "none", "model_registry": "neptune", "runtime": "onnx", "python_version": "3.12"},
+    "plain-test": {"feature_store": "sqlite", "model_registry": "local", "runtime": "python", "python_version": "3.14"},
+    "tensorflow-test": {
+        "feature_store": "none",
+        "model_registry": "local",
+        "runtime": "tensorflow-serving",
+        "python_version": "3.13",
+    },
 }
 LOAD = Path(__file__).with_name("load.py")
 RIGHTS = Path(__file__).with_name("rights.py")
@@ -133,6 +144,15 @@ class Stack:
         images = docker("images", "--quiet", "--filter", f"reference={self.project}-*").split()
         if images:
             docker("image", "rm", "--force", *images)
+
+    def added_bytes(self) -> int:
+        """Return how much larger the server's image is than the image of Python that it stands on."""
+        base = re.findall(r"^ARG BASE_IMAGE=(\S+)$", self.repo.text("Dockerfile"), re.MULTILINE)[0]
+        sizes = [
+            int(docker("image", "inspect", "--format", "{{.Size}}", name)) for name in (self.image("server"), base)
+        ]
+        print(f"the server's image adds {(sizes[0] - sizes[1]) / 1e6:.0f} MB")
+        return sizes[0] - sizes[1]
 
     def command(self, *words: str, **variables: str) -> str:
         """Run a command of the repo that must succeed."""

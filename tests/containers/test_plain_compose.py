@@ -13,6 +13,7 @@ from tests.containers.stack import STACKS, Stack, docker, needs_engine
 from tests.support import CHOICES, Repo, generate, run
 
 SLUG = "plain-test"
+MAX_ADDED_BYTES = 550 * 1000 * 1000  # with scikit-learn and pandas
 COMMANDS = (
     ["config"],
     ["build"],
@@ -47,6 +48,11 @@ def test_each_command_exits_0_after_training(stack: Stack) -> None:
             printed = stack.command("predict")
             assert f"answered by {SLUG} version 1" in printed
             assert "defaults" not in printed
+
+
+@pytest.mark.long
+def test_the_image_with_the_training_library_stays_in_its_budget(stack: Stack) -> None:
+    assert stack.added_bytes() <= MAX_ADDED_BYTES
 
 
 @pytest.mark.long

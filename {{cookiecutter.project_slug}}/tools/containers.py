@@ -126,7 +126,7 @@ class Stack:
             self._show("build", *self._words, timeout=_BUILD_TIMEOUT_S)
         else:
             self._compose("build", "--quiet", *self._words, timeout=_BUILD_TIMEOUT_S)
-        print(f"built in {time.monotonic() - started:.0f} s")
+        print(f"built in {time.monotonic() - started:.0f} s: {', '.join(engine.image_sizes())}")
 
     def ps(self) -> None:
         """List the containers."""

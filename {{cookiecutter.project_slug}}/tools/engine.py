@@ -86,6 +86,15 @@ def project_name() -> str:
     return settings(project.ROOT).get(PROJECT, "")
 
 
+def image_sizes() -> list[str]:
+    """Return the name and size of each image that this clone has built."""
+    reference = f"reference={project_name()}-*"
+    listed = run(
+        ["docker", "images", "--filter", reference, "--format", "{{.Repository}} {{.Size}}"], None, _LOOK_TIMEOUT_S
+    )
+    return sorted(line.removeprefix(f"{project_name()}-") for line in listed.splitlines())
+
+
 def run(command: Sequence[str], environment: Mapping[str, str] | None, timeout: float) -> str:
     """Run a command and return its output.
 
