@@ -105,6 +105,7 @@ class ModelRuntime(Protocol):
         :raises ModelFailed: the model raised
         :raises InvalidRequest: this kind of model can't take such an element
         :raises DeadlineExceeded: there was no answer within `timeout` seconds
+        :raises NotReady: the model runs in another process, which can't be asked now
         """
 
     async def close(self) -> None:

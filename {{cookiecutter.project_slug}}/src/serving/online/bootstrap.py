@@ -5,24 +5,26 @@ It opens an artifact by digest and never a registry: no registry client or token
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import AsyncExitStack
 
 from serving.adapters.feature_store import READERS
 from serving.adapters.runtime import load_runtime
-from serving.domain.artifacts import artifact_folder, open_artifact
+from serving.domain.artifacts import Artifact, artifact_folder, open_artifact
 from serving.domain.errors import (
     ArtifactError,
     DeadlineExceeded,
     FeaturesOutdated,
     FeatureStoreUnavailable,
     ModelFailed,
+    NotReady,
     SettingsError,
     UnresolvedReference,
     quoted,
 )
 from serving.domain.golden import replay
-from serving.domain.ports import FeatureStore
+from serving.domain.ports import FeatureStore, ModelRuntime
 from serving.domain.references import Reference
 from serving.domain.tensors import Signature
 from serving.online.enrichment import Enricher
@@ -33,6 +35,7 @@ from serving.online.telemetry import Metrics
 log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 60.0
+_PAUSE_S = 1.0
 _NOBODY = b"warm-up"  # not empty: some stores skip connecting for an empty key
 
 
@@ -70,7 +73,7 @@ async def _load(
         raise ArtifactError(f"is an artifact of the model {quoted(manifest.model)}; correct the reference.")
     runtime = load_runtime(artifact, threads=settings.model_threads)
     resources.push_async_callback(runtime.close)
-    await replay(artifact, runtime, timeout=_START_TIMEOUT_S)
+    await _answered(artifact, runtime)
     await runtime.warm_up(artifact.golden_inputs(), settings.max_rows)
     supplied = store.supplies(manifest.features)
     signature = Signature(manifest.features.request_inputs(supplied), manifest.outputs, settings.max_rows)
@@ -91,6 +94,17 @@ async def _load(
     log.info("serving %s", reference)
     model = ServedModel(reference, manifest, signature, artifact.lineage)
     return InferenceService(model, enricher, runtime, metrics.model_seconds.observe)
+
+
+async def _answered(artifact: Artifact, runtime: ModelRuntime) -> None:
+    """Replay the golden rows; a model in another process may come later than this server, so go on asking."""
+    while True:
+        try:
+            await replay(artifact, runtime, timeout=_START_TIMEOUT_S)
+            return
+        except NotReady as error:
+            log.warning("no model is served yet: %s", error)
+            await asyncio.sleep(_PAUSE_S)
 
 
 def _open_store(url: str) -> FeatureStore:

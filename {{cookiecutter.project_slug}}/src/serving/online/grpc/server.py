@@ -160,7 +160,15 @@ async def serve(settings: Settings) -> None:
         metrics = Metrics.create()
         resources.callback(metrics.close)
         metrics_port = metrics.serve(settings.host, settings.metrics_port)
-        service = await build(settings, metrics, resources)
+        building = asyncio.ensure_future(build(settings, metrics, resources))
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({building, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not building.done():
+            building.cancel()
+            await asyncio.wait({building})
+            log.info("stopped before there was a model")
+            return
+        service = building.result()
         server = GrpcServer(settings, service, metrics)
         port = await server.start()
         log.info("listening", extra={"grpc_port": port, "metrics_port": metrics_port})

@@ -49,19 +49,36 @@ async def test_while_it_starts_the_runtime_waits_for_it(server: FakeTensorFlowSe
 async def test_a_version_that_is_loaded_later_is_waited_for(server: FakeTensorFlowServing) -> None:
     server.version = VERSION + 1
     runtime = server.runtime()
-    with pytest.raises(DeadlineExceeded, match=rf"does not have tiny {VERSION}; the model can't be asked now, for"):
+    with pytest.raises(NotReady, match=rf"does not have tiny {VERSION}; the model can't be asked now, for"):
         await runtime.predict(question(), timeout=SHORT_S)
     server.version = VERSION
     assert (await runtime.predict(question(), timeout=LONG_S))["total"].tolist() == [2, 2]
     await runtime.close()
 
 
-async def test_an_outage_is_refused_at_once_and_over_when_it_is_back(server: FakeTensorFlowServing) -> None:
+async def test_a_short_outage_is_waited_for(server: FakeTensorFlowServing) -> None:
+    runtime, port = server.runtime(patience=LONG_S), server.port
+    await runtime.predict(question(), timeout=LONG_S)
+    server.stop()
+    asked = asyncio.create_task(runtime.predict(question(), timeout=LONG_S))
+    await asyncio.sleep(0)  # the call is under way
+    back = FakeTensorFlowServing(tiny().manifest, answer_of(tiny()), port)
+    async with asyncio.timeout(RECOVERY_S):
+        assert (await asked)["total"].tolist() == [2, 2]
+    await runtime.close()
+    back.stop()
+
+
+async def test_a_long_outage_is_refused_at_once_and_over_when_it_is_back(server: FakeTensorFlowServing) -> None:
     runtime, port = server.runtime(), server.port
     await runtime.predict(question(), timeout=LONG_S)
     server.stop()
     with pytest.raises(NotReady, match=r"TensorFlow Serving at localhost:\d+ does not answer"):
         await runtime.predict(question(), timeout=LONG_S)
+    asked = asyncio.get_running_loop().time()
+    with pytest.raises(NotReady):
+        await runtime.predict(question(), timeout=LONG_S)
+    assert asyncio.get_running_loop().time() - asked < SHORT_S
     back = FakeTensorFlowServing(tiny().manifest, answer_of(tiny()), port)
     async with asyncio.timeout(RECOVERY_S):
         while True:

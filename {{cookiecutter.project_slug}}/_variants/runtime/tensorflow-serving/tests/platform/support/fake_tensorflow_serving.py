@@ -20,7 +20,9 @@ VERSION = 7
 class FakeTensorFlowServing:
     """Answer Predict for one version; a test sets what is to go wrong."""
 
-    def __init__(self, manifest: Manifest, answer: Callable[[Tensors], Tensors], port: int = 0) -> None:
+    def __init__(
+        self, manifest: Manifest, answer: Callable[[Tensors], Tensors], port: int = 0, host: str = "localhost"
+    ) -> None:
         self.name = manifest.model
         self.version = VERSION
         self.answers_as = VERSION
@@ -36,12 +38,13 @@ class FakeTensorFlowServing:
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", {"Predict": handler})]
         )
-        self.port = self._server.add_insecure_port(f"localhost:{port}")
+        self.port = self._server.add_insecure_port(f"{host}:{port}")
         self._server.start()
 
-    def runtime(self) -> TensorFlowServing:
+    def runtime(self, patience: float = 0.3) -> TensorFlowServing:
         """Return a runtime that asks this server for the version."""
-        return TensorFlowServing(f"localhost:{self.port}", self.name, VERSION, self.inputs, self.outputs)
+        target = f"localhost:{self.port}"
+        return TensorFlowServing(target, self.name, VERSION, self.inputs, self.outputs, patience=patience)
 
     def stop(self) -> None:
         """End every call and free the port."""

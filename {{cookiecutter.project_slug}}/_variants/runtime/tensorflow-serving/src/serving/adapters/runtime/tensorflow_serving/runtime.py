@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 import grpc
@@ -15,10 +16,14 @@ from serving.domain.artifacts import Artifact
 from serving.domain.errors import DeadlineExceeded, ModelFailed, NotReady, quoted
 from serving.domain.tensors import Tensors, TensorSpec
 
+log = logging.getLogger(__name__)
+
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
 """It does not answer, or does not have this version: not loaded yet, or unloaded."""
 _POLL_S = 0.2
+_PATIENCE_S = 3.0
+"""For so long after the last answer calls wait for a restart; our client's retries alone bridge less than a second."""
 _LARGEST_MESSAGE = 256 << 20
 # As in the client: resolve again and reconnect within seconds, and notice a peer that is gone without a word.
 _OPTIONS = (
@@ -42,7 +47,11 @@ def version_of(digest: str) -> int:
 
 
 class TensorFlowServing:
-    """Ask TensorFlow Serving for one version of one model; until it has answered once, wait for it."""
+    """Ask TensorFlow Serving for one version of one model.
+
+    Until it has answered once, calls wait for it. Later an outage of `patience` seconds is waited for, too; calls after
+    that are refused at once, so that an outage does not fill the server with waiting calls.
+    """
 
     def __init__(
         self,
@@ -52,6 +61,7 @@ class TensorFlowServing:
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
         beside: DevelopmentServer | None = None,
+        patience: float = _PATIENCE_S,
     ) -> None:
         self._target = target
         self._name = model
@@ -60,7 +70,9 @@ class TensorFlowServing:
         self._outputs = outputs
         self._beside = beside
         self._channel: grpc.aio.Channel | None = None
+        self._patience = patience
         self._answered = False
+        self._away_since: float | None = None
 
     @classmethod
     def load(cls, artifact: Artifact, *, threads: int) -> TensorFlowServing:
@@ -98,14 +110,8 @@ class TensorFlowServing:
                 response = await self._call(request, deadline - loop.time(), timeout)
                 break
             except NotReady as error:
-                if self._answered:
-                    raise
-                if self._beside and (failure := self._beside.failure()):
-                    raise ModelFailed(f"the development server has ended: {failure}.") from error
-                if deadline - loop.time() < _POLL_S:
-                    raise DeadlineExceeded(f"{str(error).rstrip('.')}, for {timeout:.0f} s.") from error
-                await asyncio.sleep(_POLL_S)
-        self._answered = True
+                await self._wait_or_refuse(error, deadline, timeout)
+        self._answered, self._away_since = True, None
         return self._outputs_of(response)
 
     async def close(self) -> None:
@@ -143,6 +149,22 @@ class TensorFlowServing:
                 f"must be {self._name} {self._version}; that answer is not used."
             )
         return response
+
+    async def _wait_or_refuse(self, error: NotReady, deadline: float, timeout: float) -> None:
+        """Wait a moment if it is worth another try, else raise."""
+        now = asyncio.get_running_loop().time()
+        if self._away_since is None:
+            self._away_since = now
+            log.log(logging.WARNING if self._answered else logging.INFO, "waiting: %s", error)
+        if self._beside and (failure := self._beside.failure()):
+            raise ModelFailed(f"the development server has ended: {failure}.") from error
+        if self._answered:
+            deadline = min(deadline, self._away_since + self._patience)
+        if deadline - now < _POLL_S:
+            if self._answered:
+                raise error
+            raise NotReady(f"{str(error).rstrip('.')}, for {timeout:.0f} s.") from error
+        await asyncio.sleep(_POLL_S)
 
     def _outputs_of(self, response: pb.PredictResponse) -> Tensors:
         missing = [spec.name for spec in self._outputs if spec.name not in response.outputs]
