@@ -19,7 +19,7 @@ from ._proto import prediction_service_pb2 as pb
 from .channel import OPTIONS, SERVICE_CONFIG, Tls, connect
 from .deadline import Deadline
 from .errors import InvalidRequest, ServerFault, closed, from_status
-from .tensorflow_tensors import Array, from_proto, to_proto
+from .tensorflow_tensors import Array, from_proto, to_proto, type_name
 
 SIGNATURE = "serving_default"
 
@@ -42,10 +42,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Tensor:
-    """Describe one tensor of a signature: TensorFlow's name of its type, and its shape; -1 is any size."""
+    """Describe one tensor of a signature: TensorFlow's name of its type, and its shape.
+
+    A size of -1 is any size; no shape at all (None) means any number of dimensions.
+    """
 
     datatype: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,9 @@ class PredictionClient:
         response = self._call(self._predict, request, timeout)
         answered = {name: from_proto(name, tensor) for name, tensor in response.outputs.items()}
         given = response.model_spec
-        if version is not None and given.version.value != version:
-            raise ServerFault(f"version {given.version.value} of {given.name!a} answered, asked was version {version}.")
+        if given.name != model or (version is not None and given.version.value != version):
+            asked = f"{model!a}" if version is None else f"version {version} of {model!a}"
+            raise ServerFault(f"version {given.version.value} of {given.name!a} answered, asked was {asked}.")
         return Answer(answered, given.name, given.version.value)
 
     def metadata(self, model: str, *, timeout: float, version: int | None = None) -> Mapping[str, Signature]:
@@ -168,7 +172,8 @@ def _spec(model: str, version: int | None, label: str, signature: str) -> pb.Mod
 def _tensors(declared: Mapping[str, Any]) -> dict[str, Tensor]:
     return {
         name: Tensor(
-            pb.DataType.Name(tensor.dtype).removeprefix("DT_"), tuple(dim.size for dim in tensor.tensor_shape.dim)
+            type_name(tensor.dtype),
+            None if tensor.tensor_shape.unknown_rank else tuple(dim.size for dim in tensor.tensor_shape.dim),
         )
         for name, tensor in declared.items()
     }

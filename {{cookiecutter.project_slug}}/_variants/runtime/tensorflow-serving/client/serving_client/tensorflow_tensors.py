@@ -70,9 +70,11 @@ def from_proto(name: str, message: pb.TensorProto) -> Array:
     :raises ServerFault: the message has a type that is not known here, or its elements do not fill its shape
     """
     if message.dtype not in _FIELDS:
-        raise ServerFault(f"output {name!a} has the type {message.dtype}, which this client does not know.")
+        raise ServerFault(f"output {name!a} has the type {type_name(message.dtype)}, which this client can't read.")
     field, held = _FIELDS[message.dtype]
     shape = [dim.size for dim in message.tensor_shape.dim]
+    if message.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+        raise ServerFault(f"output {name!a} has the shape {shape}, which leaves a size open.")
     count = math.prod(shape)
     if message.tensor_content:
         width = np.dtype(held).itemsize
@@ -86,6 +88,11 @@ def from_proto(name: str, message: pb.TensorProto) -> Array:
     return array.reshape(shape)
 
 
+def type_name(kind: int) -> str:
+    """Return TensorFlow's name of a type without its prefix, or the number of one that has no name here."""
+    return pb.DataType.Name(kind).removeprefix("DT_") if kind in pb.DataType.values() else str(kind)  # type: ignore[arg-type]
+
+
 def _filled(name: str, values: list[Any], count: int, shape: list[int], held: Any, kind: int) -> Array:
     """Return the elements of a typed field: the last one fills the rest of the shape; no element means zeros."""
     if len(values) > count:
@@ -95,7 +102,10 @@ def _filled(name: str, values: list[Any], count: int, shape: list[int], held: An
     if kind == pb.DT_HALF:
         return np.array(values, "<u2").view("<f2")
     array = np.empty(count, held)
-    array[:] = values
+    try:
+        array[:] = values
+    except OverflowError as error:
+        raise ServerFault(f"output {name!a} holds an element that is no {type_name(kind)} ({error}).") from None
     return array
 
 

@@ -103,6 +103,15 @@ async def test_a_slow_answer_is_abandoned_at_the_deadline(server: FakeTensorFlow
     await runtime.close()
 
 
+async def test_a_proxy_in_the_environment_is_not_used(
+    server: FakeTensorFlowServing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://localhost:1")
+    runtime = server.runtime()
+    assert (await runtime.predict(question(), timeout=LONG_S))["total"].tolist() == [2, 2]
+    await runtime.close()
+
+
 async def test_an_answer_without_a_declared_output_is_a_failure_of_the_model() -> None:
     server = FakeTensorFlowServing(tiny().manifest, lambda _: {})
     runtime = server.runtime()

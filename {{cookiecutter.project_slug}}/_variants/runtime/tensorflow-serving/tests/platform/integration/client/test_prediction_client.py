@@ -94,8 +94,9 @@ def test_a_closed_client_says_so(client: PredictionClient) -> None:
 
 def test_signatures_and_states_are_read() -> None:
     info = pb.TensorInfo(dtype=pb.DT_FLOAT, tensor_shape=pb.TensorShapeProto(dim=[pb.TensorShapeProto.Dim(size=-1)]))
+    unlike = pb.TensorInfo(dtype=8, tensor_shape=pb.TensorShapeProto(unknown_rank=True))  # type: ignore[arg-type]
     known = pb.SignatureDefMap(
-        signature_def={"serving_default": pb.SignatureDef(inputs={"x": info}, outputs={"y": info})}
+        signature_def={"serving_default": pb.SignatureDef(inputs={"x": info}, outputs={"y": unlike})}
     )
     metadata = pb.GetModelMetadataResponse(metadata={"signature_def": pb.Any(value=known.SerializeToString())})
     states = pb.GetModelStatusResponse(
@@ -115,7 +116,7 @@ def test_signatures_and_states_are_read() -> None:
     port = server.add_insecure_port("localhost:0")
     server.start()
     with PredictionClient(f"localhost:{port}") as client:
-        tensor = Tensor("FLOAT", (-1,))
-        assert client.metadata("m", timeout=LONG_S) == {"serving_default": Signature({"x": tensor}, {"y": tensor})}
+        signature = Signature({"x": Tensor("FLOAT", (-1,))}, {"y": Tensor("8", None)})
+        assert client.metadata("m", timeout=LONG_S) == {"serving_default": signature}
         assert client.status("m", timeout=LONG_S) == {3: "AVAILABLE"}
     server.stop(0).wait()

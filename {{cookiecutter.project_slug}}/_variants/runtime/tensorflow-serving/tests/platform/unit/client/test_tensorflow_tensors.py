@@ -9,6 +9,7 @@ from serving_client._proto import prediction_service_pb2 as pb
 from serving_client.errors import InvalidRequest, ServerFault
 from serving_client.tensorflow_tensors import from_proto, to_proto
 
+OPEN = pb.TensorShapeProto(dim=[pb.TensorShapeProto.Dim(size=-1)])
 NUMBERS = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]
 
 
@@ -60,11 +61,20 @@ def test_the_last_element_of_a_typed_field_fills_the_shape(message: pb.TensorPro
         pb.TensorProto(dtype=pb.DT_FLOAT, float_val=[1, 2, 3, 4]),
         pb.TensorProto(dtype=pb.DT_STRING, tensor_content=b"abc"),
         pb.TensorProto(dtype=pb.DT_INVALID),
+        pb.TensorProto(dtype=8),  # type: ignore[arg-type]  # complex numbers, which have no name here
+        pb.TensorProto(dtype=pb.DT_FLOAT, tensor_shape=OPEN, tensor_content=b"\0" * 12),
     ],
 )
 def test_elements_that_do_not_fill_the_shape_are_never_an_array(message: pb.TensorProto) -> None:
     message.tensor_shape.dim.add(size=3)
     with pytest.raises(ServerFault, match="output 'x' has"):
+        from_proto("x", message)
+
+
+def test_an_element_beyond_its_type_is_never_an_array() -> None:
+    message = pb.TensorProto(dtype=pb.DT_INT8, int_val=[300])
+    message.tensor_shape.dim.add(size=1)
+    with pytest.raises(ServerFault, match="output 'x' holds an element that is no INT8"):
         from_proto("x", message)
 
 

@@ -29,6 +29,8 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.enable_retries", 0),  # the caller's client retries
+    # Docker passes its own proxy to every container, and gRPC would ask it for a name that only this network knows.
+    ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
     ("grpc.max_send_message_length", _LARGEST_MESSAGE),
 )

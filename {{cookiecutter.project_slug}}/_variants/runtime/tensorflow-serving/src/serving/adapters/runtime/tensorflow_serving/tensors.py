@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,13 +58,19 @@ def from_proto(message: pb.TensorProto, spec: TensorSpec) -> Tensor:
     :raises ModelFailed: its type is not the declared one, or its elements do not fill its shape
     """
     if message.dtype != _TYPES[spec.datatype]:
-        given, declared = (pb.DataType.Name(kind) for kind in (message.dtype, _TYPES[spec.datatype]))
+        given, declared = (_name(kind) for kind in (message.dtype, _TYPES[spec.datatype]))
         raise ModelFailed(f"output {spec.name} is {given}, must be {declared}.")
     shape = [dim.size for dim in message.tensor_shape.dim]
+    if message.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+        raise ModelFailed(f"output {spec.name} has the shape {shape}, which leaves a size open.")
     try:
         return _elements(message, spec).reshape(shape)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ModelFailed(f"output {spec.name}: its elements do not fill its shape ({quoted(error)}).") from None
+
+
+def _name(kind: int) -> str:
+    return pb.DataType.Name(kind) if kind in pb.DataType.values() else f"the type {kind}"  # type: ignore[arg-type]
 
 
 def _elements(message: pb.TensorProto, spec: TensorSpec) -> Tensor:
@@ -74,7 +81,8 @@ def _elements(message: pb.TensorProto, spec: TensorSpec) -> Tensor:
         elements = np.array(values, np.uint16).view(np.float16)
     else:
         elements = np.array(values, spec.dtype)
-    count = int(np.prod([dim.size for dim in message.tensor_shape.dim]))
-    if 0 < len(elements) < count:  # the last element fills the rest
-        elements = np.concatenate([elements, np.repeat(elements[-1:], count - len(elements))])
+    count = math.prod(dim.size for dim in message.tensor_shape.dim)
+    if len(elements) < count:  # the last element fills the rest; no element means zeros
+        last = elements[-1:] if len(elements) else np.array([b"" if spec.datatype.holds_bytes else 0], spec.dtype)
+        elements = np.concatenate([elements, np.repeat(last, count - len(elements))])
     return elements
