@@ -164,9 +164,12 @@ def long_lines(text: str, most: int) -> list[str]:
     return [line for line in prose.splitlines() if len(line) > most and not line.startswith("|")]
 
 
-def test_the_page_on_the_model_lists_what_the_platform_imports_from_it() -> None:
+@pytest.mark.parametrize("runtime", CHOICES["runtime"])
+def test_the_page_on_the_model_lists_what_the_platform_imports_from_it(
+    generated: Callable[..., Repo], runtime: str
+) -> None:
     listed = {}
-    text = (ROOT / ROOT_FOLDER / "docs" / "model.md").read_text(encoding="utf-8")
+    text = generated(runtime=runtime).text("docs/model.md")
     for file, names in re.findall(r"^\| `model/(\w+)\.py` \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE):
         listed[f"model.{file}"] = set(re.findall(r"`(\w+)`", names))
     protocols: dict[str, set[str]] = {}

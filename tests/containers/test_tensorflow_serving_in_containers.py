@@ -28,7 +28,8 @@ COPY tools/ tools/
 RUN python -m tools.environment /opt/venv base framework
 COPY src/ src/
 # The development server ends when its input does, and a container's input has ended from the start.
-RUN printf "#!/bin/sh\ntail -f /dev/null | python -m tools.development_server --models /models --address 0:8500\n" \
+ENV SERVE="python -m tools.development_server --models /models --address 0.0.0.0:8500"
+RUN printf '#!/bin/sh\ntail -f /dev/null | $SERVE\n' \
     > /usr/local/bin/tensorflow_model_server && chmod 755 /usr/local/bin/tensorflow_model_server
 ENV PATH=/opt/venv/bin:${PATH} PYTHONPATH=/app/src:/app HOME=/tmp
 """
