@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +14,7 @@ from serving.domain.ports import ModelRuntime
 from serving.domain.tensors import Tensors
 from tests.platform.contract.model_runtime_contract import ModelRuntimeContract, question
 from tests.platform.support.artifacts import Model, slow, tiny
+from tests.platform.support.development_server import development_server, save
 from tests.platform.support.fake_tensorflow_serving import FakeTensorFlowServing
 from tests.platform.support.services import answer_of
 
@@ -47,14 +43,8 @@ class TestTensorFlowServing(ModelRuntimeContract):
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A development server without models, which looks for new ones; its address and folder."""
     models = tmp_path_factory.mktemp("models")
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        address = f"localhost:{probe.getsockname()[1]}"
-    command = [sys.executable, "-m", "tools.development_server", "--models", str(models), "--address", address]
-    with (models / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+    with development_server(models) as address:
         yield address, models
-        process.communicate(timeout=30)  # it ends with its input
 
 
 class TestDevelopmentServer(ModelRuntimeContract):
@@ -96,35 +86,3 @@ class _Known:
 
     async def close(self) -> None:
         await self._runtime.close()
-
-
-def save(model: Model, folder: Path) -> None:
-    """Write a SavedModel that computes what a model of the tests computes."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
-
-    def add(**inputs: Any) -> dict[str, Any]:
-        return {"total": inputs["base"] + inputs["value"]}
-
-    def echo(**inputs: Any) -> dict[str, Any]:
-        return {f"{name}_out": tf.identity(tensor) for name, tensor in inputs.items()}
-
-    def turn(steps: Any) -> dict[str, Any]:
-        side = tf.ones([64, 64]) / 64
-        turned = tf.while_loop(
-            lambda done, _: done < steps[0], lambda done, at: (done + 1, at @ side), (np.int64(0), side)
-        )
-        return {"done": steps + tf.cast(tf.reduce_min(turned[1]) * 0, tf.int64)}
-
-    functions: dict[str, Callable[..., Any]] = {"tiny": add, "rich": echo, "slow": turn}
-    specs = {
-        feature.name: tf.TensorSpec(
-            [None, *feature.shape],
-            tf.string if feature.datatype.holds_bytes else tf.as_dtype(feature.datatype.dtype),
-            feature.name,
-        )
-        for feature in model.manifest.features.model_inputs
-    }
-    module = tf.Module()
-    signature = tf.function(functions[model.name]).get_concrete_function(**specs)
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": signature})
