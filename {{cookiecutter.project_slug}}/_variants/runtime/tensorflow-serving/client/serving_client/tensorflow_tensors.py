@@ -45,9 +45,7 @@ def to_proto(name: str, values: npt.ArrayLike, *, bfloat16: bool = False) -> pb.
 
     :raises InvalidRequest: TensorFlow has no such type
     """
-    array = np.asarray(values)
-    if array.dtype.kind in "US":
-        array = array.astype(object)
+    array = _array(values)
     kind = _TYPES.get(array.dtype.newbyteorder("<") if array.dtype.kind != "O" else array.dtype)
     if kind is None or (bfloat16 and kind != pb.DT_FLOAT):
         wanted = "FP32 for bfloat16" if bfloat16 else "numbers, booleans or text"
@@ -109,9 +107,23 @@ def _filled(name: str, values: list[Any], count: int, shape: list[int], held: An
     return array
 
 
+def _array(values: npt.ArrayLike) -> Array:
+    """Return values as an array; text as objects, since NumPy's own text types lose a final NUL and convert numbers."""
+    try:
+        array: Array = np.asarray(values)
+    except ValueError:  # bytes beside text, or rows of different lengths
+        return np.asarray(values, object)
+    if array.dtype.kind not in "US":
+        return array
+    return array.astype(object) if isinstance(values, np.ndarray) else np.asarray(values, object)
+
+
 def _bytes(name: str, item: object) -> bytes:
     if isinstance(item, str):
-        return item.encode()
+        try:
+            return item.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest(f"input {name!a} holds {item!a}, which UTF-8 can't encode.") from None
     if isinstance(item, bytes):
         return item
     raise InvalidRequest(f"input {name!a} holds {item!a}; give numbers, booleans, or text as str or bytes.")

@@ -49,7 +49,9 @@ async def test_while_it_starts_the_runtime_waits_for_it(server: FakeTensorFlowSe
 async def test_a_version_that_is_loaded_later_is_waited_for(server: FakeTensorFlowServing) -> None:
     server.version = VERSION + 1
     runtime = server.runtime()
-    with pytest.raises(NotReady, match=rf"does not have tiny {VERSION}; the model can't be asked now, for"):
+    with pytest.raises(
+        NotReady, match=rf"does not have tiny {VERSION}; the model can't be asked now \('Servable.*, for"
+    ):
         await runtime.predict(question(), timeout=SHORT_S)
     server.version = VERSION
     assert (await runtime.predict(question(), timeout=LONG_S))["total"].tolist() == [2, 2]

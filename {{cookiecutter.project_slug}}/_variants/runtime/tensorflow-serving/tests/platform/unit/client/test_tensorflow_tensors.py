@@ -32,6 +32,17 @@ def test_text_is_sent_in_utf_8_and_comes_back_as_bytes() -> None:
         assert from_proto("x", to_proto("x", values)).tolist() == [b"\xc3\xbc", b"a"]
 
 
+def test_bytes_keep_their_last_nul_and_text_may_stand_beside_bytes() -> None:
+    assert from_proto("x", to_proto("x", [b"ab\0", b""])).tolist() == [b"ab\0", b""]
+    assert from_proto("x", to_proto("x", ["a", b"\xff"])).tolist() == [b"a", b"\xff"]
+
+
+@pytest.mark.parametrize("values", [[1.5, "a", True], [["a"], ["b", "c"]], ["\ud800"]])
+def test_lists_that_are_no_text_are_refused_by_name(values: Any) -> None:
+    with pytest.raises(InvalidRequest, match="input 'x' holds "):
+        to_proto("x", values)
+
+
 def test_bfloat16_is_rounded_to_the_nearest_and_read_as_fp32() -> None:
     values = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, -0.0, np.inf, np.nan], np.float32)
     back = from_proto("x", to_proto("x", values, bfloat16=True))

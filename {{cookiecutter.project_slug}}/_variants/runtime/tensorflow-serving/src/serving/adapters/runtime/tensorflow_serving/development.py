@@ -11,7 +11,7 @@ from pathlib import Path
 
 from serving.adapters.runtime.tensorflow_serving.saved_model import unpack
 from serving.adapters.runtime.tensorflow_serving.settings import CONFIG
-from serving.domain.errors import SettingsError, quoted
+from serving.domain.errors import ArtifactError, SettingsError, quoted
 
 _PROGRAM = "tools.development_server"
 _PROGRAM_FILE = Path("tools", "development_server.py")
@@ -27,7 +27,11 @@ class DevelopmentServer:
                 f"{CONFIG} names the development server, which is not in this image; set SERVING_RUNTIME_URL."
             )
         self.folder = Path(tempfile.mkdtemp(prefix="development-server-"))
-        unpack(content, self.folder / model / str(version))
+        try:
+            unpack(content, self.folder / model / str(version))
+        except ArtifactError:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
         self.address = f"localhost:{_free_port()}"
         self._log = (self.folder / "log").open("wb")
         command = [sys.executable, "-m", _PROGRAM, "--models", str(self.folder), "--address", self.address]

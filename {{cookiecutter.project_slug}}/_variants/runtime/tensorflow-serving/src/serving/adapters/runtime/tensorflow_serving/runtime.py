@@ -73,6 +73,8 @@ class TensorFlowServing:
         self._patience = patience
         self._answered = False
         self._away_since: float | None = None
+        self._failed_at = 0.0
+        self._closed = False
 
     @classmethod
     def load(cls, artifact: Artifact, *, threads: int) -> TensorFlowServing:
@@ -116,6 +118,7 @@ class TensorFlowServing:
 
     async def close(self) -> None:
         """Close the channel; safe to call twice."""
+        self._closed = True
         if self._channel:
             await self._channel.close()
             self._channel = None
@@ -124,6 +127,8 @@ class TensorFlowServing:
             self._beside = None
 
     async def _call(self, request: pb.PredictRequest, left: float, timeout: float) -> pb.PredictResponse:
+        if self._closed:
+            raise ModelFailed("the model was closed before it answered.")
         if self._channel is None:  # made here, since a channel belongs to an event loop
             self._channel = grpc.aio.insecure_channel(self._target, _OPTIONS)
         method = self._channel.unary_unary(
@@ -140,7 +145,8 @@ class TensorFlowServing:
             if error.code() in _AWAY:
                 what = "does not answer" if error.code() == grpc.StatusCode.UNAVAILABLE else "does not have"
                 object_ = "" if error.code() == grpc.StatusCode.UNAVAILABLE else f" {self._name} {self._version}"
-                raise NotReady(f"{where} {what}{object_}; the model can't be asked now.") from error
+                cause = quoted(error.details(), 200)
+                raise NotReady(f"{where} {what}{object_}; the model can't be asked now ({cause}).") from error
             raise ModelFailed(f"{where}: {error.code().name}: {quoted(error.details(), 200)}.") from error
         answered = response.model_spec
         if (answered.name, answered.version.value) != (self._name, self._version):
@@ -153,9 +159,10 @@ class TensorFlowServing:
     async def _wait_or_refuse(self, error: NotReady, deadline: float, timeout: float) -> None:
         """Wait a moment if it is worth another try, else raise."""
         now = asyncio.get_running_loop().time()
-        if self._away_since is None:
+        if self._away_since is None or now - self._failed_at > self._patience:  # that outage ended unseen
             self._away_since = now
             log.log(logging.WARNING if self._answered else logging.INFO, "waiting: %s", error)
+        self._failed_at = now
         if self._beside and (failure := self._beside.failure()):
             raise ModelFailed(f"the development server has ended: {failure}.") from error
         if self._answered:
