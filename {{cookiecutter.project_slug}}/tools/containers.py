@@ -88,9 +88,12 @@ class Stack:
     def deploy(self) -> None:
         """Start one new replica per old one, wait until they are healthy, then stop the old ones."""
         self._pin()
-        old = [replica.container for replica in engine.replicas()]
+        running = engine.replicas()
+        old = [replica.container for replica in running]
         if not old:
             raise OperatorError("no containers run, so there is nothing to replace; use `make up`.")
+        # What `fetch` must not remove: after failed deployments, this is not the version before the pinned one.
+        self._environment["RUNNING_VERSIONS"] = " ".join(sorted({replica.version for replica in running}))
         self._note({"SCALE": str(len(old))} | engine.ports(settings(project.ROOT), many=True))
         self._fetch()
         print(f"starting {len(old)} replica(s) of {self._environment['MODEL_VERSION']} beside the old ones ...")

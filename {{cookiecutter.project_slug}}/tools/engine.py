@@ -27,11 +27,12 @@ _PROGRESS = (" Container ", " Network ", " Volume ")
 
 @dataclass(frozen=True)
 class Replica:
-    """A running server: its container and its published addresses, if any."""
+    """A running server: its container, its published addresses, if any, and the version that it was started with."""
 
     container: str
     grpc: str
     metrics: str
+    version: str = ""
 
 
 def grpc_addresses(timeout: float = _LOOK_TIMEOUT_S) -> list[str]:
@@ -59,7 +60,9 @@ def replicas(timeout: float = _LOOK_TIMEOUT_S) -> list[Replica]:
     found = []
     for container in containers:
         ports = container["NetworkSettings"]["Ports"] or {}
-        found.append(Replica(container["Id"], _published(ports, _GRPC), _published(ports, _METRICS)))
+        variables = dict(entry.partition("=")[::2] for entry in container["Config"]["Env"] or ())
+        version = variables.get("MODEL_VERSION", "")
+        found.append(Replica(container["Id"], _published(ports, _GRPC), _published(ports, _METRICS), version))
     return sorted(found, key=lambda replica: replica.grpc)
 
 

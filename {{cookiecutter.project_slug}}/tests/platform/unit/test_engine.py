@@ -41,7 +41,8 @@ def docker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
 def container(name: str, **ports: str) -> dict[str, object]:
     """Return what `docker inspect` says of a container; `p8001="8101"` is a published port."""
     bound = {f"{port[1:]}/tcp": [{"HostIp": "127.0.0.1", "HostPort": at}] for port, at in ports.items()}
-    return {"Id": name, "NetworkSettings": {"Ports": bound | {"8003/tcp": None}}}
+    variables = ["PATH=/bin", f"MODEL_VERSION=local:tiny/1#{name}=="]
+    return {"Id": name, "NetworkSettings": {"Ports": bound | {"8003/tcp": None}}, "Config": {"Env": variables}}
 
 
 def answering(*containers: dict[str, object]) -> str:
@@ -62,7 +63,7 @@ else:
 def test_the_grpc_addresses_of_all_replicas_are_found(docker: Docker) -> None:
     docker(answering(container("b", p8001="8102", p8002="8202"), container("a", p8001="8101", p8002="8201")))
     assert engine.grpc_addresses() == ["127.0.0.1:8101", "127.0.0.1:8102"]
-    assert engine.replicas()[0] == engine.Replica("a", "127.0.0.1:8101", "127.0.0.1:8201")
+    assert engine.replicas()[0] == engine.Replica("a", "127.0.0.1:8101", "127.0.0.1:8201", "local:tiny/1#a==")
 
 
 def test_a_replica_that_publishes_nothing_has_no_address(docker: Docker) -> None:

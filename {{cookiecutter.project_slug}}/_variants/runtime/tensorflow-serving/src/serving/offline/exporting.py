@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import keyword
 import multiprocessing
 import os
 import tempfile
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.adapters.runtime.tensorflow_serving.saved_model import pack
-from serving.domain.errors import OperatorError
+from serving.domain.errors import OperatorError, quoted
 from serving.domain.features import FeatureSet, Operation
 from serving.modeling.outputs import Answer, Output
 from serving.offline.estimators import class_index, class_names
@@ -22,14 +24,13 @@ FORMAT = "savedmodel"
 LIBRARIES = ("keras", "numpy", "tensorflow-cpu")
 """Packages whose versions are part of each lineage, besides those that the estimator comes from."""
 
-_TIMEOUT_S = 300.0
 _WHERE = "model/estimator.py"
 
 
 def export_model(training: Training) -> bytes:
     """Return the model's file.
 
-    :raises OperatorError: the estimator has no network, or a feature is text
+    :raises OperatorError: the estimator has no network, TensorFlow refuses it, or a feature can't be an input
     """
     estimator, features = training.fitted.estimator, training.features
     if not hasattr(estimator, "keras_model"):
@@ -39,6 +40,9 @@ def export_model(training: Training) -> bytes:
     texts = [feature.name for feature in features.model_inputs if feature.datatype.holds_bytes]
     if texts:
         raise OperatorError(f"model/features.py: feature {texts[0]} is text, and a network takes numbers; encode it.")
+    reserved = [f.name for f in features.model_inputs if f.name == "self" or keyword.iskeyword(f.name)]
+    if reserved:
+        raise OperatorError(f"model/features.py: TensorFlow takes no input called {reserved[0]}; rename the feature.")
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder, "network.keras")
         with warnings.catch_warnings():
@@ -46,9 +50,17 @@ def export_model(training: Training) -> bytes:
             estimator.keras_model().save(network)
         # In a new process: TensorFlow numbers its functions, and the same network must give the same digest.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            return process.submit(_saved, network, features, training.outputs, class_names(estimator)).result(
-                _TIMEOUT_S
-            )
+            saved = process.submit(_saved, network, features, training.outputs, class_names(estimator))
+            try:
+                return saved.result()
+            except OperatorError:
+                raise
+            except Exception as error:  # TensorFlow and Keras raise their own and many others
+                cause = str(error).strip().partition("\n")[0]
+                raise OperatorError(
+                    f"{_WHERE}: the network can't be exported: {type(error).__name__}: {quoted(cause, 200)}. "
+                    "Layers of your own must be defined or imported there."
+                ) from error
 
 
 def _saved(network: Path, features: FeatureSet, outputs: Sequence[Output], classes: list[Any] | None) -> bytes:
@@ -57,8 +69,11 @@ def _saved(network: Path, features: FeatureSet, outputs: Sequence[Output], class
     import keras
     import tensorflow as tf
 
+    # Layers of the user's own are found by name. This repo wrote them, so a lambda is as safe as the code around it.
+    own = {name: value for name, value in vars(importlib.import_module("model.estimator")).items() if callable(value)}
     module = tf.Module()
-    module.network = keras.saving.load_model(network, compile=False)  # so that its variables are saved
+    # An attribute, so that its variables are saved.
+    module.network = keras.saving.load_model(network, custom_objects=own, compile=False, safe_mode=False)
     signature = _signature(tf, module.network, features, outputs, classes)
     target = network.with_name("saved_model")
     tf.saved_model.save(module, str(target), signatures={"serving_default": signature})
@@ -75,19 +90,21 @@ def _signature(
         Operation.DIVIDE: tf.divide,
     }
 
-    def answer(**columns: Any) -> dict[str, Any]:
+    def answer(given: dict[str, Any]) -> dict[str, Any]:
+        columns = dict(given)
         for derived in features.derived:
             columns[derived.name] = operations[derived.operation](columns[derived.left], columns[derived.right])
         names = [feature.name for feature in features.model_inputs] + [derived.name for derived in features.derived]
         widths = {feature.name: feature.spec.row_elements for feature in features.model_inputs}
         wide = [tf.reshape(tf.cast(columns[name], tf.float32), [-1, widths.get(name, 1)]) for name in names]
-        given = network(tf.concat(wide, axis=1), training=False)
-        if classes is not None and given.shape[-1] == 1:  # one number: the second class
-            given = tf.concat([1 - given, given], axis=1)
-        return {output.name: _output(tf, output, given, classes) for output in outputs}
+        answered = network(tf.concat(wide, axis=1), training=False)
+        if classes is not None and answered.shape[-1] == 1:  # one number: the second class
+            answered = tf.concat([1 - answered, answered], axis=1)
+        return {output.name: _output(tf, output, answered, classes) for output in outputs}
 
+    # One argument that holds all columns: a keyword can't be called `input-0` or `class`.
     return tf.function(answer).get_concrete_function(
-        **{
+        {
             feature.name: tf.TensorSpec([None, *feature.shape], tf.as_dtype(feature.datatype.dtype), feature.name)
             for feature in features.model_inputs
         }

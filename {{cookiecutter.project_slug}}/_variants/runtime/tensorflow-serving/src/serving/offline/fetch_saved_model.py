@@ -3,7 +3,7 @@
     <models>/<name>/<version>/saved_model.pb
 
 TensorFlow Serving loads what is new by itself, and unloads what is gone. The version before the pinned one stays: while
-a deployment overlaps, both are asked.
+a deployment overlaps, both are asked. So do the versions of running servers, which RUNNING_VERSIONS names.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from pathlib import Path
 from serving.adapters.runtime.tensorflow_serving.runtime import version_of
 from serving.adapters.runtime.tensorflow_serving.saved_model import unpack
 from serving.domain.artifacts import artifact_folder, open_artifact
+from serving.domain.references import Reference
 from serving.domain.settings import shared_settings
 from serving.offline import model_version, project
 
 _KEPT = 2
+_RUNNING = "RUNNING_VERSIONS"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,14 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if artifact.manifest.format == "savedmodel":
         folder = options.models / artifact.manifest.model / str(version_of(artifact.digest))
         unpack(artifact.model, folder)
-        keep_newest(folder)
+        running = map(Reference.parse, os.environ.get(_RUNNING, "").split())
+        keep_newest(folder, [version_of(version.digest) for version in running])
     return 0
 
 
-def keep_newest(pinned: Path) -> None:
-    """Remove all versions but the pinned one and the one that was pinned before it."""
+def keep_newest(pinned: Path, running: Sequence[int] = ()) -> None:
+    """Remove all versions but the pinned one, the one that was pinned before it, and those of running servers."""
     os.utime(pinned)
-    versions = [path for path in pinned.parent.iterdir() if path.name.isdecimal()]
+    keep = set(map(str, running))
+    versions = [path for path in pinned.parent.iterdir() if path.name.isdecimal() and path.name not in keep]
     for outdated in sorted(versions, key=lambda path: path.stat().st_mtime_ns)[:-_KEPT]:
         shutil.rmtree(outdated)
 

@@ -90,6 +90,42 @@ def test_another_estimator_is_refused_with_what_to_return() -> None:
         export_model(replace(trained, fitted=Fitted({})))
 
 
+def test_a_network_may_have_layers_of_its_own_code(folder: Path) -> None:
+    double = keras.layers.Lambda(lambda values: values * 2)
+    network = keras.Sequential([keras.Input((5,)), double, keras.layers.Dense(1)])
+    trained = replace(training((), (Output("answer"),), 1), fitted=Fitted(Network(network)))
+    own = answers(trained.fitted.estimator, trained.outputs, trained.data.frame())
+    np.testing.assert_allclose(answered(trained, folder)["answer"], own["answer"], rtol=1e-5)
+
+
+class Unknown(keras.layers.Layer):
+    """A layer that model/estimator.py neither defines nor imports."""
+
+
+def test_a_layer_that_can_not_be_found_is_refused_with_where_it_belongs() -> None:
+    network = keras.Sequential([keras.Input((5,)), Unknown()])
+    trained = training((), (Output("answer", shape=(5,)),), 5)
+    with pytest.raises(OperatorError, match="the network can't be exported: TypeError: .* defined or imported there"):
+        export_model(replace(trained, fitted=Fitted(Network(network))))
+
+
+@pytest.mark.parametrize("name", ["class", "self"])
+def test_a_name_that_tensorflow_can_not_take_is_refused(name: str) -> None:
+    named = FeatureSet(Entity("key"), (), (Feature(name),))
+    with pytest.raises(OperatorError, match=f"TensorFlow takes no input called {name}; rename the feature"):
+        export_model(replace(training((), (Output("answer"),), 1), features=named))
+
+
+def test_a_feature_may_have_a_name_that_is_no_identifier(folder: Path) -> None:
+    network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    named = FeatureSet(Entity("key"), (), (Feature("input-0"),))
+    given = training((), (Output("answer"),), 1)
+    data = Dataset(given.data.entities, given.data.times, {"input-0": np.ones(ROWS, np.float32)}, given.data.target)
+    unpack(export_model(replace(given, features=named, data=data, fitted=Fitted(Network(network)))), folder / "1")
+    described = tf.saved_model.load(str(folder / "1")).signatures["serving_default"]
+    assert described(**{"input-0": tf.ones(2)})["answer"].shape == (2,)
+
+
 def test_a_text_feature_is_refused_by_name() -> None:
     texts = FeatureSet(Entity("key"), (), (Feature("colour", datatype=Datatype.TEXT),))
     with pytest.raises(OperatorError, match="feature colour is text, and a network takes numbers"):

@@ -81,6 +81,16 @@ def test_the_pinned_version_and_the_one_before_stay(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["5", "9"]
 
 
+def test_the_version_of_a_running_server_stays_however_often_another_was_pinned_since(folder: Path) -> None:
+    for name in ("7", "8", "9"):  # 7 is served, the deployments of 8 and 9 have failed
+        (folder / name).mkdir()
+        keep_newest(folder / name, [7])
+    assert sorted(path.name for path in folder.iterdir()) == ["7", "8", "9"]
+    keep_newest(folder / "9")
+    assert (folder / "9").exists()
+    assert len(list(folder.iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     ("url", "answer"), [("grpc://tensorflow-serving:8500", "tensorflow-serving:8500"), ("development:", "")]
 )
