@@ -71,7 +71,7 @@ def test_a_model_of_no_library_is_a_pickle_that_must_be_accepted(repo: Repo) -> 
     edit(repo, features[0], A_TEXT.sub("static=(),", features[1]))
     edit(repo, "model/estimator.py", A_RULE)
     refused = repo.command("demo")
-    assert "Rule has no format of its own here, and config/runtime.toml accepts no pickle" in refused.stderr
+    assert "Rule can only be pickled, and config/runtime.toml accepts no pickle" in refused.stderr
     settings = repo.path / "config" / "runtime.toml"
     settings.write_text(repo.text("config/runtime.toml").replace("accept_pickle = false", "accept_pickle = true"))
     assert "answered by" in repo.passes("demo")

@@ -76,7 +76,7 @@ def _running(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,  # it starts processes of its own, and they must end with it
+        start_new_session=True,  # it starts child processes; they end with it
     ) as process:
         assert process.stdout is not None
         late = threading.Timer(START_TIMEOUT_S, _end, [process, signal.SIGKILL])

@@ -1,4 +1,4 @@
-"""Export a trained model in the format of its own library, and write down which of its answers are the outputs."""
+"""Export a trained model in the native format of its library, and record which of its answers are the outputs."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ class Constant:
 
 def test_what_has_no_format_is_refused_unless_pickles_are_accepted(trusts: Trusts) -> None:
     output = (Output("answer"),)
-    with pytest.raises(OperatorError, match=r"Constant has no format of its own here.*docs/runtime\.md lists"):
+    with pytest.raises(OperatorError, match=r"Constant can only be pickled, and.*docs/runtime\.md lists"):
         export_model(Training(FEATURES, output, rows(), Fitted(Constant())))
 
 
@@ -209,6 +209,15 @@ def test_a_model_that_cannot_be_opened_says_why(
 def test_what_was_not_packed_is_refused(content: bytes) -> None:
     with pytest.raises(ArtifactError, match="is no packed model"):
         unpack(content)
+
+
+def test_a_compressed_model_is_refused() -> None:
+    target = BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("model.json", json.dumps({"library": "sklearn", "asks": []}))
+        packed.writestr("model", b"0" * 1000)
+    with pytest.raises(ArtifactError, match="its entries are compressed; train it again"):
+        unpack(target.getvalue())
 
 
 def test_a_packed_model_has_no_dates() -> None:

@@ -1,4 +1,4 @@
-"""Save and load models, each in the format of its own library.
+"""Save and load models, each in the native format of its library.
 
 A library is imported when one of its models is saved or loaded: only one of them is in the server's image.
 """
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from serving.adapters.runtime.python import pickled, skops_files
+from serving.adapters.runtime.python.packed import without_dates
 from serving.adapters.runtime.python.settings import Opening, RuntimeSettings
 from serving.domain.tensors import Tensor
 
@@ -124,7 +125,7 @@ def _load_torch(content: bytes, opening: Opening) -> Estimator:
 def _save_keras(estimator: Any, _: RuntimeSettings) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         estimator.keras_model().save(str(Path(folder, "model.keras")))
-        return skops_files.without_dates(Path(folder, "model.keras").read_bytes())
+        return without_dates(Path(folder, "model.keras").read_bytes())
 
 
 def _load_keras(content: bytes, opening: Opening) -> Estimator:

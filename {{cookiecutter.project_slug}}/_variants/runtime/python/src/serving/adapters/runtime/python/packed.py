@@ -56,9 +56,11 @@ def unpack(content: bytes) -> tuple[Description, bytes]:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            # Uncompressed by the check in `archive`: the content bounds what is read.
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in packed.infolist()):
+                # Compressed, a small file could fill the memory.
+                raise ArtifactError("model.python: its entries are compressed; train it again.")
             return TypeAdapter(Description).validate_json(packed.read(_DESCRIPTION)), packed.read(_MODEL)
-    except (zipfile.BadZipFile, KeyError, ValidationError, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, KeyError, ValidationError, OSError, RuntimeError) as error:
         raise ArtifactError(f"model.python: is no packed model ({quoted(error, 120)}); train it again.") from None
 
 
@@ -69,3 +71,9 @@ def archive(files: dict[str, bytes]) -> bytes:
         for name, content in files.items():
             packed.writestr(zipfile.ZipInfo(name, _EPOCH), content)
     return target.getvalue()
+
+
+def without_dates(content: bytes) -> bytes:
+    """Return a zip whose entries have no dates."""
+    with zipfile.ZipFile(io.BytesIO(content)) as saved:
+        return archive({name: saved.read(name) for name in sorted(saved.namelist())})

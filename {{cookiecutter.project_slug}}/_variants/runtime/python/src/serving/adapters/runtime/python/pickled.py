@@ -19,7 +19,7 @@ def save(estimator: Any, settings: RuntimeSettings) -> bytes:
     """
     if not settings.accept_pickle:
         raise OperatorError(
-            f"model/estimator.py: {type(estimator).__name__} has no format of its own here, and {CONFIG} accepts no "
+            f"model/estimator.py: {type(estimator).__name__} can only be pickled, and {CONFIG} accepts no "
             "pickle; docs/runtime.md lists the formats, and what a pickle risks."
         )
     import cloudpickle

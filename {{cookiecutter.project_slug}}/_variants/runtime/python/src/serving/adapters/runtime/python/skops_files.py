@@ -77,12 +77,6 @@ def canonical(content: bytes) -> bytes:
     return archive({**dict(sorted(renamed.items())), _SCHEMA: json.dumps(schema, sort_keys=True).encode()})
 
 
-def without_dates(content: bytes) -> bytes:
-    """Return a zip whose entries have no dates."""
-    with zipfile.ZipFile(io.BytesIO(content)) as saved:
-        return archive({name: saved.read(name) for name in sorted(saved.namelist())})
-
-
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         yield value
