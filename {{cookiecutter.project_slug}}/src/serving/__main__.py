@@ -7,19 +7,23 @@ import logging
 import os
 import sys
 
-from serving.domain.errors import OperatorError
+from serving.domain.errors import ModelFailed, OperatorError
 from serving.online.grpc.server import serve
 from serving.online.settings import load_settings
 from serving.online.telemetry import configure_logging
 
+# A model in a thread waits this long for the interpreter while the event loop is busy, ten times as long by default.
+_SWITCH_S = 0.0005
+
 
 def main() -> int:
     """Serve until stopped; return the exit code."""
+    sys.setswitchinterval(_SWITCH_S)
     try:
         settings = load_settings()
         configure_logging(settings.log_level)
         asyncio.run(serve(settings))
-    except OperatorError as error:
+    except (ModelFailed, OperatorError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -96,11 +96,14 @@ class FeatureWriter(Protocol):
 class ModelRuntime(Protocol):
     """Run one loaded model."""
 
+    concurrency: int
+    """How many batches it works on at once."""
+
     async def warm_up(self, inputs: Tensors, max_rows: int) -> None:
         """Run the model until its timing is known; `inputs` are valid rows."""
 
     async def predict(self, inputs: Tensors, *, timeout: float) -> Tensors:
-        """Run the model on one batch.
+        """Run the model on one batch; return or raise only when the work has ended.
 
         :raises ModelFailed: the model raised
         :raises InvalidRequest: this kind of model can't take such an element

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from typing import Any
 
 from serving.adapters.feature_store import READERS
 from serving.adapters.runtime import load_runtime
@@ -29,6 +31,7 @@ from serving.domain.references import Reference
 from serving.domain.tensors import Signature
 from serving.online.enrichment import Enricher
 from serving.online.inference import InferenceService, NoModel, ServedModel, Service
+from serving.online.model_queue import ModelQueue
 from serving.online.settings import Settings
 from serving.online.telemetry import Metrics
 
@@ -71,10 +74,11 @@ async def _load(
     manifest = artifact.manifest
     if manifest.model != reference.model:
         raise ArtifactError(f"is an artifact of the model {quoted(manifest.model)}; correct the reference.")
-    runtime = load_runtime(artifact, threads=settings.model_threads)
+    # In a thread: a large model takes long to load, and a signal must be heard meanwhile.
+    runtime = await asyncio.to_thread(load_runtime, artifact, threads=settings.model_threads)
     resources.push_async_callback(runtime.close)
     await _answered(artifact, runtime)
-    await runtime.warm_up(artifact.golden_inputs(), settings.max_rows)
+    await _within_limit(runtime.warm_up(artifact.golden_inputs(), settings.max_rows))
     supplied = store.supplies(manifest.features)
     signature = Signature(manifest.features.request_inputs(supplied), manifest.outputs, settings.max_rows)
     enricher = Enricher(
@@ -93,18 +97,30 @@ async def _load(
     metrics.announce(reference)
     log.info("serving %s", reference)
     model = ServedModel(reference, manifest, signature, artifact.lineage)
-    return InferenceService(model, enricher, runtime, metrics.model_seconds.observe)
+    return InferenceService(model, enricher, ModelQueue(runtime, metrics.model_seconds.observe))
 
 
 async def _answered(artifact: Artifact, runtime: ModelRuntime) -> None:
     """Replay the golden rows; a model in another process may come later than this server, so go on asking."""
     while True:
         try:
-            await replay(artifact, runtime, timeout=_START_TIMEOUT_S)
+            await _within_limit(replay(artifact, runtime, timeout=_START_TIMEOUT_S))
             return
         except NotReady as error:
             log.warning("no model is served yet: %s", error)
             await asyncio.sleep(_PAUSE_S)
+
+
+async def _within_limit(step: Coroutine[Any, Any, None]) -> None:
+    """Wait for a step of the start, but not for the end of one that can't be ended."""
+    task = asyncio.ensure_future(step)
+    try:
+        await asyncio.wait({task}, timeout=_START_TIMEOUT_S + _PAUSE_S)
+        if task.done():
+            return task.result()
+    finally:
+        task.cancel()
+    raise DeadlineExceeded(f"the model did not answer within {_START_TIMEOUT_S:.0f} s and can't be ended.")
 
 
 def _open_store(url: str) -> FeatureStore:

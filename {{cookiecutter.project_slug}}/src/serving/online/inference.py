@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,10 +10,10 @@ from serving.domain.artifacts import Manifest
 from serving.domain.deadline import Deadline
 from serving.domain.errors import DeadlineExceeded, ModelFailed, NotFound, NotReady, quoted
 from serving.domain.lineage import Lineage
-from serving.domain.ports import ModelRuntime
 from serving.domain.references import Reference
 from serving.domain.tensors import Signature, Tensors
 from serving.online.enrichment import Enricher
+from serving.online.model_queue import ModelQueue
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,8 @@ class Inference:
     model: ServedModel
     defaulted: Mapping[str, Sequence[int]]
     last_known: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    model_seconds: float = 0.0
+    """How long the model took, in seconds."""
 
 
 class Service(Protocol):
@@ -59,18 +60,29 @@ class Service(Protocol):
         :raises NotReady: there is none
         """
 
+    @property
+    def concurrency(self) -> int:
+        """How many calls the model works on at once."""
+
     async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
         """Return the model's answer for one batch."""
+
+    def longest(self) -> float:
+        """Return for how many seconds the oldest of the model's running calls has run; 0 if none runs."""
 
 
 @dataclass(frozen=True)
 class InferenceService:
-    """Serve a loaded model; `observe_predict` receives the duration of each model call in seconds."""
+    """Serve a loaded model."""
 
     model: ServedModel
     enricher: Enricher
-    runtime: ModelRuntime
-    observe_predict: Callable[[float], None]
+    queue: ModelQueue
+
+    @property
+    def concurrency(self) -> int:
+        """How many calls the model works on at once."""
+        return self.queue.concurrency
 
     async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
         """Return the model's answer for one batch."""
@@ -80,13 +92,15 @@ class InferenceService:
         enriched = await self.enricher.enrich(inputs, deadline)
         if deadline.passed():
             raise DeadlineExceeded(f"the deadline of {deadline.timeout:.3f} s passed before the model was called.")
-        started = time.perf_counter()
-        results = await self.runtime.predict(enriched.inputs, timeout=deadline.left())
-        self.observe_predict(time.perf_counter() - started)
+        results, seconds = await self.queue.predict(enriched.inputs, timeout=deadline.left())
         if fault := signature.check_outputs(results, rows):
             raise ModelFailed(f"model {self.model.reference}: {fault}")
         chosen = {spec.name: results[spec.name] for spec in wanted}
-        return Inference(chosen, self.model, enriched.defaulted, enriched.last_known)
+        return Inference(chosen, self.model, enriched.defaulted, enriched.last_known, seconds)
+
+    def longest(self) -> float:
+        """Return for how many seconds the oldest of the model's running calls has run; 0 if none runs."""
+        return self.queue.longest()
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,15 @@ class NoModel:
         """Raise NotReady."""
         raise NotReady(self.reason)
 
+    @property
+    def concurrency(self) -> int:
+        """One, as good as any."""
+        return 1
+
     async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
         """Raise NotReady."""
         raise NotReady(self.reason)
+
+    def longest(self) -> float:
+        """Return 0: nothing runs."""
+        return 0.0

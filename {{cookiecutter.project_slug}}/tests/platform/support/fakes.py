@@ -74,6 +74,7 @@ class FakeRuntime:
 
     def __init__(self, answer: Callable[[Tensors], Tensors]) -> None:
         self.answer = answer
+        self.concurrency = 64
         self.gate: asyncio.Event | None = None
         self.fault: Exception | None = None
         self.calls = 0

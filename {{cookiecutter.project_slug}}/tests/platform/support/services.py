@@ -14,6 +14,7 @@ from serving.domain.tensors import Signature, Tensors
 from serving.online.enrichment import Enricher
 from serving.online.fallback import Fallback
 from serving.online.inference import InferenceService, ServedModel
+from serving.online.model_queue import ModelQueue
 from tests.platform.support.artifacts import Model
 from tests.platform.support.fakes import FakeRuntime, FakeStore
 
@@ -58,7 +59,8 @@ def fake_service(
     signature = Signature(features.request_inputs(store.supplies(features)), model.manifest.outputs, max_rows)
     enricher = Enricher(store, features, seen, timeout=feature_timeout, unknown_entity=unknown)
     served = ServedModel(Reference("local", model.name, "1", DIGEST), model.manifest, signature, model.lineage)
-    return InferenceService(served, enricher, runtime or FakeRuntime(answer_of(model)), seen.predictions.append)
+    queue = ModelQueue(runtime or FakeRuntime(answer_of(model)), seen.predictions.append)
+    return InferenceService(served, enricher, queue)
 
 
 def answer_of(model: Model) -> Callable[[Tensors], Tensors]:

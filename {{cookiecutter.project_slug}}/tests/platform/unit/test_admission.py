@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.domain.errors import DeadlineExceeded, Overloaded
-from serving.online.grpc.admission import Admission
+from serving.online.grpc.admission import Admission, Limits
 
 LONG = 60.0
 CANCELS = 10_000
@@ -24,7 +24,7 @@ class Caller:
         self.task = asyncio.create_task(self._hold(admission, timeout))
 
     async def _hold(self, admission: Admission, timeout: float) -> None:
-        async with admission.slot(timeout=timeout):
+        async with admission.slot(size=1, timeout=timeout):
             self.inside.set()
             await self.leave.wait()
 
@@ -46,7 +46,7 @@ async def arrive(admission: Admission, count: int) -> list[Caller]:
 
 
 def refusing(reasons: list[str], max_running: int, max_queued: int) -> Admission:
-    return Admission(max_running, max_queued, reasons.append)
+    return Admission(Limits(max_running, max_queued), reasons.append)
 
 
 async def test_calls_run_up_to_the_limit_and_the_rest_wait() -> None:
@@ -72,7 +72,7 @@ async def test_a_call_beyond_the_queue_is_refused_at_once_and_counted() -> None:
     admission = refusing(reasons, 1, 1)
     callers = await arrive(admission, 2)
     with pytest.raises(Overloaded, match="1 calls run and 1 wait, which is the limit; try again later"):
-        async with admission.slot(timeout=LONG):
+        async with admission.slot(size=1, timeout=LONG):
             pass
     assert reasons == ["queue_full"]
     await asyncio.gather(*(caller.end() for caller in callers))
@@ -82,32 +82,89 @@ async def test_without_a_queue_no_call_waits() -> None:
     admission = refusing([], 1, 0)
     (caller,) = await arrive(admission, 1)
     with pytest.raises(Overloaded):
-        async with admission.slot(timeout=LONG):
+        async with admission.slot(size=1, timeout=LONG):
             pass
     await caller.end()
 
 
-async def test_a_call_that_would_wait_past_its_deadline_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
-    monkeypatch.setattr("serving.online.grpc.admission.time.monotonic", lambda: now)
+async def one_call(admission: Admission, took: float, size: int = 1) -> None:
+    """Let one call pass, whose model took so many seconds."""
+    async with admission.slot(size=size, timeout=LONG) as call:
+        call.took = took
+
+
+async def test_a_call_that_can_t_be_answered_before_its_deadline_is_refused_at_once() -> None:
     reasons: list[str] = []
-    admission = refusing(reasons, 1, 9)
-    async with admission.slot(timeout=LONG):
-        now += 100.0  # earlier calls were slow, as far as is known
-    (caller,) = await arrive(admission, 1)
-    with pytest.raises(Overloaded, match=r"the wait would be about 10\.00 s, the deadline is 5\.00 s"):
-        async with admission.slot(timeout=5.0):
+    admission = refusing(reasons, 16, 9)
+    await one_call(admission, took=10.0)
+    running = await arrive(admission, 2)  # both hold a slot, yet the model answers one after the other
+    with pytest.raises(Overloaded, match=r"the answer could take 39\.00 s, the deadline is 38\.90 s"):
+        async with admission.slot(size=1, timeout=38.9):
             pass
     assert reasons == ["deadline"]
-    assert admission.queued == 0
+    async with admission.slot(size=1, timeout=39.1):
+        assert admission.running == 3
+    await asyncio.gather(*(caller.end() for caller in running))
+
+
+async def test_a_model_that_works_on_many_calls_at_once_answers_sooner() -> None:
+    admission = Admission(Limits(16, 9, concurrency=2), lambda _: None)
+    await one_call(admission, took=10.0)
+    running = await arrive(admission, 2)
+    async with admission.slot(size=1, timeout=26.1):
+        assert admission.running == 3
+    await asyncio.gather(*(caller.end() for caller in running))
+
+
+async def test_a_call_that_finds_nobody_is_let_in_whatever_is_expected() -> None:
+    admission = refusing([], 1, 9)
+    await one_call(admission, took=10.0)
+    for _ in range(30):  # the first was an exception: the estimate comes down again
+        async with admission.slot(size=1, timeout=1.0) as call:
+            call.took = 0.1
+    (caller,) = await arrive(admission, 1)
+    turn = asyncio.create_task(one_call(admission, took=0.1))
+    await settle()
+    assert admission.queued == 1
+    await asyncio.gather(caller.end(), turn)
+
+
+async def test_what_a_call_costs_is_learnt_by_the_size_of_its_request() -> None:
+    admission = refusing([], 4, 9)
+    await one_call(admission, took=0.01, size=100)
+    await one_call(admission, took=5.0, size=10_000)
+    (caller,) = await arrive(admission, 1)
+    async with admission.slot(size=100, timeout=1.0):
+        pass
+    with pytest.raises(Overloaded, match="could take 6.5"):
+        async with admission.slot(size=10_000, timeout=1.0):
+            pass
+    async with admission.slot(size=2_000, timeout=6.6):  # a size never seen counts like the nearest one
+        pass
     await caller.end()
+
+
+async def test_requests_beyond_the_bytes_are_refused() -> None:
+    reasons: list[str] = []
+    admission = Admission(Limits(1, 9, max_bytes=1000), reasons.append)
+    async with admission.slot(size=900, timeout=LONG):
+        with pytest.raises(Overloaded, match="900 bytes of requests are held, 101 more would pass the limit of 1000"):
+            async with admission.slot(size=101, timeout=LONG):
+                pass
+        waiting = asyncio.create_task(one_call(admission, 0.0, size=100))
+        await settle()
+        assert admission.queued == 1
+    await waiting
+    assert reasons == ["memory"]
+    async with admission.slot(size=1000, timeout=LONG):
+        pass
 
 
 async def test_a_deadline_that_passes_while_waiting_is_reported_and_leaves_the_queue() -> None:
     admission = refusing([], 1, 9)
     (caller,) = await arrive(admission, 1)
     with pytest.raises(DeadlineExceeded, match=r"the deadline of 0\.010 s passed while the call waited"):
-        async with admission.slot(timeout=0.01):
+        async with admission.slot(size=1, timeout=0.01):
             pass
     assert (admission.running, admission.queued) == (1, 0)
     await caller.end()
@@ -118,7 +175,7 @@ async def test_a_call_that_fails_gives_its_slot_back() -> None:
     admission = refusing([], 1, 0)
     for _ in range(3):
         with pytest.raises(KeyError):
-            async with admission.slot(timeout=LONG):
+            async with admission.slot(size=1, timeout=LONG):
                 raise KeyError
     assert admission.running == 0
 
@@ -137,7 +194,7 @@ async def test_a_cancelled_call_leaves_the_queue_and_the_next_gets_its_turn() ->
 
 async def test_a_slot_granted_to_a_cancelled_call_is_passed_on() -> None:
     admission = refusing([], 1, 9)
-    async with admission.slot(timeout=LONG):
+    async with admission.slot(size=1, timeout=LONG):
         cancelled, last = await arrive(admission, 2)
     cancelled.task.cancel()  # it has just been granted the slot
     await settle()

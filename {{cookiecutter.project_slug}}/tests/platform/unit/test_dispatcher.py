@@ -7,12 +7,30 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from serving.adapters.runtime.dispatcher import LOOP_BUDGET_S, Dispatcher
+from serving.adapters.runtime.dispatcher import LOOP_BUDGET_S, Dispatcher, Stop
 from serving.domain.errors import DeadlineExceeded
 from serving.domain.tensors import Tensors
 
 ONE = {"x": np.ones((1, 2), np.float32)}
 LONG = 60.0
+
+
+class Ended:
+    """Hear that a call is to end."""
+
+    def __init__(self) -> None:
+        self._told = threading.Event()
+
+    @property
+    def terminate(self) -> bool:
+        return self._told.is_set()
+
+    @terminate.setter
+    def terminate(self, told: bool) -> None:
+        self._told.set()
+
+    def wait(self) -> None:
+        assert self._told.wait(LONG)
 
 
 class Stopwatch:
@@ -23,17 +41,17 @@ class Stopwatch:
         self.now = 0.0
         self.batches: list[int] = []
 
-    def call(self, inputs: Tensors) -> Tensors:
+    def call(self, inputs: Tensors, stop: Stop) -> Tensors:
         rows = len(inputs["x"])
         self.batches.append(rows)
         self.now += rows * self.row_s
         return {"y": inputs["x"]}
 
 
-def measured(row_s: float, max_rows: int) -> tuple[Dispatcher, Stopwatch]:
+async def measured(row_s: float, max_rows: int) -> tuple[Dispatcher, Stopwatch]:
     model = Stopwatch(row_s)
-    placement = Dispatcher(model.call, clock=lambda: model.now)
-    placement.measure(ONE, max_rows)
+    placement = Dispatcher(model.call, Ended, clock=lambda: model.now)
+    await placement.measure(ONE, max_rows)
     return placement, model
 
 
@@ -41,8 +59,8 @@ def rows(count: int) -> Tensors:
     return {"x": np.zeros((count, 2), np.float32)}
 
 
-def where(run_in: list[int]) -> Callable[[Tensors], Tensors]:
-    def call(inputs: Tensors) -> Tensors:
+def where(run_in: list[int]) -> Callable[[Tensors, Stop], Tensors]:
+    def call(inputs: Tensors, stop: Stop) -> Tensors:
         run_in.append(threading.get_ident())
         return {"y": inputs["x"]}
 
@@ -61,8 +79,8 @@ def where(run_in: list[int]) -> Callable[[Tensors], Tensors]:
         (0.0, 1, 1),
     ],
 )
-def test_the_largest_batch_within_the_budget_is_found(row_s: float, max_rows: int, largest: int) -> None:
-    placement, model = measured(row_s, max_rows)
+async def test_the_largest_batch_within_the_budget_is_found(row_s: float, max_rows: int, largest: int) -> None:
+    placement, model = await measured(row_s, max_rows)
     assert placement.loop_rows == largest
     assert max(model.batches) <= max_rows
     placement.close()
@@ -70,7 +88,7 @@ def test_the_largest_batch_within_the_budget_is_found(row_s: float, max_rows: in
 
 async def test_a_batch_within_the_budget_runs_on_the_event_loop() -> None:
     run_in: list[int] = []
-    placement = Dispatcher(where(run_in))
+    placement = Dispatcher(where(run_in), Ended)
     placement.loop_rows = 4
     await placement.run(rows(4), timeout=LONG)
     assert run_in == [threading.get_ident()]
@@ -79,7 +97,7 @@ async def test_a_batch_within_the_budget_runs_on_the_event_loop() -> None:
 
 async def test_a_larger_batch_runs_in_one_separate_thread() -> None:
     run_in: list[int] = []
-    placement = Dispatcher(where(run_in))
+    placement = Dispatcher(where(run_in), Ended)
     placement.loop_rows = 4
     await asyncio.gather(*(placement.run(rows(5), timeout=LONG) for _ in range(8)))
     assert len(run_in) == 8
@@ -90,7 +108,7 @@ async def test_a_larger_batch_runs_in_one_separate_thread() -> None:
 
 async def test_nothing_runs_on_the_event_loop_before_the_model_is_measured() -> None:
     run_in: list[int] = []
-    placement = Dispatcher(where(run_in))
+    placement = Dispatcher(where(run_in), Ended)
     await placement.run(rows(1), timeout=LONG)
     assert run_in[0] != threading.get_ident()
     placement.close()
@@ -99,11 +117,11 @@ async def test_nothing_runs_on_the_event_loop_before_the_model_is_measured() -> 
 async def test_the_event_loop_is_not_blocked_while_the_model_runs() -> None:
     go_on = threading.Event()
 
-    def call(inputs: Tensors) -> Tensors:
+    def call(inputs: Tensors, stop: Stop) -> Tensors:
         assert go_on.wait(LONG)
         return {"y": inputs["x"]}
 
-    placement = Dispatcher(call)
+    placement = Dispatcher(call, Ended)
     answer = asyncio.create_task(placement.run(rows(1), timeout=LONG))
     await asyncio.sleep(0)
     go_on.set()  # reached only if the loop was not blocked
@@ -111,25 +129,59 @@ async def test_the_event_loop_is_not_blocked_while_the_model_runs() -> None:
     placement.close()
 
 
-async def test_a_model_that_does_not_answer_in_time_is_abandoned_and_reported() -> None:
-    go_on = threading.Event()
+async def test_a_call_that_takes_too_long_is_ended_and_the_next_one_runs() -> None:
+    ended: list[bool] = []
 
-    def call(inputs: Tensors) -> Tensors:
-        assert go_on.wait(LONG)
+    def call(inputs: Tensors, stop: Stop) -> Tensors:
+        if len(inputs["x"]) == 9:
+            assert isinstance(stop, Ended)
+            stop.wait()
+            ended.append(True)
+            raise RuntimeError("told to end")
+        return {"y": inputs["x"]}
+
+    placement = Dispatcher(call, Ended)
+    with pytest.raises(DeadlineExceeded, match=r"the model did not answer within 0\.010 s"):
+        await placement.run(rows(9), timeout=0.01)
+    assert ended == [True]  # it is reported when it has ended, not before
+    assert len((await placement.run(rows(1), timeout=LONG))["y"]) == 1
+    placement.close()
+
+
+async def test_a_call_whose_caller_leaves_is_ended() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def call(inputs: Tensors, stop: Stop) -> Tensors:
+        begun.set()
+        assert isinstance(stop, Ended)
+        stop.wait()
+        ended.set()
         return {}
 
-    placement = Dispatcher(call)
-    with pytest.raises(DeadlineExceeded, match=r"the model did not answer within 0\.010 s"):
-        await placement.run(rows(1), timeout=0.01)
-    go_on.set()
+    placement = Dispatcher(call, Ended)
+    answer = asyncio.create_task(placement.run(rows(1), timeout=LONG))
+    await asyncio.to_thread(begun.wait, LONG)
+    answer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answer
+    assert ended.is_set()
+    placement.close()
+
+
+async def test_a_call_that_takes_far_longer_on_the_event_loop_than_measured_moves_to_the_thread() -> None:
+    placement, model = await measured(0.0, 8)
+    model.row_s = LOOP_BUDGET_S * 11
+    assert placement.loop_rows == 8
+    await placement.run(rows(1), timeout=LONG)
+    assert placement.loop_rows == 0
     placement.close()
 
 
 async def test_a_model_error_reaches_the_caller_from_thread_and_event_loop() -> None:
-    def call(inputs: Tensors) -> Tensors:
+    def call(inputs: Tensors, stop: Stop) -> Tensors:
         raise ArithmeticError("no answer")
 
-    placement = Dispatcher(call)
+    placement = Dispatcher(call, Ended)
     for loop_rows in (0, 1):
         placement.loop_rows = loop_rows
         with pytest.raises(ArithmeticError, match="no answer"):
@@ -138,6 +190,6 @@ async def test_a_model_error_reaches_the_caller_from_thread_and_event_loop() -> 
 
 
 def test_closing_twice_is_fine() -> None:
-    placement = Dispatcher(lambda inputs: inputs)
+    placement = Dispatcher(lambda inputs, stop: inputs, Ended)
     placement.close()
     placement.close()

@@ -6,7 +6,7 @@ import pytest
 
 from serving.domain.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady, Overloaded
 from serving.domain.tensors import Tensors
-from serving.online.grpc.admission import Admission
+from serving.online.grpc.admission import Admission, Limits
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.grpc.servicer import InferenceServicer
 from serving.online.inference import NoModel, Service
@@ -23,7 +23,7 @@ NOTHING = NoModel("no model is served: the reason.")
 
 
 def servicer(service: Service, *, max_running: int = 1, call_timeout: float = LONG) -> InferenceServicer:
-    return InferenceServicer(service, Admission(max_running, 0, lambda _: None), Metrics.create(), call_timeout)
+    return InferenceServicer(service, Admission(Limits(max_running, 0), lambda _: None), Metrics.create(), call_timeout)
 
 
 def context(remaining: float | None = None):  # type: ignore[no-untyped-def]

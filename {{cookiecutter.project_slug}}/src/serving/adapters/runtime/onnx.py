@@ -18,7 +18,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
-from serving.adapters.runtime.dispatcher import Dispatcher
+from serving.adapters.runtime.dispatcher import Dispatcher, Stop
 from serving.domain.artifacts import Artifact
 from serving.domain.errors import ArtifactError, InvalidRequest, ModelFailed, quoted
 from serving.domain.tensors import Datatype, Tensor, Tensors, TensorSpec
@@ -38,13 +38,18 @@ _ONNX_TYPES = {
 
 
 class OnnxRuntime:
-    """Hold one inference session; short calls run on the event loop, long ones in a worker thread."""
+    """Hold one inference session; short calls run on the event loop, long ones in a worker thread.
+
+    onnxruntime ends a call between two nodes of the graph, or two steps of a loop.
+    """
+
+    concurrency = 1
 
     def __init__(self, session: onnxruntime.InferenceSession, outputs: dict[str, str]) -> None:
         """Hold a session; `outputs` are the names of outputs by those in the graph."""
         self._session = session
         self._outputs = outputs
-        self._placement = Dispatcher(self._run)
+        self._placement = Dispatcher(self._run, onnxruntime.RunOptions)
 
     @classmethod
     def load(cls, artifact: Artifact, *, threads: int) -> OnnxRuntime:
@@ -78,7 +83,7 @@ class OnnxRuntime:
 
     async def warm_up(self, inputs: Tensors, max_rows: int) -> None:
         """Time the model on batches of growing size; this also fills its caches."""
-        self._placement.measure(inputs, max_rows)
+        await self._placement.measure(inputs, max_rows)
 
     async def predict(self, inputs: Tensors, *, timeout: float) -> Tensors:
         """Run the model on one batch."""
@@ -88,10 +93,10 @@ class OnnxRuntime:
         """Accept no more work; do not wait for running calls."""
         self._placement.close()
 
-    def _run(self, inputs: Tensors) -> Tensors:
+    def _run(self, inputs: Tensors, stop: Stop) -> Tensors:
         feed = {name: _as_text(name, tensor) if tensor.dtype == object else tensor for name, tensor in inputs.items()}
         try:
-            results = self._session.run(list(self._outputs), feed)
+            results = self._session.run(list(self._outputs), feed, stop)
         except _OnnxErrors as error:
             raise ModelFailed(f"onnxruntime: {error}") from error
         names = self._outputs.values()

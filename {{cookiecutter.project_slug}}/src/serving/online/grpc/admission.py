@@ -1,4 +1,4 @@
-"""Admission control: a bounded number of calls run, a bounded number wait, the rest is refused at once.
+"""Admission control: what can't be answered in time is refused at once.
 
 A server that takes on more than it can do answers nobody in time. Refusing costs a millisecond and tells a client to go
 elsewhere. Health checks and metadata don't pass here: they must answer while the service is busy.
@@ -6,81 +6,125 @@ elsewhere. Health checks and metadata don't pass here: they must answer while th
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from serving.domain.errors import DeadlineExceeded, Overloaded
+from serving.online.slots import Slots
 
-_SMOOTHING = 0.1
+_SMOOTHING = 0.2
+_MARGIN = 1.3  # no two calls take equally long
+_UNLIMITED = 1 << 62
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limit the calls of one server: how many run, how many wait, and the bytes of all their requests together.
+
+    `concurrency` is how many calls the model works on at once.
+    """
+
+    max_running: int
+    max_queued: int
+    max_bytes: int = _UNLIMITED
+    concurrency: int = 1
+
+
+class Costs:
+    """Know how many seconds of the model a request of some size takes, from the calls before it."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    def expect(self, size: int) -> float:
+        """Return the seconds to expect; a size that was never seen counts like the nearest known one."""
+        if not self._seconds:
+            return 0.0
+        kind = size.bit_length()
+        return self._seconds[min(self._seconds, key=lambda known: abs(known - kind))]
+
+    def learn(self, size: int, seconds: float) -> None:
+        """Take in what a call took; sizes between two powers of two are one kind."""
+        kind = size.bit_length()
+        known = self._seconds.get(kind, seconds)
+        self._seconds[kind] = known + _SMOOTHING * (seconds - known)
+
+
+class Call:
+    """A call that was let in; tell it how many seconds the model took."""
+
+    def __init__(self, size: int, expected: float) -> None:
+        self.size = size
+        self.expected = expected
+        self.took: float | None = None
 
 
 class Admission:
-    """Hand out slots in the order of arrival; `observe_refusal` gets the reason of each refusal."""
+    """Let calls in, in the order of arrival; `observe_refusal` gets the reason of each refusal."""
 
-    def __init__(self, max_running: int, max_queued: int, observe_refusal: Callable[[str], None]) -> None:
-        self._max_running = max_running
-        self._max_queued = max_queued
+    def __init__(self, limits: Limits, observe_refusal: Callable[[str], None]) -> None:
+        self._limits = limits
         self._observe_refusal = observe_refusal
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._held_s = 0.0
-        self.running = 0
+        self._slots = Slots(limits.max_running)
+        self._costs = Costs()
+        self._bytes = 0
+        self._ahead_s = 0.0
+
+    @property
+    def running(self) -> int:
+        """How many calls run."""
+        return self._slots.taken
 
     @property
     def queued(self) -> int:
         """How many calls wait."""
-        return len(self._waiting)
+        return self._slots.waiting
 
     @asynccontextmanager
-    async def slot(self, *, timeout: float) -> AsyncIterator[None]:
-        """Hold one slot.
+    async def slot(self, *, size: int, timeout: float) -> AsyncIterator[Call]:
+        """Hold one slot for a request of `size` bytes.
 
-        :raises Overloaded: the queue is full, or moves too slowly for this call's deadline
+        :raises Overloaded: too many calls wait, they hold too many bytes, or too much work for this call's deadline
         :raises DeadlineExceeded: the call waited until its deadline
         """
-        if self.running < self._max_running:
-            self.running += 1
-        else:
-            await self._wait(timeout)
-        started = time.monotonic()
+        call = Call(size, self._costs.expect(size))
+        self._check(call, timeout)
+        self._bytes += size
+        self._ahead_s += call.expected
         try:
-            yield
+            await self._take(timeout)
+            try:
+                yield call
+            finally:
+                self._slots.give_back()
         finally:
-            self._held_s += _SMOOTHING * (time.monotonic() - started - self._held_s)
-            self._release()
+            self._bytes -= size
+            # No sum of differences: with nobody here, nothing is left to round.
+            self._ahead_s = self._ahead_s - call.expected if self.running or self.queued else 0.0
+            if call.took is not None:
+                self._costs.learn(size, call.took)
 
-    async def _wait(self, timeout: float) -> None:
-        if self.queued >= self._max_queued:
-            self._observe_refusal("queue_full")
-            raise Overloaded(f"{self.running} calls run and {self.queued} wait, which is the limit; try again later.")
-        expected = self._held_s * (self.queued + 1) / self._max_running
+    def _check(self, call: Call, timeout: float) -> None:
+        """Refuse what has no room or no time."""
+        if not self.running:
+            return  # or a cost once learnt too high would never be learnt anew
+        limits = self._limits
+        if not self._slots.free and self.queued >= limits.max_queued:
+            self._refuse("queue_full", f"{self.running} calls run and {self.queued} wait, which is the limit")
+        if self._bytes + call.size > limits.max_bytes:
+            held = f"{self._bytes} bytes of requests are held, {call.size} more would pass the limit"
+            self._refuse("memory", f"{held} of {limits.max_bytes}")
+        expected = _MARGIN * (self._ahead_s / limits.concurrency + call.expected)
         if expected > timeout:
-            self._observe_refusal("deadline")
-            raise Overloaded(
-                f"the wait would be about {expected:.2f} s, the deadline is {timeout:.2f} s; try again later."
-            )
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        try:
-            async with asyncio.timeout(timeout):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():
-                self._release()  # the slot came at the moment of giving up: pass it on
-            else:
-                with suppress(ValueError):  # a slot that came free meanwhile has passed over it already
-                    self._waiting.remove(turn)
-            if isinstance(error, TimeoutError):
-                raise DeadlineExceeded(f"the deadline of {timeout:.3f} s passed while the call waited.") from None
-            raise
+            self._refuse("deadline", f"the answer could take {expected:.2f} s, the deadline is {timeout:.2f} s")
 
-    def _release(self) -> None:
-        """Pass the slot to the call that waits longest, or take it back."""
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self.running -= 1
+    def _refuse(self, reason: str, text: str) -> None:
+        self._observe_refusal(reason)
+        raise Overloaded(f"{text}; try again later.")
+
+    async def _take(self, timeout: float) -> None:
+        try:
+            await self._slots.take(timeout=timeout)
+        except TimeoutError:
+            raise DeadlineExceeded(f"the deadline of {timeout:.3f} s passed while the call waited.") from None

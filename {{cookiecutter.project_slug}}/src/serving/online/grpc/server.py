@@ -18,11 +18,12 @@ from grpc_reflection.v1alpha import reflection
 
 from serving.domain.errors import SettingsError
 from serving.online.bootstrap import build
-from serving.online.grpc.admission import Admission
+from serving.online.grpc.admission import Admission, Limits
 from serving.online.grpc.codec import max_request_bytes
 from serving.online.grpc.interceptors import CallScope
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.grpc.servicer import SERVICE, InferenceServicer
+from serving.online.grpc.watchdog import watch
 from serving.online.inference import NoModel, Service
 from serving.online.settings import Settings
 from serving.online.telemetry import Metrics
@@ -30,6 +31,7 @@ from serving.online.telemetry import Metrics
 log = logging.getLogger(__name__)
 
 _SMALL_MESSAGE_BYTES = 64 * 1024
+_PAUSE_S = 1.0
 _NEVER_S = 3600.0  # longer than our grace period, so gRPC never cancels first
 
 
@@ -89,7 +91,8 @@ class GrpcServer:
             self._names.append(service.model.reference.model)
             max_bytes = max_request_bytes(service.model.signature)
         admission = Admission(
-            settings.max_running, settings.max_queued, lambda reason: metrics.refused.labels(reason).inc()
+            Limits(settings.max_running, settings.max_queued, concurrency=service.concurrency),
+            lambda reason: metrics.refused.labels(reason).inc(),
         )
         metrics.queued.set_function(lambda: admission.queued)
         self._server = grpc.aio.server(
@@ -144,6 +147,13 @@ class GrpcServer:
             await asyncio.wait({stopping})
         await self._server.stop(0)
 
+    async def end(self) -> None:
+        """Report NOT_SERVING and end all calls at once."""
+        await self._health.enter_graceful_shutdown()
+        self._metrics.ready.set(0)
+        self._health.end_watches()
+        await self._server.stop(0)
+
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in self._names:
             await self._health.set(name, status)
@@ -165,16 +175,21 @@ async def serve(settings: Settings) -> None:
         await asyncio.wait({building, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not building.done():
             building.cancel()
-            await asyncio.wait({building})
+            await asyncio.wait({building}, timeout=_PAUSE_S)  # a model call that can't be ended ends with the process
             log.info("stopped before there was a model")
             return
         service = building.result()
         server = GrpcServer(settings, service, metrics)
         port = await server.start()
         log.info("listening", extra={"grpc_port": port, "metrics_port": metrics_port})
-        await stop.wait()
+        stuck = asyncio.ensure_future(watch(service.longest, settings.call_timeout))
+        await asyncio.wait({stuck, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stuck.done():
+            await server.end()
+            stuck.result()
         log.info("draining")
         await server.drain(hurry)
+        stuck.cancel()
     log.info("stopped")
 
 

@@ -83,7 +83,7 @@ class InferenceServicer:
         given = context.time_remaining()
         timeout = self._call_timeout if given is None else min(given, self._call_timeout)
         deadline = Deadline(timeout)
-        async with self._admission.slot(timeout=timeout):
+        async with self._admission.slot(size=len(body), timeout=timeout) as call:
             with self._metrics.in_flight.track_inprogress():
                 request = codec.parse(pb.ModelInferRequest, body)
                 codec.check_name(request.model_name, request.model_version)
@@ -91,6 +91,7 @@ class InferenceServicer:
                 model.check_named(request.model_name, request.model_version)
                 decoded = codec.decode(request, model.signature)
                 inference = await self._service.infer(decoded.inputs, decoded.outputs, deadline)
+                call.took = inference.model_seconds
                 answer = codec.encode(inference, raw=decoded.raw, request_id=request.id or request_id.get())
                 return answer.SerializeToString()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from serving.adapters.runtime.dispatcher import Dispatcher
+from serving.adapters.runtime.dispatcher import Dispatcher, Stop
 from serving.adapters.runtime.python.libraries import LIBRARIES
 from serving.adapters.runtime.python.packed import unpack
 from serving.adapters.runtime.python.predictor import Predictor
@@ -14,15 +14,24 @@ from serving.domain.errors import ArtifactError, InvalidRequest, ModelFailed, Se
 from serving.domain.tensors import Tensors
 
 
+class Unheard:
+    """A stop that no Python library looks at."""
+
+    terminate = False
+
+
 class PythonRuntime:
     """Run one call at a time, off the event loop: few libraries say that a model may run twice at once.
 
-    A library that keeps the interpreter's lock delays the event loop all the same; scale out with replicas.
+    A library that keeps the interpreter's lock delays the event loop all the same; scale out with replicas. A call of
+    Python can't be ended: if it outlives the longest call, the server ends.
     """
+
+    concurrency = 1
 
     def __init__(self, predict: Callable[[Tensors], Tensors]) -> None:
         self._predict = predict
-        self._worker = Dispatcher(self._run)  # never measured, so that no call runs on the event loop
+        self._worker = Dispatcher(self._run, Unheard)  # never measured, so that no call runs on the event loop
 
     @classmethod
     def load(cls, artifact: Artifact, *, threads: int) -> PythonRuntime:
@@ -53,7 +62,7 @@ class PythonRuntime:
 
     async def warm_up(self, inputs: Tensors, max_rows: int) -> None:
         """Run the model once: the first call of a library allocates."""
-        self._run(inputs)
+        self._run(inputs, Unheard())
 
     async def predict(self, inputs: Tensors, *, timeout: float) -> Tensors:
         """Run the model on one batch."""
@@ -63,7 +72,7 @@ class PythonRuntime:
         """Accept no more work; do not wait for a running call."""
         self._worker.close()
 
-    def _run(self, inputs: Tensors) -> Tensors:
+    def _run(self, inputs: Tensors, stop: Stop) -> Tensors:
         try:
             return self._predict(inputs)
         except (InvalidRequest, ModelFailed):

@@ -53,6 +53,8 @@ class TensorFlowServing:
     that are refused at once, so that an outage does not fill the server with waiting calls.
     """
 
+    concurrency = 64  # it batches and queues by itself; this bounds how much waits there
+
     def __init__(
         self,
         target: str,
