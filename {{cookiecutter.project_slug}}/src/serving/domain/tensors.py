@@ -145,6 +145,14 @@ class TensorSpec:
         return int(np.argwhere(forbidden)[0][0]) if forbidden.any() else None
 
 
+def row_bytes(spec: TensorSpec) -> int:
+    """Return the bytes of one row in the largest message that holds it, raw or typed."""
+    if spec.datatype.holds_bytes:
+        return spec.row_elements * (spec.max_bytes + 8)
+    # A negative integer's varint has 10 bytes.
+    return spec.row_elements * (spec.datatype.dtype.itemsize if spec.datatype.is_float else 10)
+
+
 @dataclass(frozen=True)
 class Signature:
     """Declare the inputs, outputs and maximum rows of a call."""

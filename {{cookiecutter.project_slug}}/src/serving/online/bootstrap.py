@@ -6,10 +6,12 @@ It opens an artifact by digest and never a registry: no registry client or token
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
 
 from serving.adapters.feature_store import READERS
 from serving.adapters.runtime import load_runtime
@@ -28,7 +30,8 @@ from serving.domain.errors import (
 from serving.domain.golden import replay
 from serving.domain.ports import FeatureStore, ModelRuntime
 from serving.domain.references import Reference
-from serving.domain.tensors import Signature
+from serving.domain.tensors import Signature, TensorSpec
+from serving.online.budget import Budget, before_the_model_ran, work_of_a_row
 from serving.online.enrichment import Enricher
 from serving.online.inference import InferenceService, NoModel, ServedModel, Service
 from serving.online.model_queue import ModelQueue
@@ -36,6 +39,8 @@ from serving.online.settings import Settings
 from serving.online.telemetry import Metrics
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 _START_TIMEOUT_S = 60.0
 _PAUSE_S = 1.0
@@ -78,9 +83,12 @@ async def _load(
     runtime = await asyncio.to_thread(load_runtime, artifact, threads=settings.model_threads)
     resources.push_async_callback(runtime.close)
     await _answered(artifact, runtime)
-    await _within_limit(runtime.warm_up(artifact.golden_inputs(), settings.max_rows))
     supplied = store.supplies(manifest.features)
-    signature = Signature(manifest.features.request_inputs(supplied), manifest.outputs, settings.max_rows)
+    inputs = manifest.features.request_inputs(supplied)
+    budget = await _budget(artifact, runtime, inputs)
+    max_rows = budget.choose_rows(settings.max_rows, explicit="max_rows" in settings.model_fields_set)
+    await _within_limit(runtime.warm_up(artifact.golden_inputs(), max_rows))
+    signature = Signature(inputs, manifest.outputs, max_rows)
     enricher = Enricher(
         store,
         manifest.features,
@@ -95,9 +103,9 @@ async def _load(
         except (FeatureStoreUnavailable, FeaturesOutdated) as error:
             log.warning("the feature store can't be used yet: %s", error)
     metrics.announce(reference)
-    log.info("serving %s", reference)
+    log.info("serving %s", reference, extra={"max_rows": max_rows, "budget": asdict(budget)})
     model = ServedModel(reference, manifest, signature, artifact.lineage)
-    return InferenceService(model, enricher, ModelQueue(runtime, metrics.model_seconds.observe))
+    return InferenceService(model, enricher, ModelQueue(runtime, metrics.model_seconds.observe), budget)
 
 
 async def _answered(artifact: Artifact, runtime: ModelRuntime) -> None:
@@ -111,7 +119,15 @@ async def _answered(artifact: Artifact, runtime: ModelRuntime) -> None:
             await asyncio.sleep(_PAUSE_S)
 
 
-async def _within_limit(step: Coroutine[Any, Any, None]) -> None:
+async def _budget(artifact: Artifact, runtime: ModelRuntime, inputs: Sequence[TensorSpec]) -> Budget:
+    """Measure what the process and the model need, and share out the rest."""
+    budget = before_the_model_ran(inputs)
+    call = functools.partial(runtime.predict, timeout=_START_TIMEOUT_S)
+    row_work = await _within_limit(work_of_a_row(call, artifact.golden_inputs(), budget.rows))
+    return replace(budget, row_work=row_work, concurrency=runtime.concurrency)
+
+
+async def _within_limit(step: Coroutine[Any, Any, _T]) -> _T:
     """Wait for a step of the start, but not for the end of one that can't be ended."""
     task = asyncio.ensure_future(step)
     try:

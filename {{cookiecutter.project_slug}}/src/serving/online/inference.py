@@ -12,8 +12,11 @@ from serving.domain.errors import DeadlineExceeded, ModelFailed, NotFound, NotRe
 from serving.domain.lineage import Lineage
 from serving.domain.references import Reference
 from serving.domain.tensors import Signature, Tensors
+from serving.online.budget import Budget
 from serving.online.enrichment import Enricher
 from serving.online.model_queue import ModelQueue
+
+_TO_REFUSE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Service(Protocol):
         """
 
     @property
-    def concurrency(self) -> int:
-        """How many calls the model works on at once."""
+    def budget(self) -> Budget:
+        """How the memory is shared out, and how many calls the model works on at once."""
 
     async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
         """Return the model's answer for one batch."""
@@ -78,11 +81,7 @@ class InferenceService:
     model: ServedModel
     enricher: Enricher
     queue: ModelQueue
-
-    @property
-    def concurrency(self) -> int:
-        """How many calls the model works on at once."""
-        return self.queue.concurrency
+    budget: Budget
 
     async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
         """Return the model's answer for one batch."""
@@ -115,9 +114,9 @@ class NoModel:
         raise NotReady(self.reason)
 
     @property
-    def concurrency(self) -> int:
-        """One, as good as any."""
-        return 1
+    def budget(self) -> Budget:
+        """Enough to refuse calls with the reason."""
+        return Budget(limit=_TO_REFUSE, occupied=0)
 
     async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
         """Raise NotReady."""

@@ -30,8 +30,6 @@ class ModelQueue:
         self._clock = clock
         self._turns = Slots(runtime.concurrency)
         self._began: dict[object, float] = {}
-        self.concurrency = runtime.concurrency
-        """How many calls run at once."""
 
     async def predict(self, inputs: Tensors, *, timeout: float) -> tuple[Tensors, float]:
         """Return the model's answer for one batch, and how many seconds the model took.

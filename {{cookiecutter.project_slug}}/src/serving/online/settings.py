@@ -38,7 +38,7 @@ class Settings(SharedSettings):
     metrics_port: int = Field(default=8002, ge=0, le=65535)
     """The port of /metrics; 0 takes a free one and logs it."""
     max_rows: int = Field(default=1024, ge=1, le=1 << 20)
-    """The largest batch of one call."""
+    """The largest batch of one call; if it isn't set, fewer rows where memory is short."""
     max_running: int = Field(default=16, ge=1, le=4096)
     """The number of calls in progress at once."""
     max_queued: int = Field(default=256, ge=0, le=65536)

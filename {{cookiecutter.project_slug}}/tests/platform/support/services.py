@@ -11,6 +11,7 @@ import numpy.typing as npt
 from serving.domain.features import Feature, Missing
 from serving.domain.references import Reference
 from serving.domain.tensors import Signature, Tensors
+from serving.online.budget import Budget
 from serving.online.enrichment import Enricher
 from serving.online.fallback import Fallback
 from serving.online.inference import InferenceService, ServedModel
@@ -20,6 +21,7 @@ from tests.platform.support.fakes import FakeRuntime, FakeStore
 
 DIGEST = f"sha256={'ab' * 32}"
 MAX_ROWS = 1024
+AMPLE = 1 << 40
 
 
 @dataclass
@@ -59,8 +61,9 @@ def fake_service(
     signature = Signature(features.request_inputs(store.supplies(features)), model.manifest.outputs, max_rows)
     enricher = Enricher(store, features, seen, timeout=feature_timeout, unknown_entity=unknown)
     served = ServedModel(Reference("local", model.name, "1", DIGEST), model.manifest, signature, model.lineage)
-    queue = ModelQueue(runtime or FakeRuntime(answer_of(model)), seen.predictions.append)
-    return InferenceService(served, enricher, queue)
+    runtime = runtime or FakeRuntime(answer_of(model))
+    budget = Budget(AMPLE, occupied=0, concurrency=runtime.concurrency)
+    return InferenceService(served, enricher, ModelQueue(runtime, seen.predictions.append), budget)
 
 
 def answer_of(model: Model) -> Callable[[Tensors], Tensors]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from serving.domain.errors import DeadlineExceeded, Overloaded
 from serving.online.grpc.admission import Admission, Limits
+from tests.platform.support.services import AMPLE
 
 LONG = 60.0
 CANCELS = 10_000
@@ -46,7 +47,7 @@ async def arrive(admission: Admission, count: int) -> list[Caller]:
 
 
 def refusing(reasons: list[str], max_running: int, max_queued: int) -> Admission:
-    return Admission(Limits(max_running, max_queued), reasons.append)
+    return Admission(Limits(max_running, max_queued, AMPLE), reasons.append)
 
 
 async def test_calls_run_up_to_the_limit_and_the_rest_wait() -> None:
@@ -108,7 +109,7 @@ async def test_a_call_that_can_t_be_answered_before_its_deadline_is_refused_at_o
 
 
 async def test_a_model_that_works_on_many_calls_at_once_answers_sooner() -> None:
-    admission = Admission(Limits(16, 9, concurrency=2), lambda _: None)
+    admission = Admission(Limits(16, 9, AMPLE, concurrency=2), lambda _: None)
     await one_call(admission, took=10.0)
     running = await arrive(admission, 2)
     async with admission.slot(size=1, timeout=26.1):

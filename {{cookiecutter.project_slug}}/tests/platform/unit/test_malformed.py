@@ -12,7 +12,7 @@ from tests.platform.support.fakes import FakeRuntime
 from tests.platform.support.grpc_context import FakeContext
 from tests.platform.support.malformed import MALFORMED, Malformed
 from tests.platform.support.requests import MODEL, good, good_typed
-from tests.platform.support.services import answer_of, fake_service
+from tests.platform.support.services import AMPLE, answer_of, fake_service
 
 ERRORS = {grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest, grpc.StatusCode.NOT_FOUND: NotFound}
 
@@ -20,7 +20,7 @@ ERRORS = {grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest, grpc.StatusCode.NOT_
 async def infer(body: bytes, runtime: FakeRuntime) -> pb.ModelInferResponse:
     """Ask the servicer, without a network."""
     service = fake_service(MODEL, runtime=runtime)
-    servicer = InferenceServicer(service, Admission(Limits(1, 0), lambda _: None), Metrics.create(), 60.0)
+    servicer = InferenceServicer(service, Admission(Limits(1, 0, AMPLE), lambda _: None), Metrics.create(), 60.0)
     return pb.ModelInferResponse.FromString(await servicer.model_infer(body, FakeContext().as_context()))
 
 

@@ -14,7 +14,7 @@ from serving.online.telemetry import Metrics, request_id
 from tests.platform.support.artifacts import tiny
 from tests.platform.support.fakes import FakeRuntime
 from tests.platform.support.grpc_context import FakeContext
-from tests.platform.support.services import answer_of, fake_service
+from tests.platform.support.services import AMPLE, answer_of, fake_service
 from tests.platform.support.wire import request
 
 LONG = 60.0
@@ -23,7 +23,9 @@ NOTHING = NoModel("no model is served: the reason.")
 
 
 def servicer(service: Service, *, max_running: int = 1, call_timeout: float = LONG) -> InferenceServicer:
-    return InferenceServicer(service, Admission(Limits(max_running, 0), lambda _: None), Metrics.create(), call_timeout)
+    return InferenceServicer(
+        service, Admission(Limits(max_running, 0, AMPLE), lambda _: None), Metrics.create(), call_timeout
+    )
 
 
 def context(remaining: float | None = None):  # type: ignore[no-untyped-def]

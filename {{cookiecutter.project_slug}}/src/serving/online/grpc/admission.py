@@ -15,7 +15,6 @@ from serving.online.slots import Slots
 
 _SMOOTHING = 0.2
 _MARGIN = 1.3  # no two calls take equally long
-_UNLIMITED = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Limits:
 
     max_running: int
     max_queued: int
-    max_bytes: int = _UNLIMITED
+    max_bytes: int
     concurrency: int = 1
 
 

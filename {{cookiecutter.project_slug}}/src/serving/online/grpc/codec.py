@@ -17,7 +17,7 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from serving.domain.errors import InvalidRequest, quoted
-from serving.domain.tensors import Datatype, Signature, Tensor, Tensors, TensorSpec, names
+from serving.domain.tensors import Datatype, Signature, Tensor, Tensors, TensorSpec, names, row_bytes
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.inference import Inference, ServedModel
 
@@ -85,14 +85,8 @@ def check_name(name: str, version: str) -> None:
 
 def max_request_bytes(signature: Signature) -> int:
     """Return the size of the largest request that the signature allows, raw or typed."""
-    elements = sum(signature.max_rows * spec.row_elements * _element_bytes(spec) for spec in signature.inputs)
+    elements = sum(signature.max_rows * row_bytes(spec) for spec in signature.inputs)
     return min(elements + _OVERHEAD_BYTES, _MAX_MESSAGE_BYTES)
-
-
-def _element_bytes(spec: TensorSpec) -> int:
-    if spec.datatype.holds_bytes:
-        return spec.max_bytes + 8
-    return spec.datatype.dtype.itemsize if spec.datatype.is_float else 10  # a negative integer's varint has 10 bytes
 
 
 def decode(request: pb.ModelInferRequest, signature: Signature) -> Decoded:

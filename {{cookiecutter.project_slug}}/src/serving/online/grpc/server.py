@@ -91,7 +91,7 @@ class GrpcServer:
             self._names.append(service.model.reference.model)
             max_bytes = max_request_bytes(service.model.signature)
         admission = Admission(
-            Limits(settings.max_running, settings.max_queued, concurrency=service.concurrency),
+            Limits(settings.max_running, settings.max_queued, service.budget.requests, service.budget.concurrency),
             lambda reason: metrics.refused.labels(reason).inc(),
         )
         metrics.queued.set_function(lambda: admission.queued)
