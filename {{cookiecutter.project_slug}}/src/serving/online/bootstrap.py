@@ -84,11 +84,11 @@ async def _load(
     resources.push_async_callback(runtime.close)
     await _answered(artifact, runtime)
     supplied = store.supplies(manifest.features)
-    inputs = manifest.features.request_inputs(supplied)
-    budget = await _budget(artifact, runtime, inputs)
+    signature = Signature(manifest.features.request_inputs(supplied), manifest.outputs, settings.max_rows)
+    budget = await _budget(artifact, runtime, signature.inputs)
     max_rows = budget.choose_rows(settings.max_rows, explicit="max_rows" in settings.model_fields_set)
+    signature = replace(signature, max_rows=max_rows)
     await _within_limit(runtime.warm_up(artifact.golden_inputs(), max_rows))
-    signature = Signature(inputs, manifest.outputs, max_rows)
     enricher = Enricher(
         store,
         manifest.features,
