@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import sys
 from pathlib import Path
@@ -224,6 +225,19 @@ RUNTIMES = {
 }
 
 
+# Writes the document of the process that opens it, to whatever file it may be.
+LIE = """
+import os
+for number in range(3, 64):
+    try:
+        os.write(number, {!r})
+    except OSError:
+        pass
+os._exit(0)
+"""
+PICKLED = ("classifier/pickled_model", "--rows", "rows.csv")
+
+
 @pytest.fixture(scope="module")
 def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     """A repo with a pickled model in it."""
@@ -266,7 +280,9 @@ def ran(repo: Repo, *words: str) -> tuple[int, str, str]:
 
 
 def imported(repo: Repo, source: str, rows: str = "rows.csv", *options: str) -> tuple[int, str, str]:
-    return ran(repo, "serving.offline.model_version", "import", "--json", source, "--rows", rows, *options)
+    # In a container: tests/containers/test_import_in_a_container.py.
+    words = ("import", "--json", "--trusted", source, "--rows", rows, *options)
+    return ran(repo, "serving.offline.model_version", *words)
 
 
 def version(repo: Repo, source: str, rows: str = "models/rows.csv", *options: str) -> tuple[str, str]:
@@ -319,7 +335,7 @@ def test_a_pickled_classifier_is_registered_as_onnx_and_can_be_served(repo: Repo
 
 
 def test_it_goes_into_the_registry_that_is_named(repo: Repo) -> None:
-    pickled = ("import", "--json", "classifier/pickled_model", "--rows", "rows.csv")
+    pickled = ("import", "--json", "--trusted", "classifier/pickled_model", "--rows", "rows.csv")
     code, _, err = ran(repo, "serving.offline.model_version", "--registry", "elsewhere", *pickled)
     assert code == 0, err
     assert (repo.path / "elsewhere" / "diabetes-progression" / "1").is_dir()
@@ -330,7 +346,41 @@ def test_the_command_of_the_page_makes_the_environment_that_opens_pickles(repo: 
     code, _, err = imported(repo, "classifier/pickled_model")
     assert code == 1
     assert err.splitlines()[-1].endswith('is missing; `make versions ARGS="import ..."` makes it.')
-    assert "sha256=" in repo.passes("versions", "import", "classifier/pickled_model", "--rows", "rows.csv")
+    assert "sha256=" in repo.passes("versions", "import", "--trusted", *PICKLED)
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [("pipeline.pkl", "pipeline.pkl is a pickle"), ("pipeline.skops", "pipeline.skops is a file of skops")],
+)
+def test_without_an_engine_a_program_is_opened_only_if_it_is_trusted(models: Repo, source: str, what: str) -> None:
+    words = ("-m", "serving.offline.model_version", "import", f"models/{source}", "--rows", "models/rows.csv")
+    nowhere = os.environ | {"PATH": str(models.path)}
+    done = run([models.python, *words], cwd=models.path, environment=nowhere)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"error: models/{source}: {what}, which can run its author's code. Start Docker, and it is opened "
+        "in a container; or, if you trust its author, add --trusted: it then has your rights."
+    )
+    words = ("-m", "serving.offline.model_version", "import", "models/xgboost.json", "--rows", "models/rows.csv")
+    done = run([models.python, *words], cwd=models.path, environment=nowhere)
+    assert done.returncode == 0, done.stderr  # it can hold no code
+
+
+def test_a_file_outside_the_source_is_no_models_file(repo: Repo) -> None:
+    found: dict[str, Any] = {key: {} for key in ("rows", "answers", "parameters", "libraries")}
+    found |= {"columns": [], "outputs": [], "file": "../rows.csv", "origin": "", "name": ""}
+    document = json.dumps({"model": "", "found": found})
+
+    class Liar:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return exec, (LIE.format(document.encode()),)
+
+    (repo.path / "liars").mkdir()
+    (repo.path / "liars" / "liar").write_bytes(pickle.dumps(Liar()))
+    returned, _, err = imported(repo, "liars/liar")
+    assert returned == 1
+    assert err.splitlines()[-1] == "error: liars/liar: can't be imported: it names '../rows.csv' as its file."
 
 
 def test_a_pickle_sees_no_secret_and_what_it_leaves_behind_is_not_looked_at(repo: Repo, tmp_path: Path) -> None:
@@ -459,7 +509,9 @@ def test_the_commands_of_the_page_on_moving_in_work(mlflow: Repo) -> None:
     shown = [block for block in blocks(mlflow.text("docs/moving-in.md")) if block.language == "sh"]
     commands = [line.partition("#")[0] for block in shown for line in block.text.splitlines()]
     assert len(commands) == len(places) + 1  # one model of MLServer in two ways
-    for command in commands:
+    for shown_command in commands:
+        # In a container: tests/containers/test_import_in_a_container.py.
+        command = shown_command.replace("import ", "import --trusted ", 1)
         done = run(["sh", "-e", "-c", command], cwd=mlflow.path, environment=os.environ | {"PYTHON": sys.executable})
         assert done.returncode == 0, done.stdout + done.stderr
         assert "#sha256=" in done.stdout

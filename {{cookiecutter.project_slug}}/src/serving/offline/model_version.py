@@ -73,7 +73,15 @@ def _register(options: _Options) -> int:
 def _import(options: _Options) -> int:
     from serving.offline.pickle_import import Wanted, import_model  # not in the fetch image, which imports no model
 
-    wanted = Wanted(options.source, options.rows, options.text, options.model, options.description, options.matrix)
+    wanted = Wanted(
+        options.source,
+        options.rows,
+        options.text,
+        options.model,
+        options.description,
+        options.matrix,
+        trusted=options.trusted,
+    )
     with contextlib.redirect_stdout(sys.stderr):  # progress messages are not part of the output
         reference = import_model(wanted, _open(options, default_scheme()))
     _print(options, {"reference": str(reference)}, str(reference))
@@ -252,6 +260,7 @@ def _parser() -> argparse.ArgumentParser:
     importing.add_argument(
         "--matrix", metavar="NAME[:FP64]", help="all columns are this one input, and outputs have MLServer's names"
     )
+    importing.add_argument("--trusted", action="store_true", help="open a pickle here, with your rights")
     importing.add_argument("--model", help="name of the model (default: that in MLServer, or this repo's)")
     importing.add_argument("--description", help="what it predicts")
     listing = command("list", "list the versions of a model, oldest first")

@@ -1,25 +1,21 @@
 """Import a model that exists already: `make versions ARGS="import <model> --rows <csv>"`.
 
-A pickle can run any code. So a model is opened once, in a separate process without this one's secrets and with a
-separate environment (`requirements/import.txt`). It is registered as ONNX, if its outputs match the original's on every
-row. Import only what you would run.
+A model is opened once, in another process, and registered as ONNX if its outputs match the original's on every row.
+`opening.py` says where a pickle is opened, which can run any code.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
-import json
-import os
-import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from serving.domain.artifacts import GoldenRows, Manifest
 from serving.domain.errors import OperatorError, UnresolvedReference, quoted
@@ -30,13 +26,8 @@ from serving.offline import project
 from serving.offline.columns import Column, Matrix, feature_set
 from serving.offline.export import Export, register
 from serving.offline.lineage import lineage_here
+from serving.offline.opening import Given, opened
 from serving.offline.registry import ModelRegistry
-
-_ENVIRONMENT = project.ROOT / "build" / "import" / ".venv"
-_PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); from serving.offline.unpickle import main; main(sys.argv[1:])"
-)
-_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +40,8 @@ class Wanted:
     name: str | None = None
     description: str | None = None
     matrix: str | None = None
+    trusted: bool = False
+    """Whether a program, such as a pickle, may run with this user's rights."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +69,16 @@ def import_model(wanted: Wanted, registry: ModelRegistry) -> Reference:
     if not wanted.rows.is_file():
         raise OperatorError(f"{wanted.rows}: is no file; name a CSV file of rows that the model can answer.")
     matrix = Matrix.parse(wanted.matrix) if wanted.matrix is not None else None
-    with tempfile.TemporaryDirectory() as place:
-        model, converted = _converted(wanted, matrix, Path(place))
+    model, converted = _converted(wanted, matrix)
+    folder = wanted.source if wanted.source.is_dir() else wanted.source.parent
+    file = folder / converted.file
+    if not file.resolve().is_relative_to(folder.resolve()) or not file.is_file():
+        raise OperatorError(f"{wanted.source}: can't be imported: it names {quoted(converted.file)} as its file.")
     for column in converted.columns:
         if matrix is None and column.title != column.name:
             print(f"column {quoted(column.title)} is the input {column.name}")
     features = feature_set(converted.columns, matrix)
     name = wanted.name or _own_name(converted.name) or project.service()["name"]
-    file = (wanted.source if wanted.source.is_dir() else wanted.source.parent) / converted.file
     parameters = {"imported": f"sha256={_digest(file)}", **converted.parameters}
     description = wanted.description or f"Imported from {converted.origin}."
     imported = lineage_here(description, f"sha256={_digest(wanted.rows)}", parameters, {}, converted.libraries)
@@ -94,46 +89,14 @@ def import_model(wanted: Wanted, registry: ModelRegistry) -> Reference:
     return register(registry, Export(manifest, model, golden, count, lineage))
 
 
-def interpreter() -> Path:
-    """Return the interpreter of the environment that opens models.
-
-    :raises OperatorError: the environment was not made
-    """
-    python = _ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not python.exists():
-        raise OperatorError(f'{_ENVIRONMENT}: is missing; `make versions ARGS="import ..."` makes it.')
-    return python
-
-
-def _converted(wanted: Wanted, matrix: Matrix | None, place: Path) -> tuple[bytes, Converted]:
-    python, source = interpreter(), wanted.source
-    print(f"opening {source} in a separate process ...")
-    model, answers = place / "model.onnx", place / "answers.json"
-    command = [str(python), "-I", "-c", _PROGRAM, str(project.ROOT / "src"), str(source.resolve())]
-    command += [str(wanted.rows.resolve()), str(model), str(answers), str(matrix or ""), *wanted.text]
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "SYSTEMROOT") if name in os.environ}
+def _converted(wanted: Wanted, matrix: Matrix | None) -> tuple[bytes, Converted]:
+    document = opened(Given(wanted.source, wanted.rows, (str(matrix or ""), *wanted.text), wanted.trusted))
+    if refusal := document.get("refused"):
+        raise OperatorError(f"{wanted.source}: can't be imported: {refusal}")
     try:
-        done = subprocess.run(
-            command,
-            cwd=place,
-            env=kept | {"HOME": str(place)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            text=True,
-            errors="backslashreplace",
-            timeout=_TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired:
-        raise OperatorError(f"{source}: was not opened and converted within {_TIMEOUT_S:g} s.") from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"its process ended with code {done.returncode}"])[-1]
-        raise OperatorError(f"{source}: can't be imported: {last}")
-    try:
-        found = json.loads(answers.read_text("utf-8"))
-        return model.read_bytes(), TypeAdapter(Converted).validate_python(found)
-    except (OSError, ValueError, ValidationError):
-        raise OperatorError(f"{source}: can't be imported: it left no model behind.") from None
+        return base64.b64decode(document["model"]), TypeAdapter(Converted).validate_python(document["found"])
+    except (KeyError, TypeError, ValueError):
+        raise OperatorError(f"{wanted.source}: can't be imported: it left no model behind.") from None
 
 
 def _own_name(name: str) -> str:

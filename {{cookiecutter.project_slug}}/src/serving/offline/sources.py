@@ -20,6 +20,9 @@ import numpy as np
 from serving.domain.errors import OperatorError, quoted
 
 MLMODEL, SETTINGS = "MLmodel", "model-settings.json"
+PROGRAMS, DATA = "programs", "data"
+"""What may be opened: pickles too, or only files that can hold no code."""
+
 SUPPORTED = (
     "a pickle, joblib or skops file, a model file of XGBoost (JSON or UBJ), LightGBM (text) or CatBoost (cbm), a "
     f"folder with MLflow's {MLMODEL}, a folder with MLServer's {SETTINGS}"
@@ -79,9 +82,14 @@ def find(path: Path) -> Source:
     return Source(path)
 
 
-def load(source: Source) -> Any:
-    """Open a model file; a pickle runs its author's code.
+class ProgramFoundError(OperatorError):
+    """The file is a program, such as a pickle, and may not be run here."""
 
+
+def load(source: Source, *, programs: bool) -> Any:
+    """Open a model file; a pickle runs its author's code, and so may a file of skops.
+
+    :raises ProgramFoundError: it is such a file, and `programs` is false
     :raises OperatorError: it is not supported or can't be opened
     """
     try:
@@ -90,6 +98,8 @@ def load(source: Source) -> Any:
         raise OperatorError(f"{source.file.name}: can't be read ({error.strerror}).") from None
     for starts, (writer, read) in _READERS.items():
         if content.startswith(starts):
+            if starts in _PROGRAMS and not programs:
+                raise ProgramFoundError(f"{source.file.name} is a file of {writer}")
             try:
                 return read(content, source.file)
             except OperatorError:
@@ -105,6 +115,8 @@ def load(source: Source) -> Any:
             f"{source.file.name}: begins with {begins}, which no {source.file.suffix} file does; supported are "
             f"{SUPPORTED}."
         )
+    if not programs:
+        raise ProgramFoundError(f"{source.file.name} is a pickle")
     return _rebuilt(_unpickled(content, source.file), source.file)
 
 
@@ -265,3 +277,6 @@ _READERS: Mapping[bytes, tuple[str, Callable[[bytes, Path], Any]]] = {
     b"PK\x03\x04": ("skops", _skops),
 }
 """How the files of other formats begin, and what opens them."""
+
+_PROGRAMS = (b"PK\x03\x04",)
+"""Those that may hold code: the types in a file of skops are whatever its author chose."""

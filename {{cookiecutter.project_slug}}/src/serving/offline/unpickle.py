@@ -1,16 +1,18 @@
 """Open a model, ask it and convert it to ONNX, in a short-lived process.
 
-    main([SOURCE, ROWS, MODEL, ANSWERS, MATRIX, *TEXT])
+    main([SOURCE, ROWS, PROGRAMS, MATRIX, *TEXT])
 
-A pickle is a program: whoever wrote it decides what happens here. So this runs in a separate environment, without
-the secrets of the caller, and only two files that it leaves are looked at: MODEL, the ONNX graph, and ANSWERS, what the
-original answered to each row. MATRIX is the one input that holds all columns, or empty. TEXT names columns that hold
-text even if it looks like numbers.
+A pickle is a program: whoever wrote it decides what happens here. So it is opened only if PROGRAMS is `programs`, in a
+container or at the caller's risk. All that leaves this process is one JSON document on standard output: the ONNX graph
+and what the original answered to each row, or why there is none. MATRIX is the one input that holds all columns, or
+empty. TEXT names columns that hold text even if it looks like numbers.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,25 +38,34 @@ _PREDICT, _PREDICT_PROBA = "predict", "predict_proba"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Convert the model; a fault ends the process with one sentence on standard error."""
-    source, rows, model, result = map(Path, arguments[:4])
+    """Convert the model, and write the document."""
+    document = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no part of it
+    source, rows = map(Path, arguments[:2])
     try:
-        matrix = Matrix.parse(arguments[4]) if arguments[4] else None
+        matrix = Matrix.parse(arguments[3]) if arguments[3] else None
         numbers = matrix.datatype if matrix else Datatype.FP32
-        graph, found = converted(source, read_rows(rows, arguments[5:], numbers), matrix)
+        table = read_rows(rows, arguments[4:], numbers)
+        graph, found = converted(source, table, matrix, programs=arguments[2] == sources.PROGRAMS)
+        json.dump({"model": base64.b64encode(graph).decode(), "found": found}, document)
+    except sources.ProgramFoundError as error:
+        json.dump({"program": str(error)}, document)
     except OperatorError as error:
-        sys.exit(str(error).removeprefix(f"{WHERE}: "))
-    model.write_bytes(graph)
-    result.write_text(json.dumps(found), encoding="utf-8")
+        json.dump({"refused": str(error).removeprefix(f"{WHERE}: ")}, document)
+    except Exception as error:  # whatever a program or a library raises: nothing of it is lost
+        json.dump({"refused": f"{sources.cause_of(error)}."}, document)
+    document.close()
 
 
-def converted(path: Path, rows: Mapping[str, npt.NDArray[Any]], matrix: Matrix | None) -> tuple[bytes, dict[str, Any]]:
-    """Return the model at a path as ONNX, and what is known of it.
+def converted(
+    path: Path, rows: Mapping[str, npt.NDArray[Any]], matrix: Matrix | None, *, programs: bool
+) -> tuple[bytes, dict[str, Any]]:
+    """Return the model at a path as ONNX, and what is known of it; `programs` allows to open pickles.
 
     :raises OperatorError: it is not supported, does not fit the rows, or can't be converted
     """
     source = sources.find(path)
-    estimator = sources.load(source)
+    estimator = sources.load(source, programs=programs)
     frame = pd.DataFrame(dict(rows))
     given = frame if check(estimator, list(rows)) else frame.to_numpy()
     columns = described(rows)
@@ -160,3 +171,7 @@ def _predicted(estimator: Any, rows: Any, text_columns: Sequence[str]) -> npt.ND
     except Exception as error:  # estimators raise whatever they like
         hint = f"; text is in the columns {', '.join(text_columns)}" if text_columns else ""
         raise OperatorError(f"the model can't answer the rows ({sources.cause_of(error)}){hint}.") from error
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

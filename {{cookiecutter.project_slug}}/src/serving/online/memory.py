@@ -13,10 +13,7 @@ _RESET_PEAK = "5"
 
 
 def limit(proc: Path = PROC, cgroup: Path = CGROUP) -> int | None:
-    """Return the container's limit, or else the machine's memory.
-
-    Control groups: https://www.kernel.org/doc/html/latest/admin-guide/cgroup-v2.html#memory-interface-files
-    """
+    """Return the container's limit (of its control group, version 2 or 1), or else the machine's memory."""
     found = [_kilobytes(proc / "meminfo", "MemTotal")]
     for place in (cgroup / "memory.max", cgroup / "memory" / "memory.limit_in_bytes"):
         text = _text(place).strip()
