@@ -7,6 +7,7 @@
     ├── DeadlineExceeded         the caller's deadline has passed
     ├── NotReady                 no verified model is loaded, or the server is draining
     ├── FeatureStoreUnavailable  static features can't be read now
+    │   └── FeaturesNotFilled    the store answers, but holds nothing: not filled yet, or emptied
     ├── FeaturesOutdated         a stored value does not match its declaration
     ├── ModelFailed              the model raised, or its output breaks the signature
     └── OperatorError            the operator must act: wrong settings, artifact or reference
@@ -49,6 +50,13 @@ class NotReady(ServingError):
 
 class FeatureStoreUnavailable(ServingError):
     """The feature store did not answer in time or at all."""
+
+
+class FeaturesNotFilled(FeatureStoreUnavailable):
+    """The feature store answers, but was never filled, or has lost what it held."""
+
+    def __init__(self, text: str = "the feature store holds no features; fill it with `make features`.") -> None:
+        super().__init__(text)
 
 
 class FeaturesOutdated(ServingError):

@@ -75,7 +75,10 @@ class FeatureStore(Protocol):
     ) -> Mapping[str, Column]:
         """Read features for each entity, in order; an unknown entity or value is not present, never zero.
 
+        A read that is cancelled says nothing about the store.
+
         :raises FeatureStoreUnavailable: there was no answer within `timeout` seconds, or none at all
+        :raises FeaturesNotFilled: the store answers, but was never filled, or has lost everything
         :raises FeaturesOutdated: a value was stored with another type or shape than the feature has now
         """
 
@@ -88,6 +91,9 @@ class FeatureWriter(Protocol):
 
     def write(self, rows: FeatureRows) -> int:
         """Insert or replace these rows, all or none of them; return how many rows the store then holds."""
+
+    def delete(self, entities: Sequence[bytes]) -> int:
+        """Delete all that is stored of these entities; return how many of them were stored."""
 
     def watermark(self) -> str:
         """Return the watermark of the last write that had one; empty if the store holds none."""

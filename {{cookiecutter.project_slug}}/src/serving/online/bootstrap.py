@@ -96,6 +96,7 @@ async def _load(
         timeout=settings.feature_timeout,
         unknown_entity=settings.unknown_entity,
         store_unavailable=settings.store_unavailable,
+        last_known_bytes=budget.last_known,
     )
     if supplied:  # connect before the first call
         try:

@@ -5,6 +5,7 @@ A value the store does not give is replaced as `fallback.py` says, and flagged r
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.domain.deadline import Deadline
-from serving.domain.errors import FeatureStoreUnavailable, NotFound, quoted
+from serving.domain.errors import DeadlineExceeded, FeatureStoreUnavailable, NotFound, quoted
 from serving.domain.features import Feature, FeatureSet, Missing
 from serving.domain.ports import Column, FeatureStore
 from serving.domain.tensors import Tensor, Tensors
 from serving.online.fallback import Fallback, FallbackPolicy
-from serving.online.last_known import LastKnown
+from serving.online.last_known import MAX_BYTES, LastKnown
 
 _NAMED_ENTITIES = 5
+_DAY_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Enricher:
         timeout: float,
         unknown_entity: Fallback = Fallback.DEFAULT,
         store_unavailable: Fallback = Fallback.REFUSE,
+        last_known_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -68,7 +71,7 @@ class Enricher:
         self._observer = observer
         self._timeout = timeout
         self._clock = clock
-        self._last_known = LastKnown()
+        self._last_known = LastKnown(last_known_bytes)
         self._supplied = store.supplies(features)
         self._bridged = store_unavailable is Fallback.DEFAULT
         self._policies = [
@@ -79,6 +82,7 @@ class Enricher:
     async def enrich(self, inputs: Tensors, deadline: Deadline) -> Enriched:
         """Return the model's inputs: those of the request, and the store's in place of the entity key.
 
+        :raises DeadlineExceeded: the caller's time was up before the store's
         :raises NotFound: an entity has no value and nothing may stand in
         :raises FeatureStoreUnavailable: the store gave no answer in time and nothing may stand in
         :raises FeaturesOutdated: the store was filled for another declaration
@@ -103,8 +107,12 @@ class Enricher:
         """Read all columns; from an unavailable store empty ones and the error, if a fallback is allowed."""
         started = time.perf_counter()
         try:
-            timeout = min(deadline.left(), self._timeout)
-            return await self._store.read(entities, self._supplied, timeout=timeout), None
+            # Two limits: what the store may take says something about the store, what the caller has left does not.
+            async with asyncio.timeout(max(0.0, deadline.left())):
+                return await self._store.read(entities, self._supplied, timeout=self._timeout), None
+        except TimeoutError:
+            late = f"the deadline of {deadline.timeout:.3f} s passed while the features were read."
+            raise DeadlineExceeded(late) from None
         except FeatureStoreUnavailable as failure:
             if not self._bridged:
                 raise
@@ -131,9 +139,12 @@ class Enricher:
             return column.values
         feature, values = policy.feature, column.values.copy()
         substitutes = policy.unknown if failure is None else policy.unavailable
-        if substitutes.last_known and (known := self._last_known.fill(feature, entities, missing, values)):
-            enriched.last_known[feature.name] = known
-            missing = sorted(set(missing) - set(known))
+        if substitutes.last_known:
+            oldest = 0.0 if feature.max_age_days is None else self._clock() - feature.max_age_days * _DAY_S
+            copied = replace(column, values=values)
+            if known := self._last_known.fill(feature, entities, missing, copied, oldest):
+                enriched.last_known[feature.name] = known
+                missing = sorted(set(missing) - set(known))
         if missing:
             if substitutes.default is None:
                 raise failure or self._not_found(feature, [entities[row] for row in missing])

@@ -7,7 +7,7 @@ unavailable store separately. The request path sees only the result.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serving.domain.features import Feature, Missing
 
@@ -36,7 +36,9 @@ class FallbackPolicy:
 
     feature: Feature
     unknown: Substitutes
+    """When the store does not know the entity; what was known of it is forgotten, since it may have been deleted."""
     unavailable: Substitutes
+    """When the store gives no answer, or holds nothing at all."""
 
     @classmethod
     def resolve(cls, feature: Feature, *, unknown: Fallback, unavailable: Fallback) -> FallbackPolicy:
@@ -45,6 +47,6 @@ class FallbackPolicy:
         nothing = Substitutes()
         return cls(
             feature,
-            unknown=nothing if unknown is Fallback.REFUSE else declared,
+            unknown=nothing if unknown is Fallback.REFUSE else replace(declared, last_known=False),
             unavailable=nothing if unavailable is Fallback.REFUSE else declared,
         )

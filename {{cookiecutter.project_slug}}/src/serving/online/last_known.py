@@ -2,39 +2,62 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 from serving.domain.features import Feature
 from serving.domain.ports import Column
-from serving.domain.tensors import Tensor
 
-MAX_VALUES = 100_000
+MAX_BYTES = 64 << 20
+_OVERHEAD_BYTES = 300  # of one entry: key, tuple, time and its place in the dictionary
 
 
 class LastKnown:
-    """Keep at most `limit` values; evict the least recently read first."""
+    """Keep values up to `limit` bytes; evict the least recently read first."""
 
-    def __init__(self, limit: int = MAX_VALUES) -> None:
+    def __init__(self, limit: int = MAX_BYTES) -> None:
         self._limit = limit
-        self._values: OrderedDict[tuple[str, bytes], Any] = OrderedDict()
+        self._values: OrderedDict[tuple[str, bytes], tuple[Any, int]] = OrderedDict()
+        self.size = 0
+        """How many bytes the values take, about."""
 
     def keep(self, feature: Feature, entities: Sequence[bytes], column: Column) -> None:
-        """Remember the present values of a column."""
+        """Remember the present values of a column, and forget those that the store no longer has."""
         values = column.values if feature.shape else column.values.tolist()
-        for entity, value, present in zip(entities, values, column.present.tolist(), strict=True):
+        rows = zip(entities, values, column.present.tolist(), column.times.tolist(), strict=True)
+        for entity, value, present, time in rows:
+            key = (feature.name, entity)
+            self._forget(key)
             if present:
-                key = (feature.name, entity)
                 # A copy: a view would keep the whole batch in memory.
-                self._values[key] = value.copy() if feature.shape else value
-                self._values.move_to_end(key)
-        while len(self._values) > self._limit:
-            self._values.popitem(last=False)
+                kept = value.copy() if feature.shape else value
+                self._values[key] = kept, time
+                self.size += _size(entity, kept)
+        while self.size > self._limit:
+            self._forget(next(iter(self._values)))
 
-    def fill(self, feature: Feature, entities: Sequence[bytes], rows: Sequence[int], values: Tensor) -> list[int]:
-        """Fill these rows with cached values; return the rows that had one."""
-        known = [row for row in rows if (feature.name, entities[row]) in self._values]
-        for row in known:
-            values[row] = self._values[feature.name, entities[row]]
-        return known
+    def fill(
+        self, feature: Feature, entities: Sequence[bytes], rows: Sequence[int], column: Column, oldest: float
+    ) -> list[int]:
+        """Fill these rows with cached values and their times; return the rows that had one.
+
+        A value of before `oldest`, in seconds since 1970, is not used; one without a time is.
+        """
+        filled = []
+        for row in rows:
+            value, time = self._values.get((feature.name, entities[row]), (None, 0))
+            if value is not None and (not time or time >= oldest):
+                column.values[row], column.times[row] = value, time
+                filled.append(row)
+        return filled
+
+    def _forget(self, key: tuple[str, bytes]) -> None:
+        if key in self._values:
+            value, _ = self._values.pop(key)
+            self.size -= _size(key[1], value)
+
+
+def _size(entity: bytes, value: Any) -> int:
+    return len(entity) + sys.getsizeof(value) + _OVERHEAD_BYTES

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.domain.errors import FeaturesOutdated, FeatureStoreUnavailable
+from serving.domain.errors import FeaturesNotFilled, FeaturesOutdated, FeatureStoreUnavailable
 from serving.domain.features import Entity, Feature, FeatureSet, Missing
 from serving.domain.ports import Column, FeatureRows, FeatureStore, FeatureWriter
 from serving.domain.tensors import Datatype
@@ -292,6 +292,40 @@ class FeatureStoreContract(FeatureReaderContract):
             writer.write(FeatureRows([AGE], [b"ann"], {"age": np.zeros(1, np.float32)}, watermark=watermark))
             messages.append(self.writer(folder).watermark())
         assert messages == ["first", "first", "second"]
+
+    async def test_a_store_that_was_never_filled_knows_of_no_unknown_entity(self, folder: Path) -> None:
+        store = self.reader(folder)
+        for keys in ([b"ann"], [b"ann", b"bob"]):
+            with pytest.raises(FeaturesNotFilled, match="holds no features; fill it with `make features`"):
+                await store.read(keys, [AGE], timeout=LONG_S)
+        self.writer(folder).write(FeatureRows([AGE], [b"ann"], {"age": np.array([1.0], np.float32)}))
+        assert (await self.ages(store, b"bob", b"ann")).present.tolist() == [False, True]
+        assert (await self.ages(store, b"bob")).present.tolist() == [False]
+        await store.close()
+
+    async def test_a_deleted_entity_is_unknown_and_the_others_stay(self, filled: FeatureStore, folder: Path) -> None:
+        writer = self.writer(folder)
+        assert writer.delete([b"bob", b"nobody"]) == 1
+        columns = await filled.read([b"bob", b"ann"], ALL, timeout=LONG_S)
+        assert [column.present.tolist() for column in columns.values()] == [[False, True]] * 3
+        assert writer.delete([b"ann"]) == 1
+        assert (await self.ages(filled, b"ann")).present.tolist() == [False]  # and the store still counts as filled
+        assert writer.delete([]) == 0
+        await filled.close()
+
+    def test_nothing_is_deleted_from_a_store_that_was_never_filled(self, folder: Path) -> None:
+        assert self.writer(folder).delete([b"ann"]) == 0
+
+    async def test_a_read_that_its_caller_gives_up_says_nothing_about_the_store(
+        self, filled: FeatureStore, folder: Path
+    ) -> None:
+        for _ in range(9):
+            reading = asyncio.ensure_future(self.ages(filled, b"ann"))
+            await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.wait({reading})
+        assert (await self.ages(filled, b"ann")).values.tolist() == [31.0]
+        await filled.close()
 
     async def test_a_value_of_another_type_is_refused_until_it_is_written_again(self, folder: Path) -> None:
         writer, store = self.writer(folder), self.reader(folder)

@@ -15,6 +15,7 @@ class TestFakeStore(FeatureStoreContract):
     @pytest.fixture(autouse=True)
     def _one_store(self) -> None:
         self.store = FakeStore()
+        self.store.filled = False
 
     def reader(self, folder: Path) -> FakeStore:
         return self.store

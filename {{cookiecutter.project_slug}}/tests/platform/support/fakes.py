@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from serving.domain.errors import DeadlineExceeded, FeaturesOutdated, FeatureStoreUnavailable, ModelFailed
+from serving.domain.errors import (
+    DeadlineExceeded,
+    FeaturesNotFilled,
+    FeaturesOutdated,
+    FeatureStoreUnavailable,
+    ModelFailed,
+)
 from serving.domain.features import Feature, FeatureSet
 from serving.domain.ports import Column, FeatureRows
 from serving.domain.tensors import Tensors
@@ -19,6 +25,7 @@ class FakeStore:
         self.times: dict[tuple[bytes, str], int] = {}
         self.forms: dict[str, str] = {}
         self.mark = ""
+        self.filled = True
         self.unavailable = False
         self.gate: asyncio.Event | None = None
         self.reads = 0
@@ -33,6 +40,8 @@ class FakeStore:
         self.reads += 1
         if self.unavailable:
             raise FeatureStoreUnavailable("the feature store can't be read.")
+        if not self.filled:
+            raise FeaturesNotFilled
         if self.gate is not None:
             try:
                 await asyncio.wait_for(self.gate.wait(), timeout)
@@ -63,7 +72,11 @@ class FakeStore:
         self.rows = held  # the whole write at once
         self.forms = self.forms | {feature.name: feature.form for feature in rows.features}
         self.mark = rows.watermark or self.mark
+        self.filled = True
         return len(held)
+
+    def delete(self, entities: Sequence[bytes]) -> int:
+        return sum(self.rows.pop(entity, None) is not None for entity in entities)
 
     def watermark(self) -> str:
         return self.mark

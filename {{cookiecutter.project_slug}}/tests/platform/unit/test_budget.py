@@ -68,7 +68,7 @@ async def test_the_work_of_a_row_is_measured() -> None:
 
     work = await work_of_a_row(hungry, {"x": np.ones(3)}, most=1024)
     assert batches == [1, 2, 4, 8]
-    assert 7 * MB <= work <= 10 * MB
+    assert 7 * MB <= work <= 12 * MB
 
 
 async def test_no_batch_is_larger_than_what_fits() -> None:

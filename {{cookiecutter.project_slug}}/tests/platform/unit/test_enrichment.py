@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from serving.domain.deadline import Deadline
-from serving.domain.errors import FeaturesOutdated, FeatureStoreUnavailable, NotFound
+from serving.domain.errors import (
+    DeadlineExceeded,
+    FeaturesNotFilled,
+    FeaturesOutdated,
+    FeatureStoreUnavailable,
+    NotFound,
+)
 from serving.domain.features import Entity, Feature, FeatureSet, Missing
 from serving.domain.tensors import Datatype, Tensors
 from serving.online.enrichment import Enricher
@@ -114,7 +122,7 @@ async def test_a_refusal_names_a_few_entities_once_and_counts_all() -> None:
     assert text.isascii()
 
 
-async def test_a_store_read_gets_its_timeout_capped_by_the_time_left_for_the_call() -> None:
+async def test_a_store_read_has_its_timeout_whatever_the_caller_has_left() -> None:
     given: list[float] = []
 
     class Watched(FakeStore):
@@ -126,7 +134,16 @@ async def test_a_store_read_gets_its_timeout_capped_by_the_time_left_for_the_cal
     enricher = Enricher(Watched({b"known": ROW}), setup.features, setup.seen, timeout=0.05)
     for left in (LONG, 0.02):
         await enricher.enrich(request(b"known"), Deadline(left))
-    assert given == [0.05, pytest.approx(0.02, rel=0.5)]
+    assert given == [0.05, 0.05]
+
+
+@pytest.mark.parametrize("left", [-1.0, 0.0, 0.01])
+async def test_a_caller_whose_time_is_up_gets_no_substitute_and_blames_no_store(left: float) -> None:
+    setup = Setup(AGE, unavailable=Fallback.DEFAULT)
+    setup.store.gate = asyncio.Event()
+    with pytest.raises(DeadlineExceeded, match="passed while the features were read"):
+        await setup.enricher.enrich(request(b"known"), Deadline(left))
+    assert setup.seen.defaults == []
 
 
 async def test_an_unavailable_store_is_reported_and_its_duration_is_observed() -> None:
@@ -182,14 +199,39 @@ async def test_the_last_known_value_is_used_and_flagged_while_the_store_is_unava
     assert setup.seen.defaults == [("age", 1), ("city", 3)]
 
 
-async def test_the_last_known_value_is_used_after_the_store_was_emptied() -> None:
-    setup = Setup(Feature("age", missing=Missing.LAST_KNOWN))
+@pytest.mark.parametrize("unavailable", Fallback)
+async def test_an_emptied_store_counts_as_unavailable_not_as_full_of_unknown_entities(unavailable: Fallback) -> None:
+    setup = Setup(KEPT, unavailable=unavailable)
     await setup.enricher.enrich(request(b"known"), Deadline(LONG))
-    setup.store.rows = {}
-    enriched = await setup.enricher.enrich(request(b"known"), Deadline(LONG))
-    assert (enriched.inputs["age"].tolist(), enriched.last_known) == ([31.0], {"age": [0]})
-    with pytest.raises(NotFound, match="no age for 'nobody'"):
-        await setup.enricher.enrich(request(b"known", b"nobody"), Deadline(LONG))
+    setup.store.filled = False
+    if unavailable is Fallback.REFUSE:
+        with pytest.raises(FeaturesNotFilled, match="holds no features; fill it with `make features`"):
+            await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+        return
+    enriched = await setup.enricher.enrich(request(b"known", b"nobody"), Deadline(LONG))
+    assert enriched.inputs["age"].tolist() == [31.0, 50.0]
+    assert (enriched.last_known, enriched.defaulted) == ({"age": [0]}, {"age": [1]})
+
+
+async def test_a_deleted_entity_has_no_last_known_value() -> None:
+    setup = Setup(KEPT, unavailable=Fallback.DEFAULT)
+    await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+    setup.store.delete([b"known"])
+    for unavailable in (False, True):
+        setup.store.unavailable = unavailable
+        enriched = await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+        assert (enriched.last_known, enriched.defaulted) == ({}, {"age": [0]})
+
+
+async def test_a_last_known_value_keeps_its_age_and_is_not_used_beyond_the_declared_one() -> None:
+    setup = Setup(replace(KEPT, max_age_days=1), unavailable=Fallback.DEFAULT)
+    setup.store.times = {(b"known", "age"): int(NOW) - 60, (b"zero", "age"): int(NOW) - 90_000}
+    await setup.enricher.enrich(request(b"known", b"zero"), Deadline(LONG))
+    setup.store.unavailable = True
+    setup.seen.ages.clear()
+    enriched = await setup.enricher.enrich(request(b"known", b"zero"), Deadline(LONG))
+    assert (enriched.last_known, enriched.defaulted) == ({"age": [0]}, {"age": [1]})
+    assert setup.seen.ages == [("age", [60.0])]
 
 
 async def test_a_value_from_the_store_replaces_the_last_known_one() -> None:

@@ -86,7 +86,7 @@ async def test_the_model_is_not_called_if_the_store_used_up_the_time() -> None:
 
     runtime = FakeRuntime(lambda inputs: {"total": inputs["value"]})
     service = fake_service(STATIC, store=Late({b"a": {"base": 1.0}}), runtime=runtime)
-    with pytest.raises(DeadlineExceeded, match=r"the deadline of 0\.010 s passed before the model was called"):
+    with pytest.raises(DeadlineExceeded, match=r"the deadline of 0\.010 s passed while the features were read"):
         await service.infer(request(b"a"), [], Deadline(0.01))
     assert runtime.calls == 0
 

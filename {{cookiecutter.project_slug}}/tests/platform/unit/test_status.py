@@ -16,6 +16,7 @@ EXPECTED = {
     errors.NotReady: StatusCode.UNAVAILABLE,
     errors.FeaturesOutdated: StatusCode.FAILED_PRECONDITION,
     errors.FeatureStoreUnavailable: StatusCode.UNAVAILABLE,
+    errors.FeaturesNotFilled: StatusCode.UNAVAILABLE,
     errors.ModelFailed: StatusCode.INTERNAL,
 }
 

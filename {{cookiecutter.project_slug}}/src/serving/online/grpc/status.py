@@ -15,6 +15,7 @@ CODES: Mapping[type[errors.ServingError], StatusCode] = {
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     errors.NotReady: StatusCode.UNAVAILABLE,
     errors.FeatureStoreUnavailable: StatusCode.UNAVAILABLE,
+    errors.FeaturesNotFilled: StatusCode.UNAVAILABLE,
     errors.FeaturesOutdated: StatusCode.FAILED_PRECONDITION,
     errors.ModelFailed: StatusCode.INTERNAL,
 }

@@ -24,6 +24,9 @@ from serving.domain.settings import shared_settings
 from serving.modeling import History
 from serving.offline import project, user_model
 
+_AFTER_A_DELETION = (
+    "running servers forget them at the next read; remove them from the data too, or `--all` brings them back"
+)
 _NEVER = np.iinfo(np.int64).min
 
 
@@ -34,11 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--until", type=_moment, metavar="YYYY-MM-DD", help="leave out values known only after this day"
     )
+    parser.add_argument("--delete", nargs="+", metavar="KEY", help="delete these entities, write nothing")
     options = parser.parse_args(arguments)
     url = shared_settings().store_url()
     features = user_model.features()
     if not features.static:
         print("model/features.py declares no static features: there is nothing to write")
+        return 0
+    if options.delete:
+        deleted = open_writer(url).delete([key.encode() for key in options.delete])
+        print(f"deleted {deleted} of {len(options.delete)} entities; {_AFTER_A_DELETION}")
         return 0
     past = user_model.history()
     until = int(past.times.max(initial=0)) if options.until is None else options.until

@@ -1,6 +1,7 @@
 """Push values of one entity to the feature store when an event arrives.
 
     python -m serving.offline.push_features KEY name=value
+    python -m serving.offline.push_features KEY --delete
 
 The next request for this entity uses them. Other features keep their values; the next `make features` overrides them
 only if it has newer records of the entity.
@@ -27,9 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m serving.offline.push_features", description=__doc__)
     features = user_model.features()
     parser.add_argument("entity", help=f"the {features.entity.name}")
-    parser.add_argument("values", nargs="+", metavar="name=value")
+    parser.add_argument("values", nargs="*", metavar="name=value")
+    parser.add_argument("--delete", action="store_true", help="delete what is stored of the entity")
     parser.add_argument("--time", type=int, help="when it happened, in seconds since 1970 (default: now)")
     options = parser.parse_args(arguments)
+    if options.delete == bool(options.values):
+        parser.error("give values, or --delete")
+    if options.delete:
+        deleted = open_writer(shared_settings().store_url()).delete([options.entity.encode()])
+        print(f"{options.entity}: {'deleted' if deleted else 'was not stored'}")
+        return 0
     values = dict(text.partition("=")[::2] for text in options.values)
     when = int(time.time()) if options.time is None else options.time
     push(open_writer(shared_settings().store_url()), features, options.entity, values, when=when)

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from serving.adapters.feature_store.breaker import FAILURES, PAUSE_S, Breaker
 
 
@@ -66,3 +70,18 @@ def test_it_closes_when_an_attempt_succeeds() -> None:
     assert breaker.allows()
     breaker.succeeded()
     assert all(breaker.allows() for _ in range(5))
+
+
+async def test_a_caller_that_leaves_is_no_failure_and_does_not_use_up_the_attempt() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    for _ in range(10):
+        with pytest.raises(asyncio.CancelledError), breaker.guard((OSError,), timeout=1.0):
+            raise asyncio.CancelledError
+    assert breaker.allows()
+    breaker = opened(clock)
+    clock.now += PAUSE_S
+    with pytest.raises(asyncio.CancelledError), breaker.guard((OSError,), timeout=1.0):
+        raise asyncio.CancelledError
+    assert breaker.allows()  # the attempt is still to be had
+    assert not breaker.allows()

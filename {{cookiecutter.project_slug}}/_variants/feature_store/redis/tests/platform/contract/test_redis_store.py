@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from serving.adapters.feature_store.redis import Address, RedisStore, RedisWriter
-from serving.domain.errors import FeatureStoreUnavailable, SettingsError
+from serving.domain.errors import FeaturesNotFilled, FeatureStoreUnavailable, SettingsError
 from serving.domain.ports import FeatureRows
 from tests.platform.contract.feature_store_contract import AGE, LONG_S, FeatureStoreContract
 from tests.platform.support import filling, redis_container
@@ -48,14 +48,15 @@ class TestRedisStore(FeatureStoreContract):
             yield
 
 
-async def test_an_emptied_redis_reports_missing_values_not_zeros(url: str) -> None:
+async def test_an_emptied_redis_is_not_filled_and_nobody_is_unknown(url: str) -> None:
     writer, store = RedisWriter.open(url), RedisStore.open(url)
     writer.write(FeatureRows([AGE], [b"ann"], {"age": np.array([31.0], np.float32)}, watermark="filled"))
     assert writer.watermark() == "filled"
     with redis.Redis.from_url(url) as client:
         client.flushall()
     assert writer.watermark() == ""
-    assert not (await store.read([b"ann"], [AGE], timeout=LONG_S))["age"].present.any()
+    with pytest.raises(FeaturesNotFilled):
+        await store.read([b"ann"], [AGE], timeout=LONG_S)
     await store.close()
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from serving.adapters.feature_store.writer_lock import only_writer
-from serving.domain.errors import FeaturesOutdated, FeatureStoreUnavailable, SettingsError, quoted
+from serving.domain.errors import FeaturesNotFilled, FeaturesOutdated, FeatureStoreUnavailable, SettingsError, quoted
 from serving.domain.features import Feature, FeatureSet
 from serving.domain.ports import Column, FeatureRows
 from serving.domain.tensors import Datatype, Tensor
@@ -65,6 +65,8 @@ class SqliteStore:
         deadline = time.monotonic() + timeout
         try:
             connection = self._reader()
+            if not self._forms:
+                raise FeaturesNotFilled
             connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_CHECKS)
             self._check_forms(features)
             rows = _select(connection, entities, features)
@@ -72,6 +74,8 @@ class SqliteStore:
             if time.monotonic() > deadline:
                 raise FeatureStoreUnavailable(f"the feature store did not answer within {timeout:.3f} s.") from None
             raise FeatureStoreUnavailable(_UNREADABLE) from error
+        except FileNotFoundError:
+            raise FeaturesNotFilled from None
         except (sqlite3.Error, OSError) as error:
             raise FeatureStoreUnavailable(_UNREADABLE) from error
         nothing = (None, None) * len(features)
@@ -103,6 +107,17 @@ class SqliteStore:
                     connection.execute(f"DELETE FROM {_WATERMARK}")
                     connection.execute(f"INSERT INTO {_WATERMARK} VALUES (?)", [rows.watermark])
                 return _upsert(connection, rows.features, records)
+        except (sqlite3.Error, OSError) as error:
+            raise FeatureStoreUnavailable(f"the feature store {self._path} can't be written ({error}).") from error
+
+    def delete(self, entities: Sequence[bytes]) -> int:
+        """Delete the rows of these entities."""
+        if not self._path.exists():
+            return 0
+        try:
+            with self._next_file() as connection, connection:
+                keys = [(entity,) for entity in entities]
+                return connection.executemany(f"DELETE FROM {_TABLE} WHERE entity = ?", keys).rowcount
         except (sqlite3.Error, OSError) as error:
             raise FeatureStoreUnavailable(f"the feature store {self._path} can't be written ({error}).") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ class Breaker:
     ) -> Iterator[None]:
         """Count the outcome of one read and translate its failures; while open, refuse it at once.
 
+        A read that is cancelled counts as nothing: its caller left, and the store did not fail.
+
         :raises FeatureStoreUnavailable: the read failed, took longer than `timeout` seconds, or was refused
         """
         started = self.now()
@@ -45,6 +48,9 @@ class Breaker:
             )
         try:
             yield
+        except asyncio.CancelledError:
+            self.abandoned()
+            raise
         except (TimeoutError, redis.TimeoutError):
             self.failed(started)
             raise FeatureStoreUnavailable(f"the feature store did not answer within {timeout:.3f} s.") from None
@@ -68,6 +74,10 @@ class Breaker:
             self._failures += 1
             self._last_failure = self.now()
             self._next_attempt = self._last_failure + PAUSE_S
+
+    def abandoned(self) -> None:
+        """Record that a caller left before the outcome: another call may try."""
+        self._next_attempt = min(self._next_attempt, self.now())
 
     def succeeded(self) -> None:
         """Record a success: close the breaker."""

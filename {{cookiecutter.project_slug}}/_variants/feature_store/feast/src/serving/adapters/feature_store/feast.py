@@ -17,12 +17,13 @@ from pathlib import Path
 import redis
 from feast import FeatureStore as Feast
 from feast.errors import FeastError
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from google.protobuf.message import DecodeError
 
 from serving.adapters.feature_store.breaker import Breaker
-from serving.adapters.feature_store.feast_definitions import VIEW
+from serving.adapters.feature_store.feast_definitions import VIEW, WATERMARK, WATERMARK_ENTITY, WATERMARK_VIEW
 from serving.adapters.feature_store.feast_values import to_column
-from serving.domain.errors import FeatureStoreUnavailable, SettingsError, quoted
+from serving.domain.errors import FeaturesNotFilled, FeatureStoreUnavailable, SettingsError, quoted
 from serving.domain.features import Feature, FeatureSet
 from serving.domain.ports import Column
 
@@ -93,14 +94,26 @@ class FeastStore:
             {self._key: [entities[row] for row in rows]},
         ).proto
         vectors = dict(zip(answer.metadata.feature_names.val, answer.results, strict=True))
+        if all(status == FieldStatus.NOT_FOUND for vector in vectors.values() for status in vector.statuses):
+            self._check_filled(feast)
         return {feature.name: to_column(feature, vectors[feature.name], rows, len(entities)) for feature in features}
+
+    def _check_filled(self, feast: Feast) -> None:
+        """Look for the row that every write leaves; without it, nobody is unknown: the store holds nothing.
+
+        :raises FeaturesNotFilled: the row is missing
+        """
+        row = {WATERMARK_ENTITY.join_key: [WATERMARK]}
+        answer = feast.get_online_features([f"{WATERMARK_VIEW}:{WATERMARK}"], row).proto
+        if answer.results[-1].statuses[0] == FieldStatus.NOT_FOUND:
+            raise FeaturesNotFilled
 
     def _loaded(self) -> Feast:
         with self._loading:
             if self._feast is None:
                 feast = open_feast(self._configuration)
                 if not registry_file(feast).exists():  # Feast would create an empty one
-                    raise FileNotFoundError("there is no feature registry")
+                    raise FeaturesNotFilled
                 logging.getLogger("feast").setLevel(logging.WARNING)  # it logs every refresh
                 (self._key,) = feast.get_feature_view(VIEW).join_keys
                 self._feast = feast

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import redis
 from feast import FeatureView, RepoConfig
-from feast.infra.key_encoding_utils import serialize_entity_key_prefix
+from feast.infra.key_encoding_utils import serialize_entity_key, serialize_entity_key_prefix
+from feast.infra.online_stores.helpers import _redis_key
 from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
 from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.infra.online_stores.sqlite import _table_id as table_id
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -65,6 +68,12 @@ class WholeRedisOnlineStore(RedisOnlineStore):
         pattern = b"".join([_escaped(prefix), b"*", config.project.encode()])
         return sum(1 for _ in self._get_client(config.online_store).scan_iter(match=pattern, count=_BATCH))
 
+    def remove(self, config: RepoConfig, view: FeatureView, keys: Sequence[EntityKey]) -> int:
+        """Delete all values of these entities; return how many had some."""
+        version = config.entity_key_serialization_version
+        names = [_redis_key(config.project, key, entity_key_serialization_version=version) for key in keys]
+        return int(self._get_client(config.online_store).delete(*names)) if names else 0
+
 
 class CountingSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
     """The path of the file."""
@@ -81,6 +90,17 @@ class CountingSqliteOnlineStore(SqliteOnlineStore):
         query = f'SELECT count(DISTINCT entity_key) FROM "{table}"'  # noqa: S608 - the name is ours; a name can't be bound
         (count,) = self._get_conn(config).execute(query).fetchone()
         return int(count)
+
+    def remove(self, config: RepoConfig, view: FeatureView, keys: Sequence[EntityKey]) -> int:
+        """Delete all values of these entities; return how many had some."""
+        table = table_id(config.project, view).replace('"', '""')
+        connection, removed = self._get_conn(config), 0
+        with connection:
+            for key in keys:
+                name = serialize_entity_key(key, config.entity_key_serialization_version)
+                query = f'DELETE FROM "{table}" WHERE entity_key = ?'  # noqa: S608 - as above
+                removed += connection.execute(query, [name]).rowcount > 0
+        return removed
 
 
 def _escaped(prefix: bytes) -> bytes:

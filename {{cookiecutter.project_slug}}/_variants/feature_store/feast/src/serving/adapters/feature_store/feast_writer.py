@@ -61,7 +61,7 @@ class FeastWriter:
     def write(self, rows: FeatureRows) -> int:
         """Insert or replace one row per entity, all or none; a watermark follows the rows."""
         cells = {feature.name: to_values(feature, rows.columns[feature.name]) for feature in rows.features}
-        entity: Entity = runpy.run_path(str(self._configuration.with_name(_DEFINITIONS)))["ENTITY"]
+        entity = self._entity()
         keys = [EntityKey(join_keys=[entity.join_key], entity_values=[Value(bytes_val=key)]) for key in rows.entities]
         records: list[Row] = [
             (key, {name: column[row] for name, column in cells.items()}, _instant(date), None)
@@ -76,9 +76,9 @@ class FeastWriter:
                 feast = self._open()
                 provider = get_provider(feast.config)
                 provider.online_write_batch(feast.config, view, records, None)
-                if rows.watermark:
+                if rows.watermark or self._watermarked(feast) is None:
                     provider.online_write_batch(feast.config, watermark_view(), [_watermark_row(rows.watermark)], None)
-                return _counting(provider).count(feast.config, view)
+                return _online(provider).count(feast.config, view)
         except FAILURES as error:
             raise FeatureStoreUnavailable(f"the feature store can't be written ({type(error).__name__}).") from error
 
@@ -86,13 +86,34 @@ class FeastWriter:
         """Return the watermark of the last write that had one; empty as well when Redis came back empty."""
         try:
             feast = self._open()
-            if not registry_file(feast).exists():
-                return ""
-            job = {WATERMARK_ENTITY.join_key: WATERMARK}
-            answer = feast.get_online_features([f"{WATERMARK_VIEW}:{WATERMARK}"], [job])
-            return str(answer.to_dict()[WATERMARK][0] or "")
+            return (self._watermarked(feast) or "") if registry_file(feast).exists() else ""
         except FAILURES as error:
             raise FeatureStoreUnavailable(f"the feature store can't be read ({type(error).__name__}).") from error
+
+    def delete(self, entities: Sequence[bytes]) -> int:
+        """Delete the rows of these entities; Feast has no call for it, so its online store does it."""
+        entity = self._entity()
+        keys = [EntityKey(join_keys=[entity.join_key], entity_values=[Value(bytes_val=key)]) for key in entities]
+        try:
+            feast = self._open()
+            registry = registry_file(feast)
+            if not registry.exists():
+                return 0
+            with only_writer(registry, timeout=_WRITER_TIMEOUT_S):
+                return _online(get_provider(feast.config)).remove(feast.config, feast.get_feature_view(VIEW), keys)
+        except FAILURES as error:
+            raise FeatureStoreUnavailable(f"the feature store can't be written ({type(error).__name__}).") from error
+
+    def _entity(self) -> Entity:
+        entity: Entity = runpy.run_path(str(self._configuration.with_name(_DEFINITIONS)))["ENTITY"]
+        return entity
+
+    def _watermarked(self, feast: Feast) -> str | None:
+        """Return the watermark, empty before there is one, or None in a store that was never filled."""
+        job = {WATERMARK_ENTITY.join_key: WATERMARK}
+        answer = feast.get_online_features([f"{WATERMARK_VIEW}:{WATERMARK}"], [job])
+        text: str | None = answer.to_dict()[WATERMARK][0]
+        return text
 
     def _apply(self, entity: Entity, features: Sequence[Feature]) -> FeatureView:
         """Register the entity, the view and the features; return the view.
@@ -118,7 +139,7 @@ class FeastWriter:
         return feast
 
 
-def _counting(provider: Any) -> WholeRedisOnlineStore | CountingSqliteOnlineStore:
+def _online(provider: Any) -> WholeRedisOnlineStore | CountingSqliteOnlineStore:
     store: WholeRedisOnlineStore | CountingSqliteOnlineStore = provider.online_store
     return store
 

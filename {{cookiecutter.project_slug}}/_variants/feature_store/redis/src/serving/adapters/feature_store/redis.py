@@ -1,7 +1,7 @@
 """The feature store in Redis: one hash per entity, read in one round trip per batch.
 
 A key that is not there means an entity that is not known. A Redis that was restarted empty answers every read with
-success and nothing in it: what it does not have is missing, and never zero.
+success and nothing in it: so each read also asks for the marker that every write leaves.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from serving.adapters.feature_store.breaker import Breaker
-from serving.domain.errors import FeaturesOutdated, FeatureStoreUnavailable, SettingsError, quoted
+from serving.domain.errors import FeaturesNotFilled, FeaturesOutdated, FeatureStoreUnavailable, SettingsError, quoted
 from serving.domain.features import Feature, FeatureSet
 from serving.domain.ports import Column, FeatureRows
 from serving.domain.tensors import Tensor
 
 _PREFIX = b"features:"
 MARKER = b"features-watermark"
-"""Holds the watermark of the last materialization; gone when Redis comes back empty."""
+"""Holds the watermark of the last materialization; every write leaves it, and an emptied Redis lacks it."""
 
 _SOCKET_TIMEOUT_S = 1.0
 """A bound for what is left of a read that was given up; the read itself is bounded by its own timeout, 50 ms."""
@@ -110,7 +110,10 @@ class RedisStore:
                 pipeline = self._client.pipeline(transaction=False)
                 for entity in entities:
                     pipeline.hmget(_key(entity), names)
-                rows = await pipeline.execute()
+                pipeline.exists(MARKER)
+                *rows, filled = await pipeline.execute()
+        if not filled and all(cell is None for row in rows for cell in row):
+            raise FeaturesNotFilled
         return {feature.name: _column(feature, [row[index] for row in rows]) for index, feature in enumerate(features)}
 
     async def close(self) -> None:
@@ -149,11 +152,17 @@ class RedisWriter:
         for row, entity in enumerate(rows.entities):
             values: dict[Any, bytes] = {name: column[row] for name, column in cells.items()}
             pipeline.hset(_key(entity), mapping=values)
-        if rows.watermark:
-            pipeline.set(MARKER, rows.watermark)
+        pipeline.set(MARKER, rows.watermark, nx=not rows.watermark)
         try:
             pipeline.execute()
             return sum(1 for _ in self._client.scan_iter(match=_PREFIX + b"*", count=_BATCH))
+        except (redis.RedisError, OSError) as error:
+            raise FeatureStoreUnavailable(f"the feature store can't be written ({type(error).__name__}).") from error
+
+    def delete(self, entities: Sequence[bytes]) -> int:
+        """Delete the hashes of these entities, in one transaction."""
+        try:
+            return self._client.delete(*map(_key, entities)) if entities else 0
         except (redis.RedisError, OSError) as error:
             raise FeatureStoreUnavailable(f"the feature store can't be written ({type(error).__name__}).") from error
 
