@@ -159,6 +159,7 @@ PREPROCESSING = [
     add("all of src/ in the image", "Dockerfile", LAST_COPY, "COPY src/ src/\n", "src/serving/offline"),
     add("all in the image", "Dockerfile", LAST_COPY, "COPY [\".\", \"/app/\"]\n", "tools/"),
     change("the training lock installed", "Dockerfile", SLOTS, f"{SLOTS} train", "train.txt"),
+    change("the model's libraries installed", "Dockerfile", SLOTS, f"{SLOTS} model", "model.txt"),
     change("a registry's client installed", "Dockerfile", SLOTS, f"{SLOTS} model_registry", "model_registry.txt"),
     change(
         "all locks installed with pip", "Dockerfile", f"python -m tools.environment {SLOTS}",

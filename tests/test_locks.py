@@ -13,9 +13,10 @@ from packaging.version import Version
 
 from local_extensions import ROOT_FOLDER
 from tests.support import CHOICES, COMBINATIONS, ROOT, combination_id, expected_files, tracked
+from tools.resolve import lock_of
 
 LOCKS = [path for path in tracked() if "requirements" in path.parts and path.suffix == ".txt"]
-SOURCES = [path for path in tracked() if path.parent.name == "requirements" and path.suffix == ".in"]
+SOURCES = [path for path in tracked() if path.parent.name in ("requirements", "model") and path.suffix == ".in"]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 SYSTEMS = ("linux", "darwin", "win32")
 # They are installed into separate environments.
@@ -64,7 +65,7 @@ def chosen(path: Path, choices: Mapping[str, str]) -> bool:
 
 
 def test_every_requirement_file_has_its_lock() -> None:
-    assert {path.with_suffix(".txt") for path in SOURCES} == {path for path in LOCKS if path.parent.name != "overrides"}
+    assert {lock_of(path) for path in SOURCES} == {path for path in LOCKS if path.parent.name != "overrides"}
     assert len(LOCKS) >= 5
 
 
@@ -116,9 +117,9 @@ def test_a_lock_satisfies_its_requirements(source: Path) -> None:
     wanted = [
         Requirement(line)
         for line in (ROOT / source).read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")
+        if line and not line.startswith(("#", "-r "))
     ]
-    locked = requirements(source.with_suffix(".txt"))
+    locked = requirements(lock_of(source))
     for want in wanted:
         pins = [entry for entry in locked if canonicalize_name(entry.name) == canonicalize_name(want.name)]
         assert pins, want

@@ -19,6 +19,7 @@ from tests.test_generated_readme import A_FILE, free_port, served
 pytestmark = pytest.mark.long
 
 MAX_LINES = 60
+ANSWERS = {"project_slug": "tumour-diagnosis", "feature_store": "sqlite", "model_registry": "local"}
 LIBRARIES = ("xgboost-cpu", "lightgbm", "catboost")
 ESTIMATORS = ROOT / "tests" / "estimators"
 A_TEXT = re.compile(r"static=\(Feature\(.*\),\),")
@@ -43,12 +44,25 @@ def edit(repo: Repo, name: str, text: str) -> None:
 @pytest.fixture(scope="module")
 def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     """A new repo whose owner has done what the page says, and nothing else."""
-    answers = {"project_slug": "tumour-diagnosis", "feature_store": "sqlite", "model_registry": "local"}
-    made = generate(template, tmp_path_factory.mktemp("page") / "out", answers)
+    made = generate(template, tmp_path_factory.mktemp("page") / "out", ANSWERS)
     for name, text in files(made):
         edit(made, name, text)
     (made.path / "tests" / "model" / "test_training_data.py").unlink()
     return made
+
+
+def test_all_that_is_edited_is_the_users_own(template: Path, with_libraries: Repo, tmp_path: Path) -> None:
+    """An update of the template changes none of it; the locks are what `make lock` writes."""
+    new = generate(template, tmp_path / "out", ANSWERS).path
+    texts = [path.relative_to(new) for path in new.rglob("*") if path.is_file()]
+    edited = {path for path in texts if not same(new / path, with_libraries.path / path)}
+    assert {path.parts[0] for path in edited if path.suffix != ".txt"} <= {"model", "tests", "model.lock"}
+    assert {path.parent.name for path in edited if path.parts[0] == "tests"} == {"model"}
+    assert {path.parent.name for path in edited if path.suffix == ".txt"} == {"requirements"}
+
+
+def same(path: Path, other: Path) -> bool:
+    return other.exists() and path.read_bytes() == other.read_bytes()
 
 
 def test_the_page_shows_three_short_files(repo: Repo) -> None:
@@ -72,8 +86,8 @@ def test_a_repo_whose_model_was_replaced_trains_passes_its_tests_and_answers(rep
 @pytest.fixture(scope="module")
 def with_libraries(repo: Repo) -> Repo:
     """Add the libraries as the page says."""
-    requirements = repo.path / "requirements" / "train.in"
-    requirements.write_text(repo.text("requirements/train.in") + "\n".join(LIBRARIES) + "\n", encoding="utf-8")
+    requirements = repo.path / "model" / "requirements.in"
+    requirements.write_text(repo.text("model/requirements.in") + "\n".join(LIBRARIES) + "\n", encoding="utf-8")
     repo.passes("lock")
     repo.passes("setup")
     return repo
@@ -112,7 +126,7 @@ WRONG_EDITS = [
     (D, '"malignant", "benign")', "np.nan, 1.0)", f"{D}: load(): the target of row 0 is NaN", "leave out the rows"),
     (D, "return Dataset(", "return (", f"{D}: load() is a tuple", "must be a Dataset; see docs/model.md"),
     (D, '"mean radius"', '"mean radios"', f"{D}, line 21: KeyError", "The traceback is in build/traceback.txt"),
-    (D, "import numpy as np", "import numpi as np", f"{D}, line 1", "add the package to requirements/train.in"),
+    (D, "import numpy as np", "import numpi as np", f"{D}, line 1", "add the package to model/requirements.in"),
     (E, 'of="malignant"', 'of="malign"', f"{E}: output malignancy: of='malign' is no class", "'benign', 'malignant'"),
     (E, "Datatype.TEXT", "Datatype.INT64", f"{E}: output diagnosis: the labels are text", "datatype=Datatype.TEXT"),
     (E, 'of="malignant"', "shape=(3,)", f"{E}: output malignancy", "declare shape=(2,)"),

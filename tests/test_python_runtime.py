@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,20 @@ def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     for name, text in files(made):
         edit(made, name, text)
     (made.path / "tests" / "model" / "test_training_data.py").unlink()
-    requirements = made.path / "requirements" / "runtime.in"
+    requirements = made.path / "model" / "requirements.in"
     added = "\n".join([*LIBRARIES, "cloudpickle"])
     requirements.write_text(f"{requirements.read_text(encoding='utf-8')}{added}\n", encoding="utf-8")
     made.passes("lock")
     return made
+
+
+def test_the_server_gets_the_library_named_in_the_model_folder_and_no_other(template: Path, tmp_path: Path) -> None:
+    made = generate(template, tmp_path / "out", {"feature_store": "sqlite", "runtime": "python"})
+    (made.path / "model" / "requirements.in").write_text("xgboost-cpu>=3\n", encoding="utf-8")
+    made.passes("lock")
+    served = re.findall(r"^[\w-]+(?===)", made.text("requirements/runtime.txt"), re.MULTILINE)
+    assert "xgboost-cpu" in served
+    assert {"scikit-learn", "skops", "pandas"}.isdisjoint(served)
 
 
 def test_a_pipeline_with_text_is_trained_checked_and_served(repo: Repo) -> None:

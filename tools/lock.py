@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.resolve import follow, hashed, lock_together, pins, resolve
+from tools.resolve import follow, hashed, lock_of, lock_together, pins, resolve
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATED = ROOT / "{{cookiecutter.project_slug}}"
@@ -42,7 +42,7 @@ def lock(*, upgrade: bool) -> None:
     :raises subprocess.CalledProcessError: no set of versions fits, or the package index can't be reached
     """
     own, in_every_repo = sorted(ROOT.glob("requirements/*.in")), sorted(GENERATED.glob("requirements/*.in"))
-    choices = sorted(VARIANTS.glob("*/*/requirements/*.in"))
+    choices = sorted([*VARIANTS.glob("*/*/requirements/*.in"), *VARIANTS.glob("*/*/model/requirements.in")])
     locked = lock_together([*own, *in_every_repo], upgrade=upgrade)
     for repo in (ROOT, GENERATED):
         follow(repo / ".pre-commit-config.yaml", locked)
@@ -91,13 +91,15 @@ def override(choice: Path, needed: Sequence[str], beside: Sequence[str]) -> None
 
 
 def others(choice: Path, choices: Sequence[Path]) -> list[Path]:
-    """Return the choices that a repo can have beside this one: those of other questions."""
-    return [other for other in choices if other.relative_to(VARIANTS).parts[0] != choice.relative_to(VARIANTS).parts[0]]
+    """Return the sources that a repo can have beside this one: those of other questions, and of the same choice."""
+    question, answer = choice.relative_to(VARIANTS).parts[:2]
+    asked = {other: other.relative_to(VARIANTS).parts for other in choices if other != choice}
+    return [other for other, parts in asked.items() if parts[0] != question or parts[1] == answer]
 
 
 def pins_of(sources: Sequence[Path]) -> list[str]:
     """Return the pins in the locks of these sources."""
-    return pins(source.with_suffix(".txt") for source in sources)
+    return pins(lock_of(source) for source in sources)
 
 
 def versions(found: Sequence[str]) -> dict[str, set[str]]:

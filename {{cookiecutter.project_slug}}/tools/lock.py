@@ -1,4 +1,4 @@
-"""Lock this repo's requirements/*.in: `make lock`, with newer versions `make lock ARGS=--upgrade`.
+"""Lock requirements/*.in and model/requirements.in: `make lock`, with newer versions `make lock ARGS=--upgrade`.
 
 One resolution pins all files, so that any set of locks installs together. A separate image, such as a registry's
 server, is resolved alone.
@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--upgrade", action="store_true", help="take newer versions (default: keep the pins)")
     options = parser.parse_args(arguments)
     try:
-        locked = lock_together(sorted(ROOT.glob("requirements/*.in")), upgrade=options.upgrade)
+        sources = [ROOT / "model" / "requirements.in", *sorted(ROOT.glob("requirements/*.in"))]
+        locked = lock_together(sources, upgrade=options.upgrade)
         for source in sorted(ROOT.glob("*/requirements/*.in")):
             lock_together([source], upgrade=options.upgrade)
     except subprocess.CalledProcessError as error:

@@ -19,19 +19,27 @@ _FORM = ("--universal", "--python-version", OLDEST_PYTHON, "--no-annotate", "--n
 
 
 def lock_together(sources: Sequence[Path], *, upgrade: bool, constraints: Sequence[str] = ()) -> list[str]:
-    """Resolve sources together, so that any set of their locks installs together; write a lock beside each.
+    """Resolve sources together, so that any set of their locks installs together; write the lock of each.
 
     Pins stay unless `upgrade` is set. Return the pins.
 
     :raises subprocess.CalledProcessError: there is no solution, or the package index can't be reached
     """
-    locks = [source.with_suffix(".txt") for source in sources]
+    locks = [lock_of(source) for source in sources]
     together = resolve(sources, prefer=[] if upgrade else pins(locks), constraints=constraints)
     drafts = [hashed([source], constraints=together) for source in sources]
     for draft, target in zip(drafts, locks, strict=True):
+        target.parent.mkdir(exist_ok=True)
         target.write_text(draft, encoding="utf-8", newline="\n")
         print(f"wrote {target.parent.name}/{target.name}", flush=True)
     return together
+
+
+def lock_of(source: Path) -> Path:
+    """Return the lock of a source: all lie in requirements/, so model/requirements.in has requirements/model.txt."""
+    if source.parent.name == "requirements":
+        return source.with_suffix(".txt")
+    return source.parent.with_name("requirements") / f"{source.parent.name}.txt"
 
 
 def resolve(sources: Sequence[Path], *, prefer: Sequence[str] = (), constraints: Sequence[str] = ()) -> list[str]:

@@ -167,7 +167,7 @@ def fmt(_arguments: Arguments) -> None:
 
 
 def lock(arguments: Arguments) -> None:
-    """Resolve requirements/*.in again."""
+    """Resolve model/requirements.in and requirements/*.in again."""
     module("tools.lock", *arguments, locks=everything())
 
 
@@ -280,7 +280,7 @@ COMMANDS = {
     "test-all": Command("run every test, those of the platform too", test_all),
     "check": Command("lint, formatting, types, layers", check),
     "fmt": Command("format the code as check requires", fmt),
-    "lock": Command("resolve requirements/*.in into *.txt again (newer versions: ARGS=--upgrade)", lock),
+    "lock": Command("resolve the requirements of model/ and of the rest again (newer versions: ARGS=--upgrade)", lock),
     "proto": Command("generate the gRPC stubs again", proto),
     "bench": Command("measure latency and throughput of the server", bench),
     "support": Command("list the parts of the images that are past their end of support, or soon will be", support),

@@ -211,7 +211,7 @@ def _hint(error: Exception) -> str:
     if isinstance(error, AttributeError) and error.obj is Datatype:
         return f"; the datatypes are {', '.join(Datatype.__members__)}"
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith((_FOLDER, "serving")):
-        return "; add the package to requirements/train.in, then `make lock setup`"
+        return "; add the package to model/requirements.in, then `make lock setup`"
     if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
         return "; docs/model.md lists the names that each file must have"
     return ""

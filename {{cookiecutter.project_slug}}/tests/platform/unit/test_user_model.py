@@ -70,7 +70,7 @@ def test_three_files_are_a_model() -> None:
         ),
         ("features", "FEATURES =", "FEATURE =", "has no attribute 'FEATURES'; docs/model.md lists the names"),
         ("features", "FeatureSet(E", "tuple((E", "model/features.py, line 3: SyntaxError"),
-        ("data", "def load", "import nowhere\ndef load", "No module named 'nowhere'; add the package to requirements"),
+        ("data", "def load", "import nowhere\ndef load", "'nowhere'; add the package to model/requirements.in"),
         ("data", "    return", "    open('rows.csv')\n    return", "model/data.py, line 5: [Errno 2] No such file"),
         ("data", "    return", "    return {}\n    return", "model/data.py: load() is a dict, must be a Dataset"),
         ("data", '("a", "b"), ', "", "model/data.py, line 5: TypeError: Dataset.__init__() missing 1 required"),

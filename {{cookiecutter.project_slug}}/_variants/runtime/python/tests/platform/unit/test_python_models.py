@@ -195,7 +195,7 @@ async def test_a_pickle_is_opened_only_where_it_is_accepted(trusts: Trusts, tmp_
     [
         (Description("theano", ()), b"", "was written by 'theano'; this repo reads sklearn, xgboost"),
         (Description("sklearn", ()), b"nothing", "sklearn refuses the model"),
-        (Description("catboost", ()), b"", "needs the package of catboost; add it to requirements/runtime.in"),
+        (Description("catboost", ()), b"", "needs the package of catboost; add it to model/requirements.in"),
     ],
 )
 def test_a_model_that_cannot_be_opened_says_why(

@@ -52,7 +52,7 @@ class PythonRuntime:
             raise ArtifactError(f"{where}: {error}") from error
         except ModuleNotFoundError as error:
             raise ArtifactError(
-                f"{where}: needs the package of {error.name}; add it to requirements/runtime.in and run `make lock`."
+                f"{where}: needs the package of {error.name}; add it to model/requirements.in and run `make lock`."
             ) from error
         except ServingError:
             raise
