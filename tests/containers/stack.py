@@ -168,10 +168,10 @@ class Stack:
         assert done.returncode != 0, done.stdout
         return done.stdout + done.stderr
 
-    def containers(self, service: str) -> list[str]:
-        """Return the ids of a service's running containers."""
+    def containers(self, service: str, *options: str) -> list[str]:
+        """Return the ids of a service's running containers; with `--all`, of those in any state."""
         return docker(
-            "ps", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}",
+            "ps", *options, "--quiet", "--filter", f"label=com.docker.compose.project={self.project}",
             "--filter", f"label=com.docker.compose.service={service}",
             # Compose labels the image as well, so that its own containers are known by their number only.
             "--filter", "label=com.docker.compose.container-number",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.containers.faults import CAUSES, broken, pin_other_golden_rows
 from tests.containers.stack import Stack, docker, known_answers, needs_engine
 from tests.support import Repo
 
@@ -250,6 +251,25 @@ def test_a_rollback_under_load_loses_no_call_and_goes_back_one_version(stack: St
         after.wait_for(100)
     assert list(after.seen["answers"]) == [returned_to]
     assert returned_to in stack.repo.text("model.lock")
+
+
+def test_a_version_that_never_turns_healthy_leaves_the_old_replicas_and_nothing_else(stack: Stack, known: str) -> None:
+    before, served = stack.containers("server"), stack.repo.text("model.lock")
+    with stack.load(known) as load:
+        pin_other_golden_rows(stack)
+        for cause in CAUSES:
+            with broken(stack, cause) as variables:
+                refusal = stack.refused("deploy", OVERLAP="0", **variables)
+            assert "was not deployed: a new replica " in refusal, cause
+            assert f"{REPLICAS} replica(s) of {served.partition('=')[2].strip()} serve on" in refusal, cause
+            assert "Traceback" not in refusal
+            assert stack.containers("server", "--all") == before, cause
+        stack.command("rollback")
+        load.wait_for(100)
+    assert stack.containers("server", "--all") == before
+    assert stack.repo.text("model.lock") == served
+    assert load.seen["failures"] == {}
+    assert load.seen["wrong"] == 0
 
 
 @pytest.fixture

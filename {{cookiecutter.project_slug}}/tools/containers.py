@@ -2,27 +2,34 @@
 
 `up` builds the images, starts all services and waits until they are healthy; SCALE=2 starts two replicas of the server,
 DEV=1 adds reflection and debug logs. `deploy` changes to the version in model.lock without losing a call: new replicas
-start first, then the old ones stop. `redeploy` does so if containers run. Both generations serve for OVERLAP=30
-seconds: stock gRPC clients re-resolve DNS at most every 30 s. `down` removes the containers and keeps the volumes.
-SCALE and ports are written to .env, so that plain `docker compose` commands agree.
+start first, then the old ones stop. If one does not turn healthy, the new ones are removed and the old ones serve on.
+Both generations serve for OVERLAP=30 seconds: stock gRPC clients re-resolve DNS at most every 30 s. `rollback` returns
+to the version that served before. `down` removes the containers and keeps the volumes. SCALE and ports are written to
+.env, so that plain `docker compose` commands agree; deployments.jsonl is the history.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import secrets
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
 
 from serving import TEMPLATE_VERSION
-from serving.domain.errors import OperatorError
+from serving.domain.errors import OperatorError, RegistryError
+from serving.domain.references import Reference, read_lock
 from serving.domain.settings import shared_settings
-from serving.offline import project
+from serving.offline import model_version, project
 from serving.offline.bootstrap import explain_missing, open_registry
 from serving.offline.git_info import commit
-from tools import engine
+from serving.offline.registry import CHAMPION
+from tools import engine, replicas
 from tools.compose_setup import remember, settings
+from tools.deployments import Deployments, Kind, Target
+from tools.replicas import Replica
 
 _OVERLAP_S = 30  # stock gRPC clients re-resolve DNS at most this often
 _MAX_OVERLAP_S = 600
@@ -32,6 +39,8 @@ _UP_TIMEOUT_S = 180
 _STOP_TIMEOUT_S = 60.0
 _FETCH_TIMEOUT_S = 180.0
 _LOG_LINES = "100"
+_HISTORY = "deployments.jsonl"
+_DEPLOYMENT = "DEPLOYMENT"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "up": Stack.up,
         "deploy": Stack.deploy,
         "redeploy": Stack.redeploy,
+        "rollback": Stack.rollback,
         "build": Stack.build,
         "ps": Stack.ps,
         "logs": Stack.logs,
@@ -56,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(words)}")
     scale = _number("SCALE", options.scale, "number of replicas", 1, _MAX_SCALE)
     overlap_s = _number("OVERLAP", options.overlap, "number of seconds", 0, _MAX_OVERLAP_S)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a deployment as Ctrl-C does: nothing left over
     commands[options.command](Stack(scale, dev=options.dev, overlap_s=overlap_s, words=words))
     return 0
 
@@ -66,6 +77,8 @@ class Stack:
     def __init__(self, scale: int, *, dev: bool, overlap_s: int, words: Sequence[str] = ()) -> None:
         self._scale = scale
         self._overlap_s = overlap_s
+        self._history = Deployments(project.ROOT / _HISTORY)
+        self._returns = False
         self._words = words
         self._environment = {**os.environ, "TEMPLATE_VERSION": TEMPLATE_VERSION, "GIT_COMMIT": commit(project.ROOT)}
         self._environment.setdefault("MODEL_VERSION", "none")  # for commands that start nothing
@@ -75,50 +88,67 @@ class Stack:
             self._environment["COMPOSE_FILE"] = os.pathsep.join([files, "compose/dev.yaml"])
 
     def up(self) -> None:
-        """Build, start, wait until healthy."""
+        """Build, start, wait until healthy; replicas of another version are replaced as by `deploy`."""
         self._pin()
-        started = {"SCALE": str(self._scale)} | engine.ports(settings(project.ROOT), many=self._scale > 1)
-        self._note(started)
         self.build()
+        current = self._history.current()
+        replaces = current is not None and current.reference != self._environment["MODEL_VERSION"]
+        if replaces and any(replica.healthy for replica in replicas.every()):
+            self._converge(self._scale)
+            return
+        label = settings(project.ROOT).get(_DEPLOYMENT, "")  # a new one recreates the replicas
+        deployment = secrets.token_hex(4) if replaces else label
+        ports = engine.ports(settings(project.ROOT), many=self._scale > 1)
+        self._note({"SCALE": str(self._scale), _DEPLOYMENT: deployment} | ports)
+        target = Target(deployment, self._environment["MODEL_VERSION"], self._scale)
+        self._history.record(Kind.TARGET, target)
         self._fetch()
+        self._remove_strays(target)
         print(f"starting {self._scale} server(s), waiting until healthy ...")
         self._start(self._scale)
+        self._history.record(Kind.SERVING, target)
+        self._history.record(Kind.DONE, target)
         self._say_where()
 
     def deploy(self) -> None:
-        """Start one new replica per old one, wait until they are healthy, then stop the old ones."""
+        """Start new replicas, wait until they are healthy, then stop the old ones."""
         self._pin()
-        running = engine.replicas()
-        old = [replica.container for replica in running]
-        if not old:
+        running = replicas.running()
+        if not running:
             raise OperatorError("no containers run, so there is nothing to replace; use `make up`.")
-        # What `fetch` must not remove: after failed deployments, this is not the version before the pinned one.
-        self._environment["RUNNING_VERSIONS"] = " ".join(sorted({replica.version for replica in running}))
-        self._note({"SCALE": str(len(old))} | engine.ports(settings(project.ROOT), many=True))
-        self._fetch()
-        print(f"starting {len(old)} replica(s) of {self._environment['MODEL_VERSION']} beside the old ones ...")
-        self._start(2 * len(old), "--no-recreate")
-        if self._overlap_s:
-            print(f"both serve for {self._overlap_s} s, so that every client resolves the name again ...", flush=True)
-            time.sleep(self._overlap_s)
-        print("draining the old ones ...")
-        engine.run(["docker", "stop", *old], self._environment, _STOP_TIMEOUT_S * len(old))
-        engine.run(["docker", "rm", *old], self._environment, _STOP_TIMEOUT_S)
-        self._start(len(old), "--no-recreate")
-        self._say_where()
+        current = self._history.current()
+        known = [replica for replica in running if current and replica.deployment == current.deployment]
+        self._converge(max(len(known), current.replicas) if current and known else len(running))
 
     def redeploy(self) -> None:
         """Deploy, if containers run."""
-        if not engine.installed():
-            print("docker is not installed, so no containers run: nothing to deploy")
+        if self._runs():
+            self.deploy()
+
+    def rollback(self) -> None:
+        """Return to the version that served before; without deployments, to the one promoted before."""
+        current = self._history.current()
+        if current is None or not self._runs():
+            model_version.main(["rollback"])
+            self.redeploy()
             return
-        try:
-            running = engine.replicas()
-        except OperatorError as error:
-            raise OperatorError(f"model.lock has changed, but the containers can't be inspected: {error}") from None
-        if not running:
-            print("no containers of this repo run: nothing to deploy")
+        pinned = str(read_lock(project.LOCK))
+        goal = current.reference if pinned != current.reference else self._history.before()
+        if goal is None:
+            raise OperatorError(
+                f"{current.reference} is the first version that these containers served, so there is none to "
+                "return to; `make promote` takes a version by name."
+            )
+        if goal != pinned:
+            _pin_again(Reference.parse(goal))
+        self._pin()
+        serving = [replica for replica in replicas.every() if replica.deployment == current.deployment]
+        if serving and all(replica.healthy and replica.version == goal for replica in serving):
+            self._remove_strays(current)
+            self._history.record(Kind.DONE, current)
+            print(f"{goal} serves on: {len(serving)} replica(s), none was replaced")
             return
+        self._returns = True
         self.deploy()
 
     def build(self) -> None:
@@ -150,6 +180,85 @@ class Stack:
     def _pin(self) -> None:
         """Pass the pinned reference to Compose."""
         self._environment["MODEL_VERSION"] = str(shared_settings().reference())
+
+    def _runs(self) -> bool:
+        """Return whether containers run; say so if none do."""
+        if not engine.installed():
+            print("docker is not installed, so no containers run: nothing to deploy")
+            return False
+        try:
+            running = replicas.running()
+        except OperatorError as error:
+            raise OperatorError(f"model.lock has changed, but the containers can't be inspected: {error}") from None
+        if not running:
+            print("no containers of this repo run: nothing to deploy")
+        return bool(running)
+
+    def _converge(self, count: int) -> None:
+        """Replace all replicas by `count` of the pinned version; on failure the old ones serve on.
+
+        Continues what an interrupted command has left.
+        """
+        target = self._history.begin(self._environment["MODEL_VERSION"], count)
+        current = self._history.current()
+        if current is None or current.deployment != target.deployment:
+            old = self._remove_strays(target)
+            try:
+                self._surge(target, old)
+            except BaseException as error:
+                self._undo(target, old)
+                if not isinstance(error, OperatorError):
+                    raise
+                serving = " and ".join(sorted({replica.version for replica in old}))
+                raise OperatorError(
+                    f"{target.reference} was not deployed: {str(error).rstrip('.')}. {len(old)} replica(s) of "
+                    f"{serving} serve on: `make deploy` tries again, `make rollback` pins the version that serves."
+                ) from None
+            self._history.record(Kind.RETURNED if self._returns else Kind.SERVING, target)
+        self._note({"SCALE": str(target.replicas), _DEPLOYMENT: target.deployment})
+        print("draining the old ones ...")
+        self._remove_strays(target, keep_old=False)
+        self._history.record(Kind.DONE, target)
+        self._say_where()
+
+    def _surge(self, target: Target, old: Sequence[Replica]) -> None:
+        """Start the replicas of a target beside the old ones, and wait until they are healthy."""
+        self._environment["RUNNING_VERSIONS"] = " ".join(sorted({replica.version for replica in old}))
+        self._environment |= engine.ports(settings(project.ROOT), many=True)
+        self._environment[_DEPLOYMENT] = target.deployment
+        self._fetch()
+        print(f"starting {target.replicas} replica(s) of {target.reference} beside the old ones ...", flush=True)
+        kept = {replica.container for replica in old}
+        scaled = ["--scale", f"{engine.SERVER}={len(kept) + target.replicas}"]
+        self._compose("up", "--detach", "--no-recreate", *scaled, timeout=_UP_TIMEOUT_S + _STOP_TIMEOUT_S)
+        new = sorted({replica.container for replica in replicas.every()} - kept)
+        replicas.await_health(new, _UP_TIMEOUT_S)
+        if self._overlap_s:
+            print(f"both serve for {self._overlap_s} s, so that every client resolves the name again ...", flush=True)
+            time.sleep(self._overlap_s)
+
+    def _remove_strays(self, target: Target, *, keep_old: bool = True) -> list[Replica]:
+        """Remove the replicas of interrupted deployments; return what stays: those of the target, or the old ones."""
+        found = replicas.every()
+        current = self._history.current()
+        serves = [replica for replica in found if current and replica.deployment == current.deployment]
+        healthy = [replica for replica in found if replica.healthy]
+        if not keep_old:
+            stay = [replica for replica in found if replica.deployment == target.deployment]
+        elif any(replica.healthy for replica in serves):
+            stay = serves
+        else:
+            stay = healthy or [replica for replica in found if not replica.failed]
+        replicas.remove([replica.container for replica in found if replica not in stay])
+        return stay
+
+    def _undo(self, target: Target, old: Sequence[Replica]) -> None:
+        """Remove what a failed surge has added."""
+        kept = {replica.container for replica in old}
+        with replicas.uninterrupted():
+            while added := sorted({replica.container for replica in replicas.every()} - kept):
+                replicas.remove(added)
+            self._history.record(Kind.FAILED, target)
 
     def _note(self, values: Mapping[str, str]) -> None:
         """Use these values, and write them to .env for plain Compose commands."""
@@ -184,6 +293,15 @@ class Stack:
 
     def _show(self, *arguments: str, timeout: float | None) -> None:
         engine.show(["docker", "compose", *arguments], self._environment, timeout)
+
+
+def _pin_again(goal: Reference) -> None:
+    """Make a version the champion that was it before, and pin it."""
+    try:
+        steps_back = open_registry(goal.scheme, project.REGISTRY).previous(goal.model, CHAMPION) == goal
+    except RegistryError:
+        steps_back = False
+    model_version.main(["rollback"] if steps_back else ["promote", str(goal)])
 
 
 def _number(name: str, text: str, what: str, least: int, most: int) -> int:

@@ -98,12 +98,13 @@ def image_sizes() -> list[str]:
     return sorted(line.removeprefix(f"{project_name()}-") for line in listed.splitlines())
 
 
-def run(command: Sequence[str], environment: Mapping[str, str] | None, timeout: float) -> str:
-    """Run a command and return its output.
+def run(command: Sequence[str], environment: Mapping[str, str] | None, timeout: float, *, errors: bool = False) -> str:
+    """Run a command and return its output; with `errors`, also what it wrote to standard error.
 
     :raises OperatorError: it is not installed, failed, or did not end in time
     """
-    return _run(command, environment, timeout, show=False)
+    done = _run(command, environment, timeout, show=False)
+    return (done.stdout or "") + (done.stderr or "" if errors else "")
 
 
 def show(command: Sequence[str], environment: Mapping[str, str] | None, timeout: float | None) -> None:
@@ -129,7 +130,9 @@ def _published(ports: Mapping[str, Sequence[Mapping[str, str]] | None], port: st
     return f"{places[0]['HostIp']}:{places[0]['HostPort']}" if places else ""
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str] | None, timeout: float | None, *, show: bool) -> str:
+def _run(
+    command: Sequence[str], environment: Mapping[str, str] | None, timeout: float | None, *, show: bool
+) -> subprocess.CompletedProcess[str]:
     if shutil.which(command[0]) is None:
         raise OperatorError(f"{command[0]} is not installed; `make run` serves without containers.")
     pipe = None if show else subprocess.PIPE
@@ -148,7 +151,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None, timeout:
         raise OperatorError(f"`{' '.join(command)}` did not finish within {timeout:.0f} s.") from None
     if done.returncode:
         raise OperatorError(f"`{' '.join(command)}` failed{_reason(done.stderr)}")
-    return done.stdout or ""
+    return done
 
 
 def _reason(stderr: str | None) -> str:

@@ -223,7 +223,10 @@ def promote(arguments: Arguments) -> None:
 
 
 def rollback(arguments: Arguments) -> None:
-    """Go back to the previous champion, also in running containers."""
+    """Return to the version that served before; with arguments, to that of a stage or model."""
+    if not arguments:
+        in_containers("rollback")
+        return
     module("serving.offline.model_version", "rollback", *arguments, locks=without_dev())
     in_containers("redeploy")
 
