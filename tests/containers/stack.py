@@ -263,14 +263,14 @@ class Stack:
             assert time.monotonic() < deadline, f"{' '.join(command)}: never ended {'well' if ends_well else 'badly'}"
 
     @contextmanager
-    def load(self, known: str, *without: str, callers: int = 10) -> Iterator[Load]:
+    def load(self, known: str, *without: str, callers: int = 10, target: str = "server:8001") -> Iterator[Load]:
         """Call the server by name from another container while the block runs."""
-        name = f"{self.project}-load-{len(without)}"
+        name = f"{self.project}-load-{target.partition(':')[0]}-{len(without)}"
         subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False, timeout=TIMEOUT_S)
         docker(
             "create", "--interactive", "--init", "--name", name, "--network", f"{self.project}_clients",
             "--volume", f"{LOAD}:/load.py:ro", self.image("server"),
-            "python", "/load.py", "server:8001", str(callers), *without,
+            "python", "/load.py", target, str(callers), *without,
         )  # fmt: skip
         command = ["docker", "start", "--attach", "--interactive", name]
         pipe = subprocess.PIPE

@@ -3,9 +3,10 @@
 `up` builds the images, starts all services and waits until they are healthy; SCALE=2 starts two replicas of the server,
 DEV=1 adds reflection and debug logs. `deploy` changes to the version in model.lock without losing a call: new replicas
 start first, then the old ones stop. If one does not turn healthy, the new ones are removed and the old ones serve on.
-Both generations serve for OVERLAP=30 seconds: stock gRPC clients re-resolve DNS at most every 30 s. `rollback` returns
-to the version that served before. `down` removes the containers and keeps the volumes. SCALE and ports are written to
-.env, so that plain `docker compose` commands agree; deployments.jsonl is the history.
+Both generations serve for OVERLAP=30 seconds: stock gRPC clients that call the replicas by name, not the gateway,
+re-resolve DNS at most every 30 s. `rollback` returns to the version that served before. `down` removes the containers
+and keeps the volumes. SCALE is written to .env, so that plain `docker compose` commands agree; deployments.jsonl is the
+history.
 """
 
 from __future__ import annotations
@@ -26,21 +27,20 @@ from serving.offline import model_version, project
 from serving.offline.bootstrap import explain_missing, open_registry
 from serving.offline.git_info import commit
 from serving.offline.registry import CHAMPION
-from tools import engine, replicas
+from tools import engine, gateway, replicas
 from tools.compose_setup import remember, settings
 from tools.deployments import Deployments, Kind, Target
-from tools.replicas import Replica
+from tools.rollout import DEPLOYMENT, FOUND_TIMEOUT_S, HEALTH_TIMEOUT_S, Rollout
 
 _OVERLAP_S = 30  # stock gRPC clients re-resolve DNS at most this often
 _MAX_OVERLAP_S = 600
-_MAX_SCALE = 32  # a deployment needs ports for old and new replicas at once
+_MAX_SCALE = 32  # old and new replicas have 64 places in gateway/haproxy.cfg
 _BUILD_TIMEOUT_S = 1800.0
-_UP_TIMEOUT_S = 180
 _STOP_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = HEALTH_TIMEOUT_S + _STOP_TIMEOUT_S
 _FETCH_TIMEOUT_S = 180.0
 _LOG_LINES = "100"
 _HISTORY = "deployments.jsonl"
-_DEPLOYMENT = "DEPLOYMENT"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--overlap", default=overlap, help="seconds that old and new replicas serve together")
     parser.add_argument("--dev", action="store_true", default=os.environ.get("DEV", "") not in ("", "0"))
     options, words = parser.parse_known_args(arguments)
-    if words and options.command not in ("build", "ps", "logs"):
+    if words and options.command not in ("build", "ps", "logs", "rollback"):
         parser.error(f"unrecognized arguments: {' '.join(words)}")
     scale = _number("SCALE", options.scale, "number of replicas", 1, _MAX_SCALE)
     overlap_s = _number("OVERLAP", options.overlap, "number of seconds", 0, _MAX_OVERLAP_S)
@@ -78,7 +78,6 @@ class Stack:
         self._scale = scale
         self._overlap_s = overlap_s
         self._history = Deployments(project.ROOT / _HISTORY)
-        self._returns = False
         self._words = words
         self._environment = {**os.environ, "TEMPLATE_VERSION": TEMPLATE_VERSION, "GIT_COMMIT": commit(project.ROOT)}
         self._environment.setdefault("MODEL_VERSION", "none")  # for commands that start nothing
@@ -96,21 +95,20 @@ class Stack:
         if replaces and any(replica.healthy for replica in replicas.every()):
             self._converge(self._scale)
             return
-        label = settings(project.ROOT).get(_DEPLOYMENT, "")  # a new one recreates the replicas
-        deployment = secrets.token_hex(4) if replaces else label
-        ports = engine.ports(settings(project.ROOT), many=self._scale > 1)
-        self._note({"SCALE": str(self._scale), _DEPLOYMENT: deployment} | ports)
-        target = Target(deployment, self._environment["MODEL_VERSION"], self._scale)
+        label = settings(project.ROOT).get(DEPLOYMENT, "")  # a new one recreates the replicas
+        target = Target(secrets.token_hex(4) if replaces else label, self._environment["MODEL_VERSION"], self._scale)
+        self._note({"SCALE": str(self._scale), DEPLOYMENT: target.deployment})
         self._history.record(Kind.TARGET, target)
         self._fetch()
-        self._remove_strays(target)
+        self._rollout().remove_strays()
         print(f"starting {self._scale} server(s), waiting until healthy ...")
-        self._start(self._scale)
+        wait = ["--detach", "--wait", "--wait-timeout", str(HEALTH_TIMEOUT_S)]
+        self._compose("up", *wait, "--scale", f"{engine.SERVER}={self._scale}", timeout=_START_TIMEOUT_S)
         self._history.record(Kind.SERVING, target)
         self._history.record(Kind.DONE, target)
         self._say_where()
 
-    def deploy(self) -> None:
+    def deploy(self, *, returns: bool = False) -> None:
         """Start new replicas, wait until they are healthy, then stop the old ones."""
         self._pin()
         running = replicas.running()
@@ -118,7 +116,7 @@ class Stack:
             raise OperatorError("no containers run, so there is nothing to replace; use `make up`.")
         current = self._history.current()
         known = [replica for replica in running if current and replica.deployment == current.deployment]
-        self._converge(max(len(known), current.replicas) if current and known else len(running))
+        self._converge(max(len(known), current.replicas) if current and known else len(running), returns=returns)
 
     def redeploy(self) -> None:
         """Deploy, if containers run."""
@@ -126,10 +124,10 @@ class Stack:
             self.deploy()
 
     def rollback(self) -> None:
-        """Return to the version that served before; without deployments, to the one promoted before."""
+        """Return to the version that served before; with words, or if nothing runs, to the one promoted before."""
         current = self._history.current()
-        if current is None or not self._runs():
-            model_version.main(["rollback"])
+        if self._words or current is None or not self._runs():
+            model_version.main(["rollback", *self._words])
             self.redeploy()
             return
         pinned = str(read_lock(project.LOCK))
@@ -144,12 +142,10 @@ class Stack:
         self._pin()
         serving = [replica for replica in replicas.every() if replica.deployment == current.deployment]
         if serving and all(replica.healthy and replica.version == goal for replica in serving):
-            self._remove_strays(current)
-            self._history.record(Kind.DONE, current)
+            self._rollout().finish(current)
             print(f"{goal} serves on: {len(serving)} replica(s), none was replaced")
             return
-        self._returns = True
-        self.deploy()
+        self.deploy(returns=True)
 
     def build(self) -> None:
         """Build the images; show the progress in a terminal."""
@@ -179,6 +175,7 @@ class Stack:
 
     def _pin(self) -> None:
         """Pass the pinned reference to Compose."""
+        gateway.refuse_renamed(settings(project.ROOT))
         self._environment["MODEL_VERSION"] = str(shared_settings().reference())
 
     def _runs(self) -> bool:
@@ -194,71 +191,26 @@ class Stack:
             print("no containers of this repo run: nothing to deploy")
         return bool(running)
 
-    def _converge(self, count: int) -> None:
-        """Replace all replicas by `count` of the pinned version; on failure the old ones serve on.
-
-        Continues what an interrupted command has left.
-        """
-        target = self._history.begin(self._environment["MODEL_VERSION"], count)
-        current = self._history.current()
-        if current is None or current.deployment != target.deployment:
-            old = self._remove_strays(target)
-            try:
-                self._surge(target, old)
-            except BaseException as error:
-                self._undo(target, old)
-                if not isinstance(error, OperatorError):
-                    raise
-                serving = " and ".join(sorted({replica.version for replica in old}))
-                raise OperatorError(
-                    f"{target.reference} was not deployed: {str(error).rstrip('.')}. {len(old)} replica(s) of "
-                    f"{serving} serve on: `make deploy` tries again, `make rollback` pins the version that serves."
-                ) from None
-            self._history.record(Kind.RETURNED if self._returns else Kind.SERVING, target)
-        self._note({"SCALE": str(target.replicas), _DEPLOYMENT: target.deployment})
+    def _converge(self, count: int, *, returns: bool = False) -> None:
+        """Replace all replicas by `count` of the pinned version."""
+        rollout, pinned = self._rollout(), self._environment["MODEL_VERSION"]
+        target = rollout.converge(pinned, count, overlap_s=self._overlap_s, returns=returns)
+        self._note({"SCALE": str(target.replicas), DEPLOYMENT: target.deployment})
         print("draining the old ones ...")
-        self._remove_strays(target, keep_old=False)
-        self._history.record(Kind.DONE, target)
+        rollout.finish(target)
         self._say_where()
 
-    def _surge(self, target: Target, old: Sequence[Replica]) -> None:
-        """Start the replicas of a target beside the old ones, and wait until they are healthy."""
-        self._environment["RUNNING_VERSIONS"] = " ".join(sorted({replica.version for replica in old}))
-        self._environment |= engine.ports(settings(project.ROOT), many=True)
-        self._environment[_DEPLOYMENT] = target.deployment
-        self._fetch()
-        print(f"starting {target.replicas} replica(s) of {target.reference} beside the old ones ...", flush=True)
-        kept = {replica.container for replica in old}
-        scaled = ["--scale", f"{engine.SERVER}={len(kept) + target.replicas}"]
-        self._compose("up", "--detach", "--no-recreate", *scaled, timeout=_UP_TIMEOUT_S + _STOP_TIMEOUT_S)
-        new = sorted({replica.container for replica in replicas.every()} - kept)
-        replicas.await_health(new, _UP_TIMEOUT_S)
-        if self._overlap_s:
-            print(f"both serve for {self._overlap_s} s, so that every client resolves the name again ...", flush=True)
-            time.sleep(self._overlap_s)
+    def _rollout(self) -> Rollout:
+        def fetch(running: str) -> None:
+            # What `fetch` must not remove: after failed deployments, this is not the version before the pinned one.
+            self._environment["RUNNING_VERSIONS"] = running
+            self._fetch()
 
-    def _remove_strays(self, target: Target, *, keep_old: bool = True) -> list[Replica]:
-        """Remove the replicas of interrupted deployments; return what stays: those of the target, or the old ones."""
-        found = replicas.every()
-        current = self._history.current()
-        serves = [replica for replica in found if current and replica.deployment == current.deployment]
-        healthy = [replica for replica in found if replica.healthy]
-        if not keep_old:
-            stay = [replica for replica in found if replica.deployment == target.deployment]
-        elif any(replica.healthy for replica in serves):
-            stay = serves
-        else:
-            stay = healthy or [replica for replica in found if not replica.failed]
-        replicas.remove([replica.container for replica in found if replica not in stay])
-        return stay
+        def start(*options: str, **variables: str) -> None:
+            self._environment |= variables
+            self._compose("up", "--detach", *options, timeout=_START_TIMEOUT_S)
 
-    def _undo(self, target: Target, old: Sequence[Replica]) -> None:
-        """Remove what a failed surge has added."""
-        kept = {replica.container for replica in old}
-        with replicas.uninterrupted():
-            while added := sorted({replica.container for replica in replicas.every()} - kept):
-                replicas.remove(added)
-            self._history.record(Kind.FAILED, target)
+        return Rollout(self._history, fetch, start)
 
     def _note(self, values: Mapping[str, str]) -> None:
         """Use these values, and write them to .env for plain Compose commands."""
@@ -278,15 +230,15 @@ class Stack:
             explain_missing(pinned, open_registry(pinned.scheme, project.REGISTRY))
             raise
 
-    def _start(self, scale: int, *options: str) -> None:
-        wait = ["--detach", "--wait", "--wait-timeout", str(_UP_TIMEOUT_S)]
-        scaled = ["--scale", f"{engine.SERVER}={scale}"]
-        self._compose("up", *wait, *options, *scaled, timeout=_UP_TIMEOUT_S + _STOP_TIMEOUT_S)
-
     def _say_where(self) -> None:
-        for replica in engine.replicas():
-            print(f"serving on {replica.grpc}, metrics on http://{replica.metrics}/metrics")
-        print(f"callers in containers join the network {engine.project_name()}_clients and call server:8001")
+        known = gateway.await_replicas(len(replicas.running()), "metrics", FOUND_TIMEOUT_S)
+        if (found := gateway.find()) and found.grpc:
+            print(f"serving on {found.grpc}: each call goes to the next replica")
+            paths = ", ".join(f"/metrics/{number}" for number in known)
+            print(f"metrics of the replicas on http://{found.metrics} at {paths}; of the gateway at /metrics")
+        network = f"{engine.project_name()}_clients"
+        print(f"callers in containers join the network {network} and call gateway:8001")
+        print("or, to balance calls by themselves, server:8001")
 
     def _compose(self, *arguments: str, timeout: float) -> str:
         return engine.run(["docker", "compose", *arguments], self._environment, timeout)

@@ -224,11 +224,7 @@ def promote(arguments: Arguments) -> None:
 
 def rollback(arguments: Arguments) -> None:
     """Return to the version that served before; with arguments, to that of a stage or model."""
-    if not arguments:
-        in_containers("rollback")
-        return
-    module("serving.offline.model_version", "rollback", *arguments, locks=without_dev())
-    in_containers("redeploy")
+    in_containers("rollback", *arguments)
 
 
 def down(arguments: Arguments) -> None:
