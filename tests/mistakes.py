@@ -204,7 +204,7 @@ ADDRESSES = [
     add("extra_hosts", BASE, NETWORK, '    extra_hosts: ["store:10.1.2.3"]\n', "extra_hosts"),
     add("a port for everyone", BASE, NETWORK, '    ports: ["8001:8001"]\n', "every address"),
     add("a port published elsewhere", BASE, NETWORK, '    ports: ["127.0.0.1:8001:8001"]\n', "outside compose/publish"),
-    change("a fixed port", "compose/publish.yaml", "${GRPC_PORTS:-8001}", "8001", "fixed port"),
+    change("a fixed port", "compose/publish.yaml", "${GRPC_PORT:-8001}", "8001", "fixed port"),
     change("a port on all addresses", "compose/publish.yaml", '"127.0.0.1:$', '"0.0.0.0:$', "every address"),
     write("an address in an env file", ".env.example", "SERVING_FEATURE_STORE=redis://172.17.0.3\n", "172.17.0.3"),
     add("an address in config", "config/service.toml", "[service]\n", 'store = "10.0.0.5:6379"\n', "10.0.0.5"),

@@ -168,10 +168,10 @@ class Stack:
         assert done.returncode != 0, done.stdout
         return done.stdout + done.stderr
 
-    def containers(self, service: str) -> list[str]:
-        """Return the ids of a service's running containers."""
+    def containers(self, service: str, *options: str) -> list[str]:
+        """Return the ids of a service's running containers; with `--all`, of those in any state."""
         return docker(
-            "ps", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}",
+            "ps", *options, "--quiet", "--filter", f"label=com.docker.compose.project={self.project}",
             "--filter", f"label=com.docker.compose.service={service}",
             # Compose labels the image as well, so that its own containers are known by their number only.
             "--filter", "label=com.docker.compose.container-number",
@@ -263,14 +263,14 @@ class Stack:
             assert time.monotonic() < deadline, f"{' '.join(command)}: never ended {'well' if ends_well else 'badly'}"
 
     @contextmanager
-    def load(self, known: str, *without: str, callers: int = 10) -> Iterator[Load]:
+    def load(self, known: str, *without: str, callers: int = 10, target: str = "server:8001") -> Iterator[Load]:
         """Call the server by name from another container while the block runs."""
-        name = f"{self.project}-load-{len(without)}"
+        name = f"{self.project}-load-{target.partition(':')[0]}-{len(without)}"
         subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False, timeout=TIMEOUT_S)
         docker(
             "create", "--interactive", "--init", "--name", name, "--network", f"{self.project}_clients",
             "--volume", f"{LOAD}:/load.py:ro", self.image("server"),
-            "python", "/load.py", "server:8001", str(callers), *without,
+            "python", "/load.py", target, str(callers), *without,
         )  # fmt: skip
         command = ["docker", "start", "--attach", "--interactive", name]
         pipe = subprocess.PIPE

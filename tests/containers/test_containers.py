@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.containers.faults import CAUSES, broken, pin_other_golden_rows
 from tests.containers.stack import Stack, docker, known_answers, needs_engine
 from tests.support import Repo
 
@@ -20,9 +22,9 @@ SLUG = "container-test"
 CANARY = "canary-7c1f0e52d9"
 MAX_ADDED_BYTES = 200 * 1000 * 1000
 MAX_RECOVERY_S = 3.0
-BUILT = ("server", "fetch", "batch")
+BUILT = ("server", "fetch", "batch", "gateway")
 REPLICAS = 2
-SERVICES = ("server", "feature-store", "materialize")
+SERVICES = ("server", "feature-store", "materialize", "gateway")
 
 
 @pytest.fixture(scope="module")
@@ -157,11 +159,9 @@ def test_the_server_image_adds_at_most_200_mb_to_its_base(stack: Stack) -> None:
 
 
 def test_both_replicas_answer_the_host_and_other_containers_by_name(stack: Stack, known: str) -> None:
-    for container in stack.containers("server"):
-        address = docker("port", container, "8001/tcp").splitlines()[0]
-        printed = stack.command("predict", "--target", address)
-        assert "answered by container-test version 1" in printed
-        assert "defaults" not in printed
+    printed = stack.command("predict", "--target", "localhost:8001")
+    assert "answered by container-test version 1" in printed
+    assert "defaults" not in printed
     with stack.load(known) as load:
         load.wait_for(300)
     assert load.seen["failures"] == {}
@@ -172,6 +172,37 @@ def test_both_replicas_answer_the_host_and_other_containers_by_name(stack: Stack
             re.findall(r'grpc_server_handled_total{grpc_code="OK",grpc_method="ModelInfer"} (\S+)', page)[0]
         )
         assert answered >= 100
+
+
+def test_the_gateway_gives_each_replica_its_share_and_has_the_metrics_of_each(stack: Stack, known: str) -> None:
+    with stack.load(known, "EVERYTHING", callers=2, target="gateway:8001") as load:
+        load.wait_for(50)
+        before = handled(stack)
+        load.wait_for(500)
+        shares = [now - then for then, now in zip(before, handled(stack), strict=True)]
+    assert load.seen["failures"] == {}
+    assert len(shares) == REPLICAS
+    assert max(shares) <= 1.1 * sum(shares) / REPLICAS, shares
+    assert page("/metrics/64")[0] == 404
+
+
+ANSWERED = re.compile(r'grpc_server_handled_total{grpc_code="OK",grpc_method="ModelInfer"} (\S+)')
+NUMBER = re.compile(r'haproxy_server_status{proxy="metrics",server="replica(\d+)",state="UP"} 1\n')
+
+
+def page(path: str) -> tuple[int, str]:
+    """Return the status and the text of a page on the gateway's metrics port."""
+    connection = http.client.HTTPConnection("localhost", 8002, timeout=10)
+    connection.request("GET", path)
+    with connection.getresponse() as answer:
+        return answer.status, answer.read().decode()
+
+
+def handled(stack: Stack) -> list[float]:
+    """Return the calls that each replica has answered, as the gateway's port on this machine says."""
+    assert len(stack.containers("server")) == REPLICAS
+    _, known = page("/metrics")
+    return [float(ANSWERED.findall(page(f"/metrics/{number}")[1])[0]) for number in NUMBER.findall(known)]
 
 
 _METRICS = "import urllib.request as u; print(u.urlopen('http://localhost:8002/metrics', timeout=5).read().decode())"
@@ -234,22 +265,47 @@ def test_a_version_that_can_not_be_fetched_changes_nothing(stack: Stack) -> None
 def test_a_rollback_under_load_loses_no_call_and_goes_back_one_version(stack: Stack, known: str) -> None:
     (left,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("second.lock"))
     (returned_to,) = set(json.loads(known)) - {left}
-    with stack.load(known) as load, stack.load(known, "EVERYTHING", callers=1) as plain:
+    with (
+        stack.load(known) as load,
+        stack.load(known, "EVERYTHING", callers=1) as plain,
+        stack.load(known, "EVERYTHING", callers=1, target="gateway:8001") as through,
+    ):
         stack.command("rollback")
         load.wait_for(300)
         plain.wait_for(20)
-    for seen in (load.seen, plain.seen):
+        through.wait_for(20)
+    for seen in (load.seen, plain.seen, through.seen):
         print(f"answers {seen['answers']}, failures {seen['failures']}, defaulted {seen['defaulted']}")
         assert seen["wrong"] == 0
     assert load.seen["failures"] == {}
-    # A client without our options may see each replica go once, and finds the new ones at once. A gRPC server answers
-    # CANCELLED to a call that arrives as it stops; the service never saw that call (client/serving_client/channel.py).
+    assert through.seen["failures"] == {}
+    # A client without our options that calls the replicas may see each go once. A gRPC server answers CANCELLED
+    # to a call that arrives as it stops; the service never saw that call (client/serving_client/channel.py).
     assert all(failure.startswith(("UNAVAILABLE", "CANCELLED")) for failure in plain.seen["failures"])
     assert sum(plain.seen["failures"].values()) <= REPLICAS
     with stack.load(known) as after:
         after.wait_for(100)
     assert list(after.seen["answers"]) == [returned_to]
     assert returned_to in stack.repo.text("model.lock")
+
+
+def test_a_version_that_never_turns_healthy_leaves_the_old_replicas_and_nothing_else(stack: Stack, known: str) -> None:
+    before, served = stack.containers("server"), stack.repo.text("model.lock")
+    with stack.load(known) as load:
+        pin_other_golden_rows(stack)
+        for cause in CAUSES:
+            with broken(stack, cause) as variables:
+                refusal = stack.refused("deploy", OVERLAP="0", **variables)
+            assert "was not deployed: a new replica " in refusal, cause
+            assert f"{REPLICAS} replica(s) of {served.partition('=')[2].strip()} serve on" in refusal, cause
+            assert "Traceback" not in refusal
+            assert stack.containers("server", "--all") == before, cause
+        stack.command("rollback")
+        load.wait_for(100)
+    assert stack.containers("server", "--all") == before
+    assert stack.repo.text("model.lock") == served
+    assert load.seen["failures"] == {}
+    assert load.seen["wrong"] == 0
 
 
 @pytest.fixture

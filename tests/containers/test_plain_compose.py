@@ -63,7 +63,7 @@ def test_two_clones_share_no_container_volume_network_or_image(stack: Stack, tmp
     prepare = "from pathlib import Path; from tools.compose_setup import prepare; prepare(Path.cwd())"
     prepared = run([sys.executable, "-c", prepare], cwd=other.repo.path)
     assert "this folder was copied or moved" in prepared.stdout, prepared.stderr
-    clones: dict[Stack, dict[str, str]] = {stack: {}, other: {"GRPC_PORTS": "9001", "METRICS_PORTS": "9002"}}
+    clones: dict[Stack, dict[str, str]] = {stack: {}, other: {"GRPC_PORT": "9001", "METRICS_PORT": "9002"}}
     try:
         for clone, variables in clones.items():
             done = clone.compose("up", "--build", "--wait", **variables)
@@ -82,7 +82,7 @@ def test_two_clones_share_no_container_volume_network_or_image(stack: Stack, tmp
     finally:
         for clone in clones:
             clone.compose("down", "--volumes")
-        docker("image", "rm", "--force", *map(other.image, ("server", "fetch", "batch")))
+        docker("image", "rm", "--force", *map(other.image, ("server", "fetch", "batch", "gateway")))
 
 
 @pytest.mark.long

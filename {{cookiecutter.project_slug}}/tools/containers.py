@@ -2,36 +2,45 @@
 
 `up` builds the images, starts all services and waits until they are healthy; SCALE=2 starts two replicas of the server,
 DEV=1 adds reflection and debug logs. `deploy` changes to the version in model.lock without losing a call: new replicas
-start first, then the old ones stop. `redeploy` does so if containers run. Both generations serve for OVERLAP=30
-seconds: stock gRPC clients re-resolve DNS at most every 30 s. `down` removes the containers and keeps the volumes.
-SCALE and ports are written to .env, so that plain `docker compose` commands agree.
+start first, then the old ones stop. If one does not turn healthy, the new ones are removed and the old ones serve on.
+Both generations serve for OVERLAP=30 seconds: stock gRPC clients that call the replicas by name, not the gateway,
+re-resolve DNS at most every 30 s. `rollback` returns to the version that served before. `down` removes the containers
+and keeps the volumes. SCALE is written to .env, so that plain `docker compose` commands agree; deployments.jsonl is the
+history.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import secrets
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
 
 from serving import TEMPLATE_VERSION
-from serving.domain.errors import OperatorError
+from serving.domain.errors import OperatorError, RegistryError
+from serving.domain.references import Reference, read_lock
 from serving.domain.settings import shared_settings
-from serving.offline import project
+from serving.offline import model_version, project
 from serving.offline.bootstrap import explain_missing, open_registry
 from serving.offline.git_info import commit
-from tools import engine
+from serving.offline.registry import CHAMPION
+from tools import engine, gateway, replicas
 from tools.compose_setup import remember, settings
+from tools.deployments import Deployments, Kind, Target
+from tools.rollout import DEPLOYMENT, FOUND_TIMEOUT_S, HEALTH_TIMEOUT_S, Rollout
 
 _OVERLAP_S = 30  # stock gRPC clients re-resolve DNS at most this often
 _MAX_OVERLAP_S = 600
-_MAX_SCALE = 32  # a deployment needs ports for old and new replicas at once
+_MAX_SCALE = 32  # old and new replicas have 64 places in gateway/haproxy.cfg
 _BUILD_TIMEOUT_S = 1800.0
-_UP_TIMEOUT_S = 180
 _STOP_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = HEALTH_TIMEOUT_S + _STOP_TIMEOUT_S
 _FETCH_TIMEOUT_S = 180.0
 _LOG_LINES = "100"
+_HISTORY = "deployments.jsonl"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "up": Stack.up,
         "deploy": Stack.deploy,
         "redeploy": Stack.redeploy,
+        "rollback": Stack.rollback,
         "build": Stack.build,
         "ps": Stack.ps,
         "logs": Stack.logs,
@@ -52,10 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--overlap", default=overlap, help="seconds that old and new replicas serve together")
     parser.add_argument("--dev", action="store_true", default=os.environ.get("DEV", "") not in ("", "0"))
     options, words = parser.parse_known_args(arguments)
-    if words and options.command not in ("build", "ps", "logs"):
+    if words and options.command not in ("build", "ps", "logs", "rollback"):
         parser.error(f"unrecognized arguments: {' '.join(words)}")
     scale = _number("SCALE", options.scale, "number of replicas", 1, _MAX_SCALE)
     overlap_s = _number("OVERLAP", options.overlap, "number of seconds", 0, _MAX_OVERLAP_S)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a deployment as Ctrl-C does: nothing left over
     commands[options.command](Stack(scale, dev=options.dev, overlap_s=overlap_s, words=words))
     return 0
 
@@ -66,6 +77,7 @@ class Stack:
     def __init__(self, scale: int, *, dev: bool, overlap_s: int, words: Sequence[str] = ()) -> None:
         self._scale = scale
         self._overlap_s = overlap_s
+        self._history = Deployments(project.ROOT / _HISTORY)
         self._words = words
         self._environment = {**os.environ, "TEMPLATE_VERSION": TEMPLATE_VERSION, "GIT_COMMIT": commit(project.ROOT)}
         self._environment.setdefault("MODEL_VERSION", "none")  # for commands that start nothing
@@ -75,51 +87,65 @@ class Stack:
             self._environment["COMPOSE_FILE"] = os.pathsep.join([files, "compose/dev.yaml"])
 
     def up(self) -> None:
-        """Build, start, wait until healthy."""
+        """Build, start, wait until healthy; replicas of another version are replaced as by `deploy`."""
         self._pin()
-        started = {"SCALE": str(self._scale)} | engine.ports(settings(project.ROOT), many=self._scale > 1)
-        self._note(started)
         self.build()
+        current = self._history.current()
+        replaces = current is not None and current.reference != self._environment["MODEL_VERSION"]
+        if replaces and any(replica.healthy for replica in replicas.every()):
+            self._converge(self._scale)
+            return
+        label = settings(project.ROOT).get(DEPLOYMENT, "")  # a new one recreates the replicas
+        target = Target(secrets.token_hex(4) if replaces else label, self._environment["MODEL_VERSION"], self._scale)
+        self._note({"SCALE": str(self._scale), DEPLOYMENT: target.deployment})
+        self._history.record(Kind.TARGET, target)
         self._fetch()
+        self._rollout().remove_strays()
         print(f"starting {self._scale} server(s), waiting until healthy ...")
-        self._start(self._scale)
+        wait = ["--detach", "--wait", "--wait-timeout", str(HEALTH_TIMEOUT_S)]
+        self._compose("up", *wait, "--scale", f"{engine.SERVER}={self._scale}", timeout=_START_TIMEOUT_S)
+        self._history.record(Kind.SERVING, target)
+        self._history.record(Kind.DONE, target)
         self._say_where()
 
-    def deploy(self) -> None:
-        """Start one new replica per old one, wait until they are healthy, then stop the old ones."""
+    def deploy(self, *, returns: bool = False) -> None:
+        """Start new replicas, wait until they are healthy, then stop the old ones."""
         self._pin()
-        running = engine.replicas()
-        old = [replica.container for replica in running]
-        if not old:
+        running = replicas.running()
+        if not running:
             raise OperatorError("no containers run, so there is nothing to replace; use `make up`.")
-        # What `fetch` must not remove: after failed deployments, this is not the version before the pinned one.
-        self._environment["RUNNING_VERSIONS"] = " ".join(sorted({replica.version for replica in running}))
-        self._note({"SCALE": str(len(old))} | engine.ports(settings(project.ROOT), many=True))
-        self._fetch()
-        print(f"starting {len(old)} replica(s) of {self._environment['MODEL_VERSION']} beside the old ones ...")
-        self._start(2 * len(old), "--no-recreate")
-        if self._overlap_s:
-            print(f"both serve for {self._overlap_s} s, so that every client resolves the name again ...", flush=True)
-            time.sleep(self._overlap_s)
-        print("draining the old ones ...")
-        engine.run(["docker", "stop", *old], self._environment, _STOP_TIMEOUT_S * len(old))
-        engine.run(["docker", "rm", *old], self._environment, _STOP_TIMEOUT_S)
-        self._start(len(old), "--no-recreate")
-        self._say_where()
+        current = self._history.current()
+        known = [replica for replica in running if current and replica.deployment == current.deployment]
+        self._converge(max(len(known), current.replicas) if current and known else len(running), returns=returns)
 
     def redeploy(self) -> None:
         """Deploy, if containers run."""
-        if not engine.installed():
-            print("docker is not installed, so no containers run: nothing to deploy")
+        if self._runs():
+            self.deploy()
+
+    def rollback(self) -> None:
+        """Return to the version that served before; with words, or if nothing runs, to the one promoted before."""
+        current = self._history.current()
+        if self._words or current is None or not self._runs():
+            model_version.main(["rollback", *self._words])
+            self.redeploy()
             return
-        try:
-            running = engine.replicas()
-        except OperatorError as error:
-            raise OperatorError(f"model.lock has changed, but the containers can't be inspected: {error}") from None
-        if not running:
-            print("no containers of this repo run: nothing to deploy")
+        pinned = str(read_lock(project.LOCK))
+        goal = current.reference if pinned != current.reference else self._history.before()
+        if goal is None:
+            raise OperatorError(
+                f"{current.reference} is the first version that these containers served, so there is none to "
+                "return to; `make promote` takes a version by name."
+            )
+        if goal != pinned:
+            _pin_again(Reference.parse(goal))
+        self._pin()
+        serving = [replica for replica in replicas.every() if replica.deployment == current.deployment]
+        if serving and all(replica.healthy and replica.version == goal for replica in serving):
+            self._rollout().finish(current)
+            print(f"{goal} serves on: {len(serving)} replica(s), none was replaced")
             return
-        self.deploy()
+        self.deploy(returns=True)
 
     def build(self) -> None:
         """Build the images; show the progress in a terminal."""
@@ -149,7 +175,42 @@ class Stack:
 
     def _pin(self) -> None:
         """Pass the pinned reference to Compose."""
+        gateway.refuse_renamed(settings(project.ROOT))
         self._environment["MODEL_VERSION"] = str(shared_settings().reference())
+
+    def _runs(self) -> bool:
+        """Return whether containers run; say so if none do."""
+        if not engine.installed():
+            print("docker is not installed, so no containers run: nothing to deploy")
+            return False
+        try:
+            running = replicas.running()
+        except OperatorError as error:
+            raise OperatorError(f"model.lock has changed, but the containers can't be inspected: {error}") from None
+        if not running:
+            print("no containers of this repo run: nothing to deploy")
+        return bool(running)
+
+    def _converge(self, count: int, *, returns: bool = False) -> None:
+        """Replace all replicas by `count` of the pinned version."""
+        rollout, pinned = self._rollout(), self._environment["MODEL_VERSION"]
+        target = rollout.converge(pinned, count, overlap_s=self._overlap_s, returns=returns)
+        self._note({"SCALE": str(target.replicas), DEPLOYMENT: target.deployment})
+        print("draining the old ones ...")
+        rollout.finish(target)
+        self._say_where()
+
+    def _rollout(self) -> Rollout:
+        def fetch(running: str) -> None:
+            # What `fetch` must not remove: after failed deployments, this is not the version before the pinned one.
+            self._environment["RUNNING_VERSIONS"] = running
+            self._fetch()
+
+        def start(*options: str, **variables: str) -> None:
+            self._environment |= variables
+            self._compose("up", "--detach", *options, timeout=_START_TIMEOUT_S)
+
+        return Rollout(self._history, fetch, start)
 
     def _note(self, values: Mapping[str, str]) -> None:
         """Use these values, and write them to .env for plain Compose commands."""
@@ -169,21 +230,30 @@ class Stack:
             explain_missing(pinned, open_registry(pinned.scheme, project.REGISTRY))
             raise
 
-    def _start(self, scale: int, *options: str) -> None:
-        wait = ["--detach", "--wait", "--wait-timeout", str(_UP_TIMEOUT_S)]
-        scaled = ["--scale", f"{engine.SERVER}={scale}"]
-        self._compose("up", *wait, *options, *scaled, timeout=_UP_TIMEOUT_S + _STOP_TIMEOUT_S)
-
     def _say_where(self) -> None:
-        for replica in engine.replicas():
-            print(f"serving on {replica.grpc}, metrics on http://{replica.metrics}/metrics")
-        print(f"callers in containers join the network {engine.project_name()}_clients and call server:8001")
+        known = gateway.await_replicas(len(replicas.running()), "metrics", FOUND_TIMEOUT_S)
+        if (found := gateway.find()) and found.grpc:
+            print(f"serving on {found.grpc}: each call goes to the next replica")
+            paths = ", ".join(f"/metrics/{number}" for number in known)
+            print(f"metrics of the replicas on http://{found.metrics} at {paths}; of the gateway at /metrics")
+        network = f"{engine.project_name()}_clients"
+        print(f"callers in containers join the network {network} and call gateway:8001")
+        print("or, to balance calls by themselves, server:8001")
 
     def _compose(self, *arguments: str, timeout: float) -> str:
         return engine.run(["docker", "compose", *arguments], self._environment, timeout)
 
     def _show(self, *arguments: str, timeout: float | None) -> None:
         engine.show(["docker", "compose", *arguments], self._environment, timeout)
+
+
+def _pin_again(goal: Reference) -> None:
+    """Make a version the champion that was it before, and pin it."""
+    try:
+        steps_back = open_registry(goal.scheme, project.REGISTRY).previous(goal.model, CHAMPION) == goal
+    except RegistryError:
+        steps_back = False
+    model_version.main(["rollback"] if steps_back else ["promote", str(goal)])
 
 
 def _number(name: str, text: str, what: str, least: int, most: int) -> int:

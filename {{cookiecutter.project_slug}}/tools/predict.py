@@ -22,7 +22,7 @@ from serving.domain.tensors import Datatype, Tensor, TensorSpec
 from serving.offline import project
 from serving.offline.bootstrap import fetch, open_registry
 from serving_client import Client, DeadlineExceeded, Prediction, ServingClientError, Unavailable
-from tools.engine import grpc_addresses
+from tools import gateway
 
 _TIMEOUT_S = 10.0
 _PROBE_S = 2.0
@@ -48,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def default_target() -> str:
     """Return the default target: the containers of `make up`, else the server of `make run`."""
-    return os.environ.get("SERVING_TARGET") or next(iter(grpc_addresses()), "localhost:8001")
+    if target := os.environ.get("SERVING_TARGET"):
+        return target
+    found = gateway.find()
+    return found.grpc if found and found.grpc else "localhost:8001"
 
 
 def ask(target: str, reference: Reference, artifact: Artifact, *, timeout: float) -> None:

@@ -223,9 +223,8 @@ def promote(arguments: Arguments) -> None:
 
 
 def rollback(arguments: Arguments) -> None:
-    """Go back to the previous champion, also in running containers."""
-    module("serving.offline.model_version", "rollback", *arguments, locks=without_dev())
-    in_containers("redeploy")
+    """Return to the version that served before; with arguments, to that of a stage or model."""
+    in_containers("rollback", *arguments)
 
 
 def down(arguments: Arguments) -> None:

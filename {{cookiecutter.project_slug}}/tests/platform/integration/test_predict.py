@@ -15,7 +15,8 @@ from serving_client import Prediction
 from tests.platform.support.artifacts import rich, tiny
 from tests.platform.support.server import ServerProcess
 from tests.platform.support.workspace import Workspace
-from tools import predict
+from tools import gateway, predict
+from tools.gateway import Gateway
 from tools.predict import AnswersDiffer, check_answers
 
 OTHER = f"sha256={'0' * 64}"
@@ -144,14 +145,15 @@ def test_answers_that_differ_are_reported_with_the_likely_cause(
 @pytest.mark.parametrize(
     ("named", "published", "asked"),
     [
-        ("elsewhere:9001", ["127.0.0.1:8101"], "elsewhere:9001"),
-        ("", ["127.0.0.1:8101", "127.0.0.1:8102"], "127.0.0.1:8101"),
-        ("", [], "localhost:8001"),
+        ("elsewhere:9001", Gateway("127.0.0.1:9001", ""), "elsewhere:9001"),
+        ("", Gateway("127.0.0.1:9001", "127.0.0.1:9002"), "127.0.0.1:9001"),
+        ("", Gateway("", ""), "localhost:8001"),
+        ("", None, "localhost:8001"),
     ],
 )
 def test_predict_asks_the_containers_unless_a_target_is_named(
-    named: str, published: list[str], asked: str, monkeypatch: pytest.MonkeyPatch
+    named: str, published: Gateway | None, asked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVING_TARGET", named)
-    monkeypatch.setattr(predict, "grpc_addresses", lambda: published)
+    monkeypatch.setattr(gateway, "find", lambda: published)
     assert predict.default_target() == asked

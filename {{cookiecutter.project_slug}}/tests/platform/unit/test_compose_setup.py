@@ -18,7 +18,7 @@ GENERATED = re.compile(r"tiny-[0-9a-f]{6}")
 
 @pytest.fixture(autouse=True)
 def nothing_chosen_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (PROJECT, "SCALE", "GRPC_PORTS", "METRICS_PORTS"):
+    for name in (PROJECT, "SCALE", "GRPC_PORT", "METRICS_PORT"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -82,9 +82,9 @@ def test_the_environment_wins_over_the_file_as_in_compose(folder: Path, monkeypa
 
 def test_a_remembered_value_replaces_only_its_own_line(folder: Path) -> None:
     (folder / ".env").write_text("# mine\nMLFLOW_PORT=5001\nSCALE=1\n", encoding="utf-8")
-    remember(folder, {"SCALE": "2", "GRPC_PORTS": "8101-8164"})
+    remember(folder, {"SCALE": "2", "GRPC_PORT": "9001"})
     text = (folder / ".env").read_text(encoding="utf-8")
-    assert text == "# mine\nMLFLOW_PORT=5001\nSCALE=2\nGRPC_PORTS=8101-8164\n"
+    assert text == "# mine\nMLFLOW_PORT=5001\nSCALE=2\nGRPC_PORT=9001\n"
 
 
 def test_a_secret_is_generated_or_left_empty_for_the_user(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
