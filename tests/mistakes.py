@@ -364,6 +364,7 @@ HARMLESS = [
     change("a base by digest", "Dockerfile", "-slim-trixie\n", f"-slim@sha256:{'0' * 64}\n", ""),
     add("a range of addresses", BASE, "networks:\n  clients:", "\n    ipam: {config: [{subnet: 10.9.0.0/24}]}\n #", ""),
     add("the address to listen on", BASE, LEVEL, "      SERVING_HOST: 0.0.0.0\n", ""),
+    change("metrics on IPv6", BASE, "SERVING_METRICS_HOST: 0.0.0.0", 'SERVING_METRICS_HOST: "::"', ""),
     add("a secret by file", BASE, LEVEL, "      NEPTUNE_API_TOKEN_FILE: /run/secrets/neptune\n", ""),
     change("an image by digest", ONLINE_STORE, "redis:8.10.2-trixie", f"redis@sha256:{'0' * 64}", ""),
     write("a hardened service on demand", "compose/monitoring.yaml", MONITORING, ""),

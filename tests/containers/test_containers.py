@@ -82,6 +82,7 @@ def test_the_server_image_runs_as_any_user_and_turns_healthy(stack: Stack) -> No
         "run", "--detach", "--name", name, "--user", "12345", "--read-only", "--cap-drop", "ALL",
         "--security-opt", "no-new-privileges", "--network", "none", "--health-interval", "1s",
         "--env", f"MODEL_VERSION={reference}", "--env", "SERVING_ARTIFACTS=/artifacts",
+        "--env", "SERVING_PLAINTEXT=allowed",
         "--env", "SERVING_FEATURE_STORE=redis://nowhere:6379/0",
         "--volume", f"{stack.repo.path / 'artifacts'}:/artifacts:ro", stack.image("server"),
     )  # fmt: skip

@@ -190,6 +190,13 @@ def up(arguments: Arguments) -> None:
     in_containers("up", *arguments)
 
 
+def certificates(_arguments: Arguments) -> None:
+    """Make certificates for development."""
+    code = run([sys.executable, "-m", "tools.certificates"], ROOT)
+    if code:
+        raise StepError("python -m tools.certificates", code)
+
+
 def build(arguments: Arguments) -> None:
     """Build the images."""
     in_containers("build", *arguments)
@@ -267,6 +274,7 @@ COMMANDS = {
     "run": Command("serve the pinned version on localhost:8001 until Ctrl-C", run_server),
     "predict": Command("ask the running server for predictions", predict),
     "up": Command("serve in containers: images, network, feature store (replicas: SCALE=2; debug: DEV=1)", up),
+    "certificates": Command("make certificates for development in secrets/, for TLS in containers", certificates),
     "build": Command("build the images of `up`", build),
     "ps": Command("list the containers", ps),
     "logs": Command("show the containers' logs, and follow them in a terminal (one service: ARGS=server)", logs),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .channel import Tls
     from .client import Client
     from .errors import (
+        AccessDenied,
         Cancelled,
         DeadlineExceeded,
         InvalidRequest,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .model import ModelMetadata, Prediction, TensorMetadata
 
 __all__ = [
+    "AccessDenied",
     "AsyncClient",
     "Cancelled",
     "Client",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -71,13 +72,15 @@ class Tls:
     """Name the PEM files for an encrypted connection.
 
     `ca` verifies the server (default: the system's CAs); `certificate` and `key` authenticate the client (mutual TLS).
-    `server_name` is the name in the server's certificate, if it is not the target's.
+    `server_name` is the name in the server's certificate, if it is not the target's. `token_file` holds the bearer
+    token on its first line; each call reads it again, so a rotated token needs no new client.
     """
 
     ca: str | Path | None = None
     certificate: str | Path | None = None
     key: str | Path | None = None
     server_name: str = ""
+    token_file: str | Path | None = None
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Read the files.
@@ -86,15 +89,42 @@ class Tls:
         """
         if (self.certificate is None) != (self.key is None):
             raise InvalidRequest("tls: certificate and key go together; give both or neither.")
-        return grpc.ssl_channel_credentials(
+        encrypted = grpc.ssl_channel_credentials(
             root_certificates=_read("ca", self.ca),
             private_key=_read("key", self.key),
             certificate_chain=_read("certificate", self.certificate),
         )
+        if self.token_file is None:
+            return encrypted
+        return grpc.composite_channel_credentials(encrypted, grpc.metadata_call_credentials(_Token(self.token_file)))
 
     def options(self) -> Options:
         """Return the channel options for these files."""
         return (("grpc.ssl_target_name_override", self.server_name),) if self.server_name else ()
+
+
+class _Token(grpc.AuthMetadataPlugin):
+    """Send the token of a file with each call; while the file can't be read, the one before."""
+
+    def __init__(self, file: str | Path) -> None:
+        self._file = Path(file)
+        self._token = self._read()
+
+    def __call__(self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
+        with contextlib.suppress(InvalidRequest):
+            self._token = self._read()
+        callback((("authorization", f"Bearer {self._token}"),), None)
+
+    def _read(self) -> str:
+        try:
+            lines = self._file.read_text(encoding="ascii").split()
+        except OSError as error:
+            raise InvalidRequest(f"tls: token_file {str(self._file)!a} can't be read ({error.strerror}).") from None
+        except UnicodeDecodeError:
+            lines = []
+        if not lines:
+            raise InvalidRequest(f"tls: token_file {str(self._file)!a} has no token in ASCII on its first line.")
+        return lines[0]
 
 
 def connect(target: str, tls: Tls | None, options: Options) -> grpc.Channel:

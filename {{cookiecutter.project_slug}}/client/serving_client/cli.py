@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     options = _parser().parse_args(arguments)
     tls = None
-    if options.tls or options.ca or options.certificate or options.key or options.server_name:
-        tls = Tls(options.ca, options.certificate, options.key, options.server_name)
+    if options.tls or options.ca or options.certificate or options.key or options.server_name or options.token_file:
+        tls = Tls(options.ca, options.certificate, options.key, options.server_name, options.token_file)
     try:
         return int(_COMMANDS[options.command](options, tls))
     except ServingClientError as error:
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--certificate", help="PEM file with the client's certificate (mutual TLS)")
     common.add_argument("--key", help="PEM file with the private key of that certificate")
     common.add_argument("--server-name", default="", help="name in the server's certificate, if it is not the target's")
+    common.add_argument("--token-file", help="file with the bearer token on its first line")
     commands = parser.add_subparsers(dest="command", required=True)
     predict = commands.add_parser("predict", parents=[common], help="ask for a prediction")
     predict.add_argument(

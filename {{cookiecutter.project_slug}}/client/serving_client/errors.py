@@ -2,6 +2,7 @@
 
     ServingClientError
     ├── InvalidRequest      the request is wrong; also a ValueError
+    ├── AccessDenied        the server does not let this caller in
     ├── NotFound            no such model, version or entity
     ├── Overloaded          the server refused the call; wait before the next attempt
     ├── Unavailable         no server answers, or it has no model; retry later
@@ -37,6 +38,10 @@ class InvalidRequest(ServingClientError, ValueError):
     """The request does not fit the model; the message names the field, the value and what it must be."""
 
 
+class AccessDenied(ServingClientError):
+    """The server needs a valid token, or lets in other client certificates only."""
+
+
 class NotFound(ServingClientError):
     """The server has no such model, version or entity."""
 
@@ -64,6 +69,8 @@ class ServerFault(ServingClientError):
 _CLASSES: Mapping[grpc.StatusCode, type[ServingClientError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
     grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
+    grpc.StatusCode.UNAUTHENTICATED: AccessDenied,
+    grpc.StatusCode.PERMISSION_DENIED: AccessDenied,
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
     grpc.StatusCode.UNAVAILABLE: Unavailable,

@@ -20,7 +20,7 @@ PUBLISH = "compose/publish.yaml"
 CHANNEL = "client/serving_client/channel.py"
 READ_AS_LINES = (".conf", ".cfg", ".env", ".ini", ".json", ".properties", ".sh", ".toml", ".yaml", ".yml")
 # Where an address is one's own, to listen on: in these settings and calls, and nowhere else.
-LISTENS = ("serving_host", "host", "bind", "listen")
+LISTENS = ("serving_host", "serving_metrics_host", "host", "metrics_host", "bind", "listen")
 LISTENING_CALLS = ("add_insecure_port", "add_secure_port", "bind", "listen")
 LONGEST_LOOKUP_MS = 2_000
 SURROUNDINGS = str.maketrans(dict.fromkeys("\"'`,;()<>[]{}=@/|", " "))

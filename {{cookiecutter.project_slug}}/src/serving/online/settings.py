@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from serving.domain.errors import quoted
 from serving.domain.settings import PREFIX, SharedSettings, read_settings
 from serving.online.fallback import Fallback
 
@@ -32,7 +34,9 @@ class Settings(SharedSettings):
     unknown_entity: Fallback = Fallback.DEFAULT
     """For an unknown entity: `refuse` the call as NOT_FOUND, or use the features' `default`, flagged."""
     host: str = "127.0.0.1"
-    """The address to listen on; 0.0.0.0 inside a container."""
+    """The address to listen on; 0.0.0.0 inside a container, :: for IPv6."""
+    metrics_host: str = "127.0.0.1"
+    """The address of /metrics, which has neither encryption nor access control."""
     grpc_port: int = Field(default=8001, ge=0, le=65535)
     """The gRPC port; 0 takes a free one and logs it."""
     metrics_port: int = Field(default=8002, ge=0, le=65535)
@@ -55,6 +59,14 @@ class Settings(SharedSettings):
     """The private key of the certificate (PEM)."""
     tls_client_ca: Path | None = None
     """The CA that must have signed client certificates (PEM); turns on mutual TLS."""
+    client_names: str = ""
+    """Names, separated by commas: only client certificates with one of them are let in; by default all of the CA."""
+    token_file: Path | None = None
+    """The bearer tokens that callers may send, one a line; read again when the file changes."""
+    plaintext: str = Field(default="loopback", pattern="^(loopback|allowed)$")
+    """Where calls may be unencrypted: on `loopback` only, or `allowed` wherever the server listens."""
+    health_socket: str = Field(default="", pattern="^(unix(-abstract)?:\\S+)?$")
+    """A Unix socket for health checks in the same container, as gRPC writes it; needs no certificate and no token."""
     model_threads: int = Field(default=1, ge=1, le=256)
     """Threads that one model call may use."""
     runtime_url: str = ""
@@ -64,11 +76,45 @@ class Settings(SharedSettings):
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     """DEBUG, INFO, WARNING or ERROR."""
 
+    @field_validator("tls_certificate", "tls_key", "tls_client_ca", "token_file", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return value or None  # Compose passes an unset variable on as an empty one
+
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Settings:
         if (self.tls_certificate is None) != (self.tls_key is None) or (self.tls_client_ca and not self.tls_key):
             raise ValueError("SERVING_TLS_CERTIFICATE and SERVING_TLS_KEY go together; set both or neither")
+        if self.names() and not self.tls_client_ca:
+            raise ValueError("SERVING_CLIENT_NAMES needs client certificates; set SERVING_TLS_CLIENT_CA too")
         return self
+
+    @model_validator(mode="after")
+    def _nothing_is_readable_by_mistake(self) -> Settings:
+        if self.tls_key or _is_loopback(self.host):
+            return self
+        if self.token_file:
+            raise ValueError(
+                f"SERVING_TOKEN_FILE without TLS: the network of SERVING_HOST={quoted(self.host)} could read the "
+                "tokens; set SERVING_TLS_CERTIFICATE and SERVING_TLS_KEY"
+            )
+        if self.plaintext != "allowed":
+            raise ValueError(
+                f"SERVING_HOST={quoted(self.host)} without TLS: its network can read and change every call; set "
+                "SERVING_TLS_CERTIFICATE and SERVING_TLS_KEY, or accept that with SERVING_PLAINTEXT=allowed"
+            )
+        return self
+
+    def names(self) -> frozenset[str]:
+        """Return the names of the client certificates that are let in; empty if all are."""
+        return frozenset(name.strip() for name in self.client_names.split(",")) - {""}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def load_settings() -> Settings:

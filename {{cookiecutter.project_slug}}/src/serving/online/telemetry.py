@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextvars
 import logging
 import sys
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pythonjsonlogger.json import JsonFormatter
 
-from serving.domain.errors import SettingsError
 from serving.domain.features import Feature, Missing
 from serving.domain.references import Reference
 
@@ -44,7 +42,6 @@ class Metrics:
     stale: Counter
     model_info: Gauge
     ready: Gauge
-    _servers: list[Any] = field(default_factory=list)
 
     @classmethod
     def create(cls) -> Metrics:
@@ -102,28 +99,6 @@ class Metrics:
     def announce(self, reference: Reference) -> None:
         """Export the served model as a metric."""
         self.model_info.labels(reference.model, reference.version, reference.digest).set(1)
-
-    def serve(self, host: str, port: int) -> int:
-        """Serve /metrics in a daemon thread; return the port.
-
-        :raises SettingsError: the port is taken
-        """
-        try:
-            server, _ = start_http_server(port, host, registry=self.registry)
-        except OSError as error:
-            raise SettingsError(
-                f"SERVING_METRICS_PORT={port}: can't listen on {host}:{port} ({error.strerror}); "
-                "if your own `make run` uses the port, stop it; otherwise choose another port."
-            ) from None
-        self._servers.append(server)
-        return int(server.server_port)
-
-    def close(self) -> None:
-        """Stop serving /metrics."""
-        while self._servers:
-            server = self._servers.pop()
-            server.shutdown()
-            server.server_close()
 
 
 class _RequestIdFilter(logging.Filter):

@@ -101,9 +101,9 @@ def test_a_metrics_port_that_is_taken_fails_as_loudly(folder: Path) -> None:
         port = str(first.wait_until_listening()["metrics_port"])
         with ServerProcess(folder, SERVING_METRICS_PORT=port) as second:
             assert second.wait() == 1
-        assert second.lines[-1].startswith(f"error: SERVING_METRICS_PORT={port}: can't listen on 127.0.0.1:{port} ")
+        assert second.lines[-1].startswith(f"error: SERVING_METRICS_PORT={port}: can't listen on 127.0.0.1:{port}; ")
         assert second.lines[-1].endswith(
-            "if your own `make run` uses the port, stop it; otherwise choose another port.\n"
+            "another process uses the port, perhaps your own `make run`; stop it or choose another port.\n"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.domain.settings import default_store_url
@@ -29,6 +31,18 @@ PATIENCE_S = 60.0
 """How long a test waits for what must happen; only a test that fails waits that long."""
 
 Record = dict[str, Any]
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
 
 
 @asynccontextmanager

@@ -60,6 +60,8 @@ def test_settings_come_from_the_environment(monkeypatch: Environment) -> None:
         ("SERVING_GRACE", "-1"),
         ("SERVING_MODEL_THREADS", "0"),
         ("SERVING_REFLECTION", "maybe"),
+        ("SERVING_PLAINTEXT", "true"),
+        ("SERVING_HEALTH_SOCKET", "0.0.0.0:1"),
         ("SERVING_LOG_LEVEL", "LOUD"),
         ("SERVING_LOG_LEVEL", "info\x1b[31m"),
     ],
@@ -127,6 +129,50 @@ def test_the_clients_own_variable_may_be_set_where_a_server_starts(monkeypatch: 
 )
 def test_certificate_and_key_must_be_set_together(monkeypatch: Environment, halves: dict[str, str]) -> None:
     assert refusal(monkeypatch, **halves).startswith("SERVING_TLS_CERTIFICATE and SERVING_TLS_KEY go together")
+
+
+TLS = {"SERVING_TLS_CERTIFICATE": "c.pem", "SERVING_TLS_KEY": "k.pem"}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "10.0.0.7", "model.internal"])  # noqa: S104
+def test_plaintext_off_loopback_needs_a_setting_that_accepts_it(monkeypatch: Environment, host: str) -> None:
+    sentence = refusal(monkeypatch, SERVING_HOST=host)
+    assert sentence.startswith(f"SERVING_HOST='{host}' without TLS: its network can read and change every call")
+    assert sentence.endswith("or accept that with SERVING_PLAINTEXT=allowed.")
+    monkeypatch.setenv("SERVING_PLAINTEXT", "allowed")
+    assert load_settings().host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "[::1]", "localhost"])
+def test_plaintext_on_loopback_needs_none(monkeypatch: Environment, host: str) -> None:
+    monkeypatch.setenv("SERVING_HOST", host)
+    assert load_settings().host == host
+
+
+def test_a_token_is_never_sent_in_plaintext_over_a_network(monkeypatch: Environment) -> None:
+    sentence = refusal(
+        monkeypatch,
+        SERVING_HOST="0.0.0.0",  # noqa: S104
+        SERVING_PLAINTEXT="allowed",
+        SERVING_TOKEN_FILE="tokens",
+    )
+    assert sentence.startswith("SERVING_TOKEN_FILE without TLS: ")
+    for name, value in TLS.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().token_file == Path("tokens")
+
+
+def test_client_names_need_client_certificates(monkeypatch: Environment) -> None:
+    assert refusal(monkeypatch, SERVING_CLIENT_NAMES="a, b", **TLS).startswith("SERVING_CLIENT_NAMES needs client")
+    monkeypatch.setenv("SERVING_TLS_CLIENT_CA", "ca.pem")
+    assert load_settings().names() == {"a", "b"}
+
+
+def test_an_empty_path_is_as_good_as_none(monkeypatch: Environment) -> None:
+    for name in ("SERVING_TLS_CERTIFICATE", "SERVING_TLS_KEY", "SERVING_TLS_CLIENT_CA", "SERVING_TOKEN_FILE"):
+        monkeypatch.setenv(name, "")
+    settings = load_settings()
+    assert (settings.tls_key, settings.tls_client_ca, settings.token_file) == (None, None, None)
 
 
 def test_the_lock_says_what_is_served(monkeypatch: Environment, folder: Path) -> None:

@@ -9,10 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.domain.errors import SettingsError
-from serving.domain.references import Reference
 from serving.online.telemetry import Metrics, configure_logging, request_id
-from tests.platform.support.server import parse_metrics
 
 HOSTILE = [
     "a\r\nINFO forged",
@@ -97,31 +94,7 @@ def test_records_below_the_level_are_not_logged(log: io.StringIO) -> None:
     assert lines(log) == []
 
 
-def test_the_page_has_every_metric_and_names_the_model() -> None:
-    metrics = Metrics.create()
-    metrics.announce(Reference("local", "tiny", "7", "sha256=00"))
-    try:
-        port = metrics.serve("127.0.0.1", 0)
-        page = parse_metrics(f"http://127.0.0.1:{port}/metrics")
-    finally:
-        metrics.close()
-    assert page["serving_model_info{digest=sha256=00,model=tiny,version=7}"] == 1
-    assert page["serving_ready"] == 0
-    assert page["serving_in_flight"] == 0
-
-
 def test_two_servers_in_one_process_have_separate_metrics() -> None:
     one, two = Metrics.create(), Metrics.create()
     one.refused.labels("queue_full").inc()
     assert two.registry.get_sample_value("serving_refused_total", {"reason": "queue_full"}) is None
-
-
-def test_a_taken_metrics_port_is_reported_with_its_setting() -> None:
-    first, second = Metrics.create(), Metrics.create()
-    try:
-        port = first.serve("127.0.0.1", 0)
-        with pytest.raises(SettingsError, match=f"SERVING_METRICS_PORT={port}: can't listen on 127.0.0.1:{port}"):
-            second.serve("127.0.0.1", port)
-    finally:
-        first.close()
-        first.close()  # a second time is fine

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import ssl
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,15 +14,19 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as grpc_health
 from grpc_reflection.v1alpha import reflection
 
-from serving.domain.errors import SettingsError
+from serving.domain.errors import SettingsError, quoted
 from serving.online.bootstrap import build
+from serving.online.grpc.access import Access
 from serving.online.grpc.admission import Admission, Limits
 from serving.online.grpc.codec import max_request_bytes
+from serving.online.grpc.credentials import Tokens, server_credentials
 from serving.online.grpc.interceptors import CallScope
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.grpc.servicer import SERVICE, InferenceServicer
 from serving.online.grpc.watchdog import watch
 from serving.online.inference import NoModel, Service
+from serving.online.listening import address, refusal
+from serving.online.metrics_page import MetricsPage
 from serving.online.settings import Settings
 from serving.online.telemetry import Metrics
 
@@ -95,35 +97,45 @@ class GrpcServer:
             lambda reason: metrics.refused.labels(reason).inc(),
         )
         metrics.queued.set_function(lambda: admission.queued)
+        access = Access(Tokens(settings.token_file) if settings.token_file else None, settings.names())
         self._server = grpc.aio.server(
-            interceptors=[CallScope(metrics)], options=options(max_bytes, settings.call_timeout)
+            interceptors=[access, CallScope(metrics)], options=options(max_bytes, settings.call_timeout)
         )
         servicer = InferenceServicer(service, admission, metrics, settings.call_timeout)
         self._server.add_generic_rpc_handlers((servicer.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        # Health alone, for a check from the same container: it needs no key in the image.
+        self._inside = grpc.aio.server()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._inside)
         if settings.reflection:
             reflection.enable_server_reflection([SERVICE], self._server, pool=pb.DESCRIPTOR.pool)
 
     async def start(self) -> int:
         """Listen, say SERVING if there is a model, and return the port.
 
-        :raises SettingsError: the port is taken, or a TLS file can't be read
+        :raises SettingsError: an address or a TLS file can't be used
         """
         settings = self._settings
-        address = f"{settings.host}:{settings.grpc_port}"
+        credentials = server_credentials(settings)
         try:
-            credentials = _credentials(settings)
+            where = address(settings.host, settings.grpc_port)
             if credentials is None:
-                port = self._server.add_insecure_port(address)
+                port = self._server.add_insecure_port(where)
             else:
-                port = self._server.add_secure_port(address, credentials)
+                port = self._server.add_secure_port(where, credentials)
+        except RuntimeError:
+            raise refusal("GRPC_", settings.host, settings.grpc_port, None) from None
+        try:
+            if settings.health_socket:
+                self._inside.add_insecure_port(settings.health_socket)
         except RuntimeError:
             raise SettingsError(
-                f"SERVING_GRPC_PORT={settings.grpc_port}: can't listen on {address}; "
-                "another process uses the port, perhaps your own `make run`; stop it or choose another port."
+                f"SERVING_HEALTH_SOCKET={quoted(settings.health_socket)}: can't listen there; "
+                "is another server in this container? Choose another path, in a folder that can be written."
             ) from None
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
+        await self._inside.start()
         if self._ready:
             await self._set_health(health_pb2.HealthCheckResponse.SERVING)
             self._metrics.ready.set(1)
@@ -146,6 +158,7 @@ class GrpcServer:
             stopping.cancel()
             await asyncio.wait({stopping})
         await self._server.stop(0)
+        await self._inside.stop(0)
 
     async def end(self) -> None:
         """Report NOT_SERVING and end all calls at once."""
@@ -153,6 +166,7 @@ class GrpcServer:
         self._metrics.ready.set(0)
         self._health.end_watches()
         await self._server.stop(0)
+        await self._inside.stop(0)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in self._names:
@@ -168,8 +182,9 @@ async def serve(settings: Settings) -> None:
             loop.add_signal_handler(number, lambda: hurry.set() if stop.is_set() else stop.set())
     async with AsyncExitStack() as resources:
         metrics = Metrics.create()
-        resources.callback(metrics.close)
-        metrics_port = metrics.serve(settings.host, settings.metrics_port)
+        page = MetricsPage(metrics.registry)
+        resources.push_async_callback(page.close)
+        metrics_port = await page.start(settings.metrics_host, settings.metrics_port)
         building = asyncio.ensure_future(build(settings, metrics, resources))
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait({building, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -191,30 +206,3 @@ async def serve(settings: Settings) -> None:
         await server.drain(hurry)
         stuck.cancel()
     log.info("stopped")
-
-
-def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
-    if certificate is None or key is None:
-        return None
-    # For a wrong certificate gRPC reports only that it can't listen.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    pair = f"SERVING_TLS_CERTIFICATE={certificate}, SERVING_TLS_KEY={key}"
-    with _readable(pair, "are not a certificate and its key in PEM without a password"):
-        context.load_cert_chain(certificate, key, password=lambda: b"")
-        chain = (key.read_bytes(), certificate.read_bytes())
-    if client_ca is None:
-        return grpc.ssl_server_credentials([chain])
-    with _readable(f"SERVING_TLS_CLIENT_CA={client_ca}", "is not a certificate in PEM"):
-        context.load_verify_locations(client_ca)
-        return grpc.ssl_server_credentials([chain], client_ca.read_bytes(), require_client_auth=True)
-
-
-@contextlib.contextmanager
-def _readable(names: str, fault: str) -> Iterator[None]:
-    try:
-        yield
-    except ssl.SSLError:
-        raise SettingsError(f"{names}: {fault}.") from None
-    except OSError as error:
-        raise SettingsError(f"{names}: can't be read ({error.strerror}).") from None

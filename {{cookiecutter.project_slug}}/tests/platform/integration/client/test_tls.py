@@ -8,9 +8,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving_client import DeadlineExceeded, Tls, Unavailable
+from serving_client import AccessDenied, DeadlineExceeded, InvalidRequest, Tls, Unavailable
+from tests.platform.support.artifacts import tiny
 from tests.platform.support.callers import PATIENCE_S
 from tests.platform.support.fake_server import FakeServer
+from tests.platform.support.server import serving
+from tests.platform.support.services import fake_service
 
 from .conftest import Connect, Serve
 
@@ -75,3 +78,31 @@ async def test_a_caller_with_a_certificate_is_accepted(mutual_server: FakeServer
 
 async def test_a_caller_without_a_certificate_is_rejected(mutual_server: FakeServer, connect: Connect) -> None:
     await refused(connect, mutual_server, Tls(ca=AUTHORITY, server_name=NAME))
+
+
+async def test_a_token_is_read_for_each_call_and_a_wrong_one_is_denied(folder: Path, connect: Connect) -> None:
+    valid, sent = folder / "valid", folder / "sent"
+    for file in (valid, sent):
+        file.write_text("token-of-a-test-1\n", encoding="ascii")
+    files = {"tls_certificate": CERTS / "server.pem", "tls_key": CERTS / "server-key.pem"}
+    async with serving(fake_service(tiny()), **files, token_file=valid) as wire:
+        client = connect(wire.target, model="tiny", tls=Tls(ca=AUTHORITY, server_name=NAME, token_file=sent))
+        assert await client.health(timeout=PATIENCE_S) == "SERVING"
+        inputs = {"base": [1.0], "value": [2.0]}
+        await client.predict(inputs, timeout=PATIENCE_S)
+        valid.write_text("token-of-a-test-22\n", encoding="ascii")
+        with pytest.raises(AccessDenied, match="this server needs a valid token"):
+            await client.predict(inputs, timeout=PATIENCE_S)
+        sent.write_text("token-of-a-test-22\n", encoding="ascii")
+        await client.predict(inputs, timeout=PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"), [(None, "can't be read"), (b"", "has no token"), (b"\xff", "has no token")]
+)
+async def test_a_useless_token_file_is_named(folder: Path, connect: Connect, content: bytes | None, fault: str) -> None:
+    file = folder / "token"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidRequest, match=f"^tls: token_file '{file}' {fault}"):
+        connect("localhost:1", tls=Tls(token_file=file))
