@@ -96,7 +96,7 @@ class Enricher:
         for policy in self._policies:
             column = columns[policy.feature.name]
             if failure is None and policy.feature.missing is Missing.LAST_KNOWN:
-                self._last_known.keep(policy.feature, entities, column)
+                self._last_known.keep(policy.feature, entities, column, self._clock())
             values[policy.feature.name] = self._filled(policy, entities, column, failure, enriched)
         self._observe(columns, enriched)
         return replace(enriched, inputs=self._features.assemble({**inputs, **values}))

@@ -23,8 +23,11 @@ class LastKnown:
         self.size = 0
         """How many bytes the values take, about."""
 
-    def keep(self, feature: Feature, entities: Sequence[bytes], column: Column) -> None:
-        """Remember the present values of a column, and forget those that the store no longer has."""
+    def keep(self, feature: Feature, entities: Sequence[bytes], column: Column, now: float) -> None:
+        """Remember the present values of a column, and forget those that the store no longer has.
+
+        A value without a time has the age of this read; `now` is in seconds since 1970.
+        """
         values = column.values if feature.shape else column.values.tolist()
         rows = zip(entities, values, column.present.tolist(), column.times.tolist(), strict=True)
         for entity, value, present, time in rows:
@@ -33,7 +36,7 @@ class LastKnown:
             if present:
                 # A copy: a view would keep the whole batch in memory.
                 kept = value.copy() if feature.shape else value
-                self._values[key] = kept, time
+                self._values[key] = kept, time or int(now)
                 self.size += _size(entity, kept)
         while self.size > self._limit:
             self._forget(next(iter(self._values)))
@@ -43,14 +46,19 @@ class LastKnown:
     ) -> list[int]:
         """Fill these rows with cached values and their times; return the rows that had one.
 
-        A value of before `oldest`, in seconds since 1970, is not used; one without a time is.
+        A value of before `oldest`, in seconds since 1970, is forgotten.
         """
         filled = []
         for row in rows:
-            value, time = self._values.get((feature.name, entities[row]), (None, 0))
-            if value is not None and (not time or time >= oldest):
-                column.values[row], column.times[row] = value, time
-                filled.append(row)
+            key = (feature.name, entities[row])
+            if key not in self._values:
+                continue
+            value, time = self._values[key]
+            if time < oldest:
+                self._forget(key)
+                continue
+            column.values[row], column.times[row] = value, time
+            filled.append(row)
         return filled
 
     def _forget(self, key: tuple[str, bytes]) -> None:

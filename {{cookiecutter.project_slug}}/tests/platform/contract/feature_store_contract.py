@@ -72,7 +72,7 @@ class FeatureStoreContract(FeatureReaderContract):
             "city": np.array([b"Oslo", b""], object),
             "curve": np.arange(12, dtype=np.float32).reshape(2, 2, 3),
         }
-        assert self.writer(folder).write(FeatureRows(ALL, [b"ann", b"bob"], columns)) == 2
+        assert self.writer(folder).write(FeatureRows(ALL, [b"ann", b"bob"], columns, watermark="filled")) == 2
         return self.reader(folder)
 
     async def test_it_supplies_every_static_feature(self, folder: Path) -> None:
@@ -298,7 +298,12 @@ class FeatureStoreContract(FeatureReaderContract):
         for keys in ([b"ann"], [b"ann", b"bob"]):
             with pytest.raises(FeaturesNotFilled, match="holds no features; fill it with `make features`"):
                 await store.read(keys, [AGE], timeout=LONG_S)
-        self.writer(folder).write(FeatureRows([AGE], [b"ann"], {"age": np.array([1.0], np.float32)}))
+        age = {"age": np.array([1.0], np.float32)}
+        self.writer(folder).write(FeatureRows([AGE], [b"ann"], age))  # a push does not fill it
+        assert (await self.ages(store, b"ann")).values.tolist() == [1.0]
+        with pytest.raises(FeaturesNotFilled):
+            await self.ages(store, b"bob")
+        self.writer(folder).write(FeatureRows([AGE], [b"ann"], age, watermark="filled"))
         assert (await self.ages(store, b"bob", b"ann")).present.tolist() == [False, True]
         assert (await self.ages(store, b"bob")).present.tolist() == [False]
         await store.close()

@@ -64,9 +64,9 @@ def remembering() -> Model:
 
 async def test_the_last_known_value_is_used_and_flagged() -> None:
     emptied = store()
-    async with serving(fake_service(remembering(), store=emptied)) as wire:
+    async with serving(fake_service(remembering(), store=emptied, unavailable=Fallback.DEFAULT)) as wire:
         await wire.infer(request("tiny", {"key": [b"known"], "value": [1.0]}))
-        emptied.rows = {}
+        emptied.rows, emptied.filled = {}, False
         answer = await wire.infer(request("tiny", {"key": [b"known"], "value": [2.0]}))
     assert floats(answer) == [12.0]
     assert json.loads(answer.parameters["last_known_features"].string_param) == {"base": [0]}

@@ -40,8 +40,6 @@ class FakeStore:
         self.reads += 1
         if self.unavailable:
             raise FeatureStoreUnavailable("the feature store can't be read.")
-        if not self.filled:
-            raise FeaturesNotFilled
         if self.gate is not None:
             try:
                 await asyncio.wait_for(self.gate.wait(), timeout)
@@ -51,6 +49,8 @@ class FakeStore:
         for feature in features:
             if (stored := forms.get(feature.name, feature.form)) != feature.form:
                 raise FeaturesOutdated.of(feature.name, stored, feature.form)
+        if not self.filled and not any(entity in rows for entity in entities):
+            raise FeaturesNotFilled
         return {
             feature.name: Column.of_cells(
                 feature,
@@ -72,7 +72,7 @@ class FakeStore:
         self.rows = held  # the whole write at once
         self.forms = self.forms | {feature.name: feature.form for feature in rows.features}
         self.mark = rows.watermark or self.mark
-        self.filled = True
+        self.filled = self.filled or bool(rows.watermark)
         return len(held)
 
     def delete(self, entities: Sequence[bytes]) -> int:

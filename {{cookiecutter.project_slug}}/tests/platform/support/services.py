@@ -50,6 +50,7 @@ def fake_service(
     store: FakeStore | None = None,
     runtime: FakeRuntime | None = None,
     unknown: Fallback = Fallback.DEFAULT,
+    unavailable: Fallback = Fallback.REFUSE,
     feature_timeout: float = 60.0,
     max_rows: int = MAX_ROWS,
     observed: Observed | None = None,
@@ -59,7 +60,9 @@ def fake_service(
     seen = observed or Observed()
     features = model.manifest.features
     signature = Signature(features.request_inputs(store.supplies(features)), model.manifest.outputs, max_rows)
-    enricher = Enricher(store, features, seen, timeout=feature_timeout, unknown_entity=unknown)
+    enricher = Enricher(
+        store, features, seen, timeout=feature_timeout, unknown_entity=unknown, store_unavailable=unavailable
+    )
     served = ServedModel(Reference("local", model.name, "1", DIGEST), model.manifest, signature, model.lineage)
     runtime = runtime or FakeRuntime(answer_of(model))
     budget = Budget(AMPLE, occupied=0, concurrency=runtime.concurrency)

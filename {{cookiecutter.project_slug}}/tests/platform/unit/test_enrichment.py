@@ -203,7 +203,7 @@ async def test_the_last_known_value_is_used_and_flagged_while_the_store_is_unava
 async def test_an_emptied_store_counts_as_unavailable_not_as_full_of_unknown_entities(unavailable: Fallback) -> None:
     setup = Setup(KEPT, unavailable=unavailable)
     await setup.enricher.enrich(request(b"known"), Deadline(LONG))
-    setup.store.filled = False
+    setup.store.rows, setup.store.filled = {}, False
     if unavailable is Fallback.REFUSE:
         with pytest.raises(FeaturesNotFilled, match="holds no features; fill it with `make features`"):
             await setup.enricher.enrich(request(b"known"), Deadline(LONG))

@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not features.static:
         print("model/features.py declares no static features: there is nothing to write")
         return 0
+    if options.delete and (options.all or options.until is not None):
+        parser.error("--delete goes without --all and --until")
     if options.delete:
         deleted = open_writer(url).delete([key.encode() for key in options.delete])
         print(f"deleted {deleted} of {len(options.delete)} entities; {_AFTER_A_DELETION}")

@@ -14,6 +14,7 @@ from serving.adapters.feature_store.sqlite import SqliteStore
 from serving.domain.errors import FeaturesNotFilled, FeatureStoreUnavailable, SettingsError
 from serving.domain.features import Feature
 from serving.domain.ports import FeatureRows
+from serving.domain.tensors import Datatype
 from tests.platform.contract.feature_store_contract import AGE, LONG_S, FeatureStoreContract
 from tests.platform.support import filling
 
@@ -155,3 +156,22 @@ async def test_more_entities_can_be_read_than_sqlite_allows_variables(folder: Pa
 def test_a_url_without_a_file_is_refused() -> None:
     with pytest.raises(SettingsError, match="feature store 'sqlite:' names no file; write sqlite:data/features"):
         SqliteStore.open("sqlite:")
+
+
+def test_what_is_deleted_is_not_in_the_file(folder: Path) -> None:
+    keys = [b"key-%d" % number for number in range(1000)]
+    city = Feature("city", datatype=Datatype.BYTES)
+    cities = np.array([b"city of " + key for key in keys], object)
+    store = SqliteStore(file(folder))
+    store.write(FeatureRows([city], keys, {"city": cities}))
+    assert b"city of key-777" in file(folder).read_bytes()
+    assert store.delete([b"key-777"]) == 1
+    content = file(folder).read_bytes()
+    assert b"key-777" not in content
+    assert b"city of key-778" in content
+
+
+def test_nothing_is_deleted_from_an_empty_file(folder: Path) -> None:
+    file(folder).parent.mkdir()
+    file(folder).write_bytes(b"")
+    assert SqliteStore(file(folder)).delete([b"ann"]) == 0

@@ -118,7 +118,7 @@ async def test_an_empty_store_makes_the_service_unavailable_until_it_is_filled(
             code, text = await wire.refused("ModelInfer", body.SerializeToString())
             assert (code, text) == (
                 grpc.StatusCode.UNAVAILABLE,
-                "the feature store can't be read; fill it with `make features`.",
+                "the feature store holds no features; fill it with `make features`.",
             )
             materialized(monkeypatch, url)
             answer = await wire.infer(body)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from serving.adapters.feature_store.breaker import FAILURES, PAUSE_S, Breaker
+from serving.domain.errors import FeaturesNotFilled, FeaturesOutdated
 
 
 class Clock:
@@ -84,4 +85,29 @@ async def test_a_caller_that_leaves_is_no_failure_and_does_not_use_up_the_attemp
     with pytest.raises(asyncio.CancelledError), breaker.guard((OSError,), timeout=1.0):
         raise asyncio.CancelledError
     assert breaker.allows()  # the attempt is still to be had
+    assert not breaker.allows()
+
+
+def test_an_answer_that_refuses_closes_it() -> None:
+    clock = Clock()
+    for refusal in (FeaturesNotFilled(), FeaturesOutdated("outdated.")):
+        breaker = opened(clock)
+        clock.now += PAUSE_S
+        with pytest.raises(type(refusal)), breaker.guard((OSError,), timeout=1.0):
+            raise refusal
+        assert breaker.allows()
+        assert breaker.allows()
+
+
+def test_a_call_from_before_it_opened_does_not_cut_its_pause() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    early = breaker.guard((OSError,), timeout=1.0)
+    early.__enter__()
+    for _ in range(FAILURES):
+        clock.now += 0.1
+        breaker.failed(started=clock.now)
+    error = asyncio.CancelledError()
+    with pytest.raises(asyncio.CancelledError):
+        early.__exit__(type(error), error, None)
     assert not breaker.allows()

@@ -45,6 +45,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._opened = (0, 0)
         self._forms: Mapping[str, str] = {}
+        self._filled = False
 
     @classmethod
     def open(cls, url: str) -> SqliteStore:
@@ -65,11 +66,9 @@ class SqliteStore:
         deadline = time.monotonic() + timeout
         try:
             connection = self._reader()
-            if not self._forms:
-                raise FeaturesNotFilled
             connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_CHECKS)
             self._check_forms(features)
-            rows = _select(connection, entities, features)
+            rows = _select(connection, entities, features) if self._forms else {}
         except sqlite3.OperationalError as error:
             if time.monotonic() > deadline:
                 raise FeatureStoreUnavailable(f"the feature store did not answer within {timeout:.3f} s.") from None
@@ -78,6 +77,8 @@ class SqliteStore:
             raise FeaturesNotFilled from None
         except (sqlite3.Error, OSError) as error:
             raise FeatureStoreUnavailable(_UNREADABLE) from error
+        if not rows and not self._filled:
+            raise FeaturesNotFilled
         nothing = (None, None) * len(features)
         found = [rows.get(entity, nothing) for entity in entities]
         return {
@@ -116,6 +117,8 @@ class SqliteStore:
             return 0
         try:
             with self._next_file() as connection, connection:
+                if not _has_table(connection, _TABLE):
+                    return 0
                 keys = [(entity,) for entity in entities]
                 return connection.executemany(f"DELETE FROM {_TABLE} WHERE entity = ?", keys).rowcount
         except (sqlite3.Error, OSError) as error:
@@ -150,6 +153,7 @@ class SqliteStore:
             try:
                 with closing(sqlite3.connect(staged)) as connection:
                     connection.execute("PRAGMA journal_mode = MEMORY")  # leaves no second file
+                    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
                     if self._path.exists():
                         with closing(sqlite3.connect(self._path)) as present:
                             present.backup(connection)
@@ -166,9 +170,10 @@ class SqliteStore:
             if self._connection is not None:
                 self._connection.close()
             self._connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?immutable=1", uri=True)
-            self._forms = {}
+            self._forms, self._filled = {}, False
             if _has_table(self._connection, _FORMS):
                 self._forms = dict(self._connection.execute(f"SELECT name, form FROM {_FORMS}").fetchall())
+                self._filled = bool(self._connection.execute(f"SELECT 1 FROM {_WATERMARK}").fetchone())
             self._opened = identity
         return self._connection
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import redis
 
-from serving.domain.errors import FeatureStoreUnavailable
+from serving.domain.errors import FeaturesNotFilled, FeaturesOutdated, FeatureStoreUnavailable
 
 FAILURES = 3
 PAUSE_S = 1.0
@@ -41,15 +41,19 @@ class Breaker:
 
         :raises FeatureStoreUnavailable: the read failed, took longer than `timeout` seconds, or was refused
         """
-        started = self.now()
+        started, probing = self.now(), self._failures >= FAILURES
         if not self.allows():
             raise FeatureStoreUnavailable(
                 "the feature store has failed repeatedly; reads pause for a moment to let it recover."
             )
         try:
             yield
-        except asyncio.CancelledError:
-            self.abandoned()
+        except (FeaturesNotFilled, FeaturesOutdated):
+            self.succeeded()  # it answered
+            raise
+        except (asyncio.CancelledError, FeatureStoreUnavailable):  # the caller left, or the read never began
+            if probing:
+                self.abandoned()
             raise
         except (TimeoutError, redis.TimeoutError):
             self.failed(started)
@@ -76,8 +80,8 @@ class Breaker:
             self._next_attempt = self._last_failure + PAUSE_S
 
     def abandoned(self) -> None:
-        """Record that a caller left before the outcome: another call may try."""
-        self._next_attempt = min(self._next_attempt, self.now())
+        """Record that the attempt had no outcome: another call may try."""
+        self._next_attempt = self.now()
 
     def succeeded(self) -> None:
         """Record a success: close the breaker."""

@@ -99,7 +99,7 @@ class FeastStore:
         return {feature.name: to_column(feature, vectors[feature.name], rows, len(entities)) for feature in features}
 
     def _check_filled(self, feast: Feast) -> None:
-        """Look for the row that every write leaves; without it, nobody is unknown: the store holds nothing.
+        """Look for the row that a materialization leaves; without it nobody is unknown, since the store was not filled.
 
         :raises FeaturesNotFilled: the row is missing
         """

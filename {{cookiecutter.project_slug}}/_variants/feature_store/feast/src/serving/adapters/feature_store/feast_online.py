@@ -95,6 +95,7 @@ class CountingSqliteOnlineStore(SqliteOnlineStore):
         """Delete all values of these entities; return how many had some."""
         table = table_id(config.project, view).replace('"', '""')
         connection, removed = self._get_conn(config), 0
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
         with connection:
             for key in keys:
                 name = serialize_entity_key(key, config.entity_key_serialization_version)

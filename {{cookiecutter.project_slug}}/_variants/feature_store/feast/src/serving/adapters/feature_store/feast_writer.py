@@ -76,7 +76,7 @@ class FeastWriter:
                 feast = self._open()
                 provider = get_provider(feast.config)
                 provider.online_write_batch(feast.config, view, records, None)
-                if rows.watermark or self._watermarked(feast) is None:
+                if rows.watermark:
                     provider.online_write_batch(feast.config, watermark_view(), [_watermark_row(rows.watermark)], None)
                 return _online(provider).count(feast.config, view)
         except FAILURES as error:
@@ -86,7 +86,11 @@ class FeastWriter:
         """Return the watermark of the last write that had one; empty as well when Redis came back empty."""
         try:
             feast = self._open()
-            return (self._watermarked(feast) or "") if registry_file(feast).exists() else ""
+            if not registry_file(feast).exists():
+                return ""
+            job = {WATERMARK_ENTITY.join_key: WATERMARK}
+            answer = feast.get_online_features([f"{WATERMARK_VIEW}:{WATERMARK}"], [job])
+            return str(answer.to_dict()[WATERMARK][0] or "")
         except FAILURES as error:
             raise FeatureStoreUnavailable(f"the feature store can't be read ({type(error).__name__}).") from error
 
@@ -107,13 +111,6 @@ class FeastWriter:
     def _entity(self) -> Entity:
         entity: Entity = runpy.run_path(str(self._configuration.with_name(_DEFINITIONS)))["ENTITY"]
         return entity
-
-    def _watermarked(self, feast: Feast) -> str | None:
-        """Return the watermark, empty before there is one, or None in a store that was never filled."""
-        job = {WATERMARK_ENTITY.join_key: WATERMARK}
-        answer = feast.get_online_features([f"{WATERMARK_VIEW}:{WATERMARK}"], [job])
-        text: str | None = answer.to_dict()[WATERMARK][0]
-        return text
 
     def _apply(self, entity: Entity, features: Sequence[Feature]) -> FeatureView:
         """Register the entity, the view and the features; return the view.

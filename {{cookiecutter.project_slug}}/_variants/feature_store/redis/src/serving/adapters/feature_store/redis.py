@@ -1,7 +1,7 @@
 """The feature store in Redis: one hash per entity, read in one round trip per batch.
 
 A key that is not there means an entity that is not known. A Redis that was restarted empty answers every read with
-success and nothing in it: so each read also asks for the marker that every write leaves.
+success and nothing in it: so each read also asks for the marker that a materialization leaves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from serving.domain.tensors import Tensor
 
 _PREFIX = b"features:"
 MARKER = b"features-watermark"
-"""Holds the watermark of the last materialization; every write leaves it, and an emptied Redis lacks it."""
+"""Holds the watermark of the last materialization; gone when Redis comes back empty."""
 
 _SOCKET_TIMEOUT_S = 1.0
 """A bound for what is left of a read that was given up; the read itself is bounded by its own timeout, 50 ms."""
@@ -152,7 +152,8 @@ class RedisWriter:
         for row, entity in enumerate(rows.entities):
             values: dict[Any, bytes] = {name: column[row] for name, column in cells.items()}
             pipeline.hset(_key(entity), mapping=values)
-        pipeline.set(MARKER, rows.watermark, nx=not rows.watermark)
+        if rows.watermark:
+            pipeline.set(MARKER, rows.watermark)
         try:
             pipeline.execute()
             return sum(1 for _ in self._client.scan_iter(match=_PREFIX + b"*", count=_BATCH))
