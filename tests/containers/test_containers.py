@@ -8,6 +8,7 @@ import re
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -193,10 +194,10 @@ NUMBER = re.compile(r'haproxy_server_status{proxy="metrics",server="replica(\d+)
 
 def page(path: str) -> tuple[int, str]:
     """Return the status and the text of a page on the gateway's metrics port."""
-    connection = http.client.HTTPConnection("localhost", 8002, timeout=10)
-    connection.request("GET", path)
-    with connection.getresponse() as answer:
-        return answer.status, answer.read().decode()
+    with closing(http.client.HTTPConnection("localhost", 8002, timeout=10)) as connection:
+        connection.request("GET", path)
+        with connection.getresponse() as answer:
+            return answer.status, answer.read().decode()
 
 
 def handled(stack: Stack) -> list[float]:
