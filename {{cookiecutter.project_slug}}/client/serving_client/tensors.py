@@ -41,6 +41,9 @@ def to_tensor(spec: TensorMetadata, value: npt.ArrayLike) -> Tensor:
     dtype = DTYPES.get(spec.datatype)
     if dtype is None:
         raise InvalidRequest(f"input {spec.name!a}: this client can't send {spec.datatype}.")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        row = int(np.argwhere(np.ma.getmaskarray(value))[0][0])
+        raise InvalidRequest(f"input {spec.name!a}: row {row} is masked; fill the array first, with `filled()`.")
     try:
         array = np.asarray(value, dtype=object if dtype.hasobject else None)
     except (ValueError, TypeError):

@@ -12,12 +12,14 @@ bytes that were compared.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,6 +46,7 @@ SCHEMA_VERSION = 2
 """Version of the manifest format. Version 1 included the lineage, so equal models had different digests."""
 
 _MAX_MANIFEST_BYTES = 1 << 20
+_STAGING, _LEFT_OVER_S = ".staging-", 86_400
 _MAX_FILE_BYTES = 2 << 30
 
 _T = TypeVar("_T")
@@ -197,7 +200,8 @@ def install_artifact(root: Path, digest: str, fill: Callable[[Path], None]) -> P
     if is_intact(target, digest):
         return target
     root.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=root))
+    _remove_left_overs(root)
+    staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=root))
     try:
         arriving = staging / "arriving"
         arriving.mkdir()
@@ -215,6 +219,14 @@ def install_artifact(root: Path, digest: str, fill: Callable[[Path], None]) -> P
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return target
+
+
+def _remove_left_overs(root: Path) -> None:
+    """Remove what a download left that was killed; a running one is younger."""
+    for left in root.glob(f"{_STAGING}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _LEFT_OVER_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def is_intact(folder: Path, digest: str) -> bool:

@@ -2,7 +2,8 @@
 
     ServingError
     ├── InvalidRequest           the request breaks the signature
-    ├── NotFound                 no such model, version or entity
+    ├── NotFound                 no such model or version
+    │   └── UnknownEntity        no such entity in the feature store
     ├── Overloaded               refused by admission control; safe to retry elsewhere
     ├── DeadlineExceeded         the caller's deadline has passed
     ├── NotReady                 no verified model is loaded, or the server is draining
@@ -27,13 +28,27 @@ from __future__ import annotations
 class ServingError(Exception):
     """Base of all deliberate errors; the text is one sentence, safe to show to a caller."""
 
+    @property
+    def logged(self) -> str:
+        """The text for a log, which people read who may not know what the caller sent."""
+        return str(self)
+
 
 class InvalidRequest(ServingError):
     """The request breaks the model's signature."""
 
 
 class NotFound(ServingError):
-    """The model, version or entity that the request names does not exist here."""
+    """What the request names does not exist here."""
+
+
+class UnknownEntity(NotFound):
+    """The feature store does not know an entity; the text has its key, which can name a person."""
+
+    @property
+    def logged(self) -> str:
+        """What happened, without the keys."""
+        return "the feature store does not know an entity; the caller was told which."
 
 
 class Overloaded(ServingError):

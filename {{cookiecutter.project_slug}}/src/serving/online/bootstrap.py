@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from serving.adapters.feature_store import READERS
@@ -73,7 +75,7 @@ async def _load(
     reference: Reference, settings: Settings, metrics: Metrics, store: FeatureStore, resources: AsyncExitStack
 ) -> Service:
     folder = artifact_folder(settings.artifacts, reference.digest)
-    if not folder.exists():
+    if not _there(folder):
         raise ArtifactError(f"is not in {settings.artifacts}; fetch it with `make versions ARGS=fetch`.")
     artifact = open_artifact(folder, reference.digest)
     manifest = artifact.manifest
@@ -118,6 +120,10 @@ async def _answered(artifact: Artifact, runtime: ModelRuntime) -> None:
         except NotReady as error:
             log.warning("no model is served yet: %s", error)
             await asyncio.sleep(_PAUSE_S)
+
+
+def _there(folder: Path) -> bool:
+    return os.path.lexists(folder)  # Path.exists raises where a folder above can't be entered
 
 
 async def _budget(artifact: Artifact, runtime: ModelRuntime, inputs: Sequence[TensorSpec]) -> Budget:

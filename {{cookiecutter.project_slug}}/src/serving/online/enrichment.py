@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.domain.deadline import Deadline
-from serving.domain.errors import DeadlineExceeded, FeatureStoreUnavailable, NotFound, quoted
+from serving.domain.errors import DeadlineExceeded, FeatureStoreUnavailable, UnknownEntity, quoted
 from serving.domain.features import Feature, FeatureSet, Missing
 from serving.domain.ports import Column, FeatureStore
 from serving.domain.tensors import Tensor, Tensors
@@ -83,7 +83,7 @@ class Enricher:
         """Return the model's inputs: those of the request, and the store's in place of the entity key.
 
         :raises DeadlineExceeded: the caller's time was up before the store's
-        :raises NotFound: an entity has no value and nothing may stand in
+        :raises UnknownEntity: an entity has no value and nothing may stand in
         :raises FeatureStoreUnavailable: the store gave no answer in time and nothing may stand in
         :raises FeaturesOutdated: the store was filled for another declaration
         """
@@ -131,7 +131,7 @@ class Enricher:
     ) -> Tensor:
         """Return a feature's values with substitutes for the missing ones, and flag those rows in `enriched`.
 
-        :raises NotFound: a value is unknown and nothing may stand in
+        :raises UnknownEntity: a value is unknown and nothing may stand in
         :raises FeatureStoreUnavailable: the store gave no answer and nothing may stand in
         """
         missing = np.flatnonzero(~column.present).tolist()
@@ -152,10 +152,10 @@ class Enricher:
             enriched.defaulted[feature.name] = missing
         return values
 
-    def _not_found(self, feature: Feature, entities: list[bytes]) -> NotFound:
+    def _not_found(self, feature: Feature, entities: list[bytes]) -> UnknownEntity:
         unknown = list(dict.fromkeys(entities))
         shown = ", ".join(map(quoted, unknown[:_NAMED_ENTITIES]))
-        return NotFound(
+        return UnknownEntity(
             f"input {quoted(self._features.entity.name)}: the feature store has no {feature.name} "
             f"for {shown} ({len(unknown)} in all); correct the key or materialize its features."
         )

@@ -366,3 +366,14 @@ def test_an_artifact_is_never_seen_half_written(
     install_artifact(folder / "root", digest, from_folder(path, digest))
     assert seen == [False, False, False]
     assert target.exists()
+
+
+def test_what_a_killed_download_left_is_removed_a_day_later(folder: Path) -> None:
+    path = folder / "source"
+    digest = tiny().write(path)
+    old, young = folder / "root" / ".staging-old", folder / "root" / ".staging-young"
+    for left in (old, young):
+        (left / "arriving").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    install_artifact(folder / "root", digest, from_folder(path, digest))
+    assert (old.exists(), young.exists()) == (False, True)

@@ -112,6 +112,14 @@ async def test_an_error_becomes_its_status_with_the_request_id() -> None:
     assert context.trailing == {REQUEST_ID_KEY: "mine"}
 
 
+async def test_the_key_of_an_unknown_entity_goes_to_the_caller_not_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    end = await aborted(errors.UnknownEntity("no age for 'patient-7'."), FakeContext())
+    assert (end.code, end.text) == (grpc.StatusCode.NOT_FOUND, "no age for 'patient-7'.")
+    assert "does not know an entity" in caplog.text
+    assert "patient-7" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError(SECRET), KeyError(SECRET), OSError(2, SECRET), errors.ModelFailed(SECRET)]
 )

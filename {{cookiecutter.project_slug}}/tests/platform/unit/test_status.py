@@ -11,6 +11,7 @@ from serving.online.grpc.status import CODES, INTERNAL_TEXT, status_of
 EXPECTED = {
     errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
     errors.NotFound: StatusCode.NOT_FOUND,
+    errors.UnknownEntity: StatusCode.NOT_FOUND,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     errors.NotReady: StatusCode.UNAVAILABLE,

@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from serving.adapters.model_registry.records import parse_promotion
 from serving.domain.artifacts import copy_artifact
-from serving.domain.errors import ArtifactError, StalePromotion
+from serving.domain.errors import ArtifactError, RegistryError, StalePromotion
 from serving.domain.files import write_synced
 from serving.domain.ports import ModelRecord, Promotion, RegisteredVersion
 from serving.domain.references import Reference, find_lock, is_digest
@@ -79,6 +79,11 @@ class LocalRegistry:
                 raise StalePromotion(
                     f"{SCHEME}:{model}@{promotion.stage}: another promotion came first; check it, then promote again."
                 ) from None
+            except OSError as error:
+                raise RegistryError(
+                    f"{folder}: a promotion can't be recorded ({error.strerror}); keep the registry on a file system "
+                    "with hard links, such as a local disk."
+                ) from error
 
     def _claim(self, model: str, digest: str) -> Path:
         """Create the folder of the next version number; creating it claims the number."""

@@ -61,7 +61,7 @@ class CallScope(grpc.aio.ServerInterceptor):
                 code, text = status_of(error)
                 if isinstance(error, NO_RETRY):
                     context.set_trailing_metadata(((REQUEST_ID_KEY, request_id.get()), PUSHBACK))
-                log.info("%s %s: %s", name, code.name, error, exc_info=error.__cause__)
+                log.info("%s %s: %s", name, code.name, error.logged, exc_info=error.__cause__)
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED
                 raise

@@ -11,6 +11,7 @@ from serving.domain import errors
 CODES: Mapping[type[errors.ServingError], StatusCode] = {
     errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
     errors.NotFound: StatusCode.NOT_FOUND,
+    errors.UnknownEntity: StatusCode.NOT_FOUND,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     errors.NotReady: StatusCode.UNAVAILABLE,

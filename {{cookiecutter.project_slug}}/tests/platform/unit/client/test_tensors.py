@@ -160,3 +160,10 @@ def test_a_long_value_is_cut() -> None:
 def test_an_empty_list_fits_any_datatype(datatype: str) -> None:
     tensor = to_tensor(spec(datatype), [])
     assert (tensor.shape, tensor.dtype) == ((0,), DTYPES[datatype])
+
+
+def test_masked_values_are_refused_and_an_array_without_any_is_sent() -> None:
+    masked = np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False])
+    assert refusal("FP32", masked) == "input 'x': row 1 is masked; fill the array first, with `filled()`."
+    sent = to_tensor(TensorMetadata("x", "FP32", (-1,)), np.ma.array([1.0, 2.0]))
+    assert sent.tolist() == [1.0, 2.0]
