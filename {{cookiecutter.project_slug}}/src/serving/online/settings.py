@@ -45,7 +45,7 @@ class Settings(SharedSettings):
     """The largest batch of one call; if it isn't set, fewer rows where memory is short."""
     max_running: int = Field(default=16, ge=1, le=4096)
     """The number of calls in progress at once."""
-    max_queued: int = Field(default=256, ge=0, le=65536)
+    max_queued: int = Field(default=1024, ge=0, le=65536)
     """The number of calls that may wait; the next one is refused with RESOURCE_EXHAUSTED."""
     call_timeout: float = Field(default=5.0, gt=0, le=3600)
     """The longest time of a call in seconds, whatever deadline the caller sets."""

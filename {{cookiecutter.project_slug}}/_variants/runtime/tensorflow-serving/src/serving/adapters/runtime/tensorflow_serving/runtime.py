@@ -19,8 +19,10 @@ from serving.domain.tensors import Tensors, TensorSpec
 log = logging.getLogger(__name__)
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
-_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
-"""It does not answer, or does not have this version: not loaded yet, or unloaded."""
+_GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""It does not answer, or cut the call as it stopped."""
+_AWAY = (*_GONE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
+"""Gone, or without this version: not loaded yet, or unloaded."""
 _POLL_S = 0.2
 _PATIENCE_S = 3.0
 """For so long after the last answer calls wait for a restart; our client's retries alone bridge less than a second."""
@@ -145,8 +147,8 @@ class TensorFlowServing:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise DeadlineExceeded(f"the model did not answer within {timeout:.3f} s.") from None
             if error.code() in _AWAY:
-                what = "does not answer" if error.code() == grpc.StatusCode.UNAVAILABLE else "does not have"
-                object_ = "" if error.code() == grpc.StatusCode.UNAVAILABLE else f" {self._name} {self._version}"
+                what = "does not answer" if error.code() in _GONE else "does not have"
+                object_ = "" if error.code() in _GONE else f" {self._name} {self._version}"
                 cause = quoted(error.details(), 200)
                 raise NotReady(f"{where} {what}{object_}; the model can't be asked now ({cause}).") from error
             raise ModelFailed(f"{where}: {error.code().name}: {quoted(error.details(), 200)}.") from error
