@@ -94,7 +94,8 @@ class FeastStore:
             {self._key: [entities[row] for row in rows]},
         ).proto
         vectors = dict(zip(answer.metadata.feature_names.val, answer.results, strict=True))
-        if all(status == FieldStatus.NOT_FOUND for vector in vectors.values() for status in vector.statuses):
+        asked = [vectors[feature.name] for feature in features]
+        if all(status == FieldStatus.NOT_FOUND for vector in asked for status in vector.statuses):
             self._check_filled(feast)
         return {feature.name: to_column(feature, vectors[feature.name], rows, len(entities)) for feature in features}
 
