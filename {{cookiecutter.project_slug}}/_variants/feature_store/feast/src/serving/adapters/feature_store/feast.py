@@ -17,7 +17,6 @@ from pathlib import Path
 import redis
 from feast import FeatureStore as Feast
 from feast.errors import FeastError
-from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from google.protobuf.message import DecodeError
 
 from serving.adapters.feature_store.breaker import Breaker
@@ -94,10 +93,10 @@ class FeastStore:
             {self._key: [entities[row] for row in rows]},
         ).proto
         vectors = dict(zip(answer.metadata.feature_names.val, answer.results, strict=True))
-        asked = [vectors[feature.name] for feature in features]
-        if all(status == FieldStatus.NOT_FOUND for vector in asked for status in vector.statuses):
+        columns = {feature.name: to_column(feature, vectors[feature.name], rows, len(entities)) for feature in features}
+        if not any(column.present.any() for column in columns.values()):
             self._check_filled(feast)
-        return {feature.name: to_column(feature, vectors[feature.name], rows, len(entities)) for feature in features}
+        return columns
 
     def _check_filled(self, feast: Feast) -> None:
         """Look for the row that a materialization leaves; without it nobody is unknown, since the store was not filled.
@@ -106,7 +105,7 @@ class FeastStore:
         """
         row = {WATERMARK_ENTITY.join_key: [WATERMARK]}
         answer = feast.get_online_features([f"{WATERMARK_VIEW}:{WATERMARK}"], row).proto
-        if answer.results[-1].statuses[0] == FieldStatus.NOT_FOUND:
+        if answer.results[-1].values[0].WhichOneof("val") is None:
             raise FeaturesNotFilled
 
     def _loaded(self) -> Feast:
