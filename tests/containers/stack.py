@@ -40,6 +40,7 @@ STACKS: dict[str, dict[str, str]] = {
 LOAD = Path(__file__).with_name("load.py")
 RIGHTS = Path(__file__).with_name("rights.py")
 # Commands that no user of the feature store may run on any key.
+_DELETE = ["DEL", "KEY"]
 FORBIDDEN = [
     line.split()
     for line in """
@@ -219,8 +220,10 @@ class Stack:
         write, writes = ["HSET", "KEY", "age", "x"], (["SET", "KEY", "x"], ["SCAN", "0"], ["GET", "KEY"])
         assert self.may("server", key, ["HMGET", "KEY", "age"]) == ["done"]
         self.must_not("server", key, *FORBIDDEN, write, *writes, ["HMGET", "OTHER", "age"])
-        assert self.may("materialize", key, write) == ["done"]
-        self.must_not("materialize", key, *FORBIDDEN, ["HSET", "OTHER", "age", "x"], ["SET", "OTHER", "x"])
+        # `materialize` also deletes entities.
+        assert self.may("materialize", key, write, _DELETE) == ["done", "done"]
+        others = [["HSET", "OTHER", "age", "x"], ["SET", "OTHER", "x"], ["DEL", "OTHER"]]
+        self.must_not("materialize", key, *(words for words in FORBIDDEN if words != _DELETE), *others)
         (store,) = self.containers("feature-store")
         for words in (["PING"], ["HMGET", key, "age"], ["FLUSHALL"], ["AUTH", "guessed"]):
             said = self.inside(store, "redis-cli", *words)
