@@ -114,10 +114,10 @@ async def test_an_error_becomes_its_status_with_the_request_id() -> None:
 
 async def test_the_key_of_an_unknown_entity_goes_to_the_caller_not_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    end = await aborted(errors.UnknownEntity("no age for 'patient-7'."), FakeContext())
-    assert (end.code, end.text) == (grpc.StatusCode.NOT_FOUND, "no age for 'patient-7'.")
+    end = await aborted(errors.UnknownEntity("no age for 'key-7'."), FakeContext())
+    assert (end.code, end.text) == (grpc.StatusCode.NOT_FOUND, "no age for 'key-7'.")
     assert "does not know an entity" in caplog.text
-    assert "patient-7" not in caplog.text
+    assert "key-7" not in caplog.text
 
 
 @pytest.mark.parametrize(
