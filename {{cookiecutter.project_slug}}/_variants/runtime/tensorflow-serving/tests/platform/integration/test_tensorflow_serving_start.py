@@ -116,7 +116,7 @@ async def test_as_many_callers_as_wait_and_more_lose_no_call(served: Served, cal
 
 @asynccontextmanager
 async def connected(target: str) -> AsyncIterator[AsyncClient]:
-    """Open a client with a connection of its own; by default all clients of a process share one."""
+    """Open a client with a separate connection; by default all clients of a process share one."""
     options = (*WITH_RETRIES, ("grpc.use_local_subchannel_pool", 1))
     async with (
         grpc.aio.insecure_channel(f"dns:///{target}", options) as channel,
