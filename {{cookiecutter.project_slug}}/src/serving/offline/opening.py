@@ -30,7 +30,7 @@ _INSIDE = PurePosixPath("/given")
 
 @dataclass(frozen=True)
 class Given:
-    """Hold what is opened: a source, rows for it, what `unpickle` is told besides, and whether programs are trusted."""
+    """Hold a source, rows for it, the other arguments of `unpickle`, and whether programs are trusted."""
 
     source: Path
     rows: Path

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
         json.dump({"program": str(error)}, document)
     except OperatorError as error:
         json.dump({"refused": str(error).removeprefix(f"{WHERE}: ")}, document)
-    except Exception as error:  # noqa: BLE001 - whatever a program or a library raises is told in one sentence
+    except Exception as error:  # noqa: BLE001 - programs and libraries raise anything; the caller gets one sentence
         json.dump({"refused": f"{sources.cause_of(error)}."}, document)
     document.close()
 

@@ -1,7 +1,7 @@
 """The real server with a model that can't be ended, in place of onnxruntime; a module to run.
 
-It stands in for a library that doesn't listen. It answers at once, but sleeps for ever on FOR_EVER. STUBBORN_ROWS says
-up to how many rows run on the event loop.
+It replaces a library that can't be interrupted: it answers at once, but never on FOR_EVER. Batches of up to
+STUBBORN_ROWS rows run on the event loop.
 """
 
 from __future__ import annotations

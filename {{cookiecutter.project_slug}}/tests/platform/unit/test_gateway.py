@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 
 from serving.domain.errors import OperatorError
-from serving.offline import project
+from tests.platform.support.docker_program import Docker
 from tools import gateway
 from tools.gateway import Gateway
 
-Docker = Callable[[str], None]
 SLOW = "import time; time.sleep(600)"
 REFUSES = "import sys; sys.exit('Cannot connect to the Docker daemon')"
 PAGE = """
@@ -27,21 +23,6 @@ haproxy_server_status{proxy="servers",server="replica4",state="UP"} 1
 haproxy_server_status{proxy="metrics",server="replica12",state="UP"} 1
 haproxy_server_status{proxy="metrics",server="replica2",state="UP"} 1
 """
-
-
-@pytest.fixture
-def docker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
-    """Return a function that replaces Docker by a Python program."""
-    monkeypatch.setattr(project, "ROOT", folder)
-    monkeypatch.setenv("COMPOSE_PROJECT_NAME", "tiny-abc123")
-    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-
-    def put(program: str) -> None:
-        script = folder / "docker"
-        script.write_text(f"#!{sys.executable}\n{program}\n", encoding="utf-8")
-        script.chmod(0o755)
-
-    return put
 
 
 def answering(*names: str, **ports: str) -> str:
