@@ -89,8 +89,8 @@ class FeatureStore(Protocol):
 class FeatureWriter(Protocol):
     """Fill a feature store; used by batch jobs, never by the server."""
 
-    def write(self, rows: FeatureRows) -> int:
-        """Insert or replace these rows, all or none of them; return how many rows the store then holds."""
+    def write(self, rows: FeatureRows, *, replace: bool = False) -> None:
+        """Insert or replace these rows, all or none of them; with `replace`, remove every other entity with it."""
 
     def delete(self, entities: Sequence[bytes]) -> int:
         """Delete all that is stored of these entities; return how many of them were stored."""

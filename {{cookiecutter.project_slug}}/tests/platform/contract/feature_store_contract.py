@@ -72,7 +72,7 @@ class FeatureStoreContract(FeatureReaderContract):
             "city": np.array([b"Oslo", b""], object),
             "curve": np.arange(12, dtype=np.float32).reshape(2, 2, 3),
         }
-        assert self.writer(folder).write(FeatureRows(ALL, [b"ann", b"bob"], columns, watermark="filled")) == 2
+        self.writer(folder).write(FeatureRows(ALL, [b"ann", b"bob"], columns, watermark="filled"))
         return self.reader(folder)
 
     async def test_it_supplies_every_static_feature(self, folder: Path) -> None:
@@ -121,14 +121,37 @@ class FeatureStoreContract(FeatureReaderContract):
         self, filled: FeatureStore, folder: Path
     ) -> None:
         await self.ages(filled, b"ann")
-        assert (
-            self.writer(folder).write(FeatureRows([AGE], [b"ann", b"cid"], {"age": np.array([32.0, 5.0], np.float32)}))
-            == 3
-        )
+        self.writer(folder).write(FeatureRows([AGE], [b"ann", b"cid"], {"age": np.array([32.0, 5.0], np.float32)}))
         columns = await filled.read([b"ann", b"bob", b"cid"], [AGE, CITY], timeout=LONG_S)
         assert columns["age"].values.tolist() == [32.0, 0.0, 5.0]
         assert columns["city"].present.tolist() == [True, True, False]
         assert columns["city"].values[0] == b"Oslo"
+        await filled.close()
+
+    async def test_a_write_that_replaces_all_removes_every_other_entity(
+        self, filled: FeatureStore, folder: Path
+    ) -> None:
+        ages = {"age": np.array([5.0, 32.0], np.float32)}
+        rows = FeatureRows([AGE], [b"cid", b"ann"], ages, watermark="again")
+        self.writer(folder).write(rows, replace=True)
+        assert (await self.ages(filled, b"cid", b"ann", b"bob")).present.tolist() == [True, True, False]
+        assert self.writer(folder).watermark() == "again"
+        await filled.close()
+
+    async def test_a_write_of_thousands_of_rows_keeps_other_entities_and_other_features(
+        self, filled: FeatureStore, folder: Path
+    ) -> None:
+        keys = [b"ann", *(b"key-%d" % number for number in range(2500))]
+        ages = {"age": np.arange(len(keys), dtype=np.float32)}
+        await self.ages(filled, b"ann")
+        self.writer(folder).write(FeatureRows([AGE], keys, ages, watermark="large"))
+        columns = await filled.read([*keys, b"bob"], ALL, timeout=LONG_S)
+        assert columns["age"].values.tolist() == [*range(len(keys)), 0.0]
+        assert columns["city"].values[[0, -1]].tolist() == [b"Oslo", b""]
+        assert int(columns["city"].present.sum()) == 2
+        assert self.writer(folder).watermark() == "large"
+        self.writer(folder).write(FeatureRows([AGE], keys, ages))
+        assert self.writer(folder).watermark() == "large"
         await filled.close()
 
     @pytest.mark.parametrize("feature", NUMBERS, ids=lambda feature: str(feature.name))

@@ -63,8 +63,8 @@ class FakeStore:
     async def close(self) -> None:
         self.closed = True
 
-    def write(self, rows: FeatureRows) -> int:
-        held = {entity: dict(row) for entity, row in self.rows.items()}
+    def write(self, rows: FeatureRows, *, replace: bool = False) -> None:
+        held = {} if replace else {entity: dict(row) for entity, row in self.rows.items()}
         for row, (entity, date) in enumerate(zip(rows.entities, rows.dates(), strict=True)):
             target = held.setdefault(entity, {})
             target.update({feature.name: rows.columns[feature.name][row] for feature in rows.features})
@@ -73,7 +73,6 @@ class FakeStore:
         self.forms = self.forms | {feature.name: feature.form for feature in rows.features}
         self.mark = rows.watermark or self.mark
         self.filled = self.filled or bool(rows.watermark)
-        return len(held)
 
     def delete(self, entities: Sequence[bytes]) -> int:
         return sum(self.rows.pop(entity, None) is not None for entity in entities)

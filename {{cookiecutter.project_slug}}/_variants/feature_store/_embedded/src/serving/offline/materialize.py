@@ -2,7 +2,8 @@
 
 Writes only entities with records since the last run's watermark, which is stored with the rows; a run that was killed
 can simply be repeated. The first run, a run after a changed declaration, and one with `--all` write every entity.
-Readers see all of a run or nothing: rows and watermark become visible together.
+Readers see all of a run or nothing: rows and watermark become visible together. `--all` also removes the entities that
+are not in the data.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _NEVER = np.iinfo(np.int64).min
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the new rows, all or none."""
     parser = argparse.ArgumentParser(prog="python -m serving.offline.materialize", description=__doc__)
-    parser.add_argument("--all", action="store_true", help="write every entity, unchanged ones too")
+    parser.add_argument("--all", action="store_true", help="write every entity, remove those not in the data")
     parser.add_argument(
         "--until", type=_moment, metavar="YYYY-MM-DD", help="leave out values known only after this day"
     )
@@ -74,8 +75,8 @@ def materialize(
     # Not `until` itself: a later record may be dated before it.
     mark = f"{_fingerprint(features)} {max(since, int(past.times[rows].max()))}"
     entities = _Watched([past.entities[row].encode() for row in rows])
-    count = writer.write(FeatureRows(features.static, entities, columns, past.times[rows], mark))
-    return f"wrote {len(rows)} rows; the store holds {count} rows, keyed by {features.entity.name}"
+    writer.write(FeatureRows(features.static, entities, columns, past.times[rows], mark), replace=everything)
+    return f"wrote {len(rows)} rows, keyed by {features.entity.name}"
 
 
 class _Watched(Sequence[bytes]):

@@ -97,7 +97,7 @@ def test_materializing_again_changes_nothing(
         materialized(monkeypatch, f"sqlite:{folder / 'features.db'}")
         messages.append(capsys.readouterr().out.splitlines()[-1])
     assert messages == [
-        f"wrote {rows} rows; the store holds {rows} rows, keyed by {FEATURES.entity.name}",
+        f"wrote {rows} rows, keyed by {FEATURES.entity.name}",
         f"nothing is new since {newest:%Y-%m-%d}",
     ]
 

@@ -1,6 +1,6 @@
 """Fill a store from a separate process, so that a test can kill it: `python -m tests.platform.support.filling URL`.
 
-With `--halt` it writes half of the rows, reports that, and waits forever.
+With `--many` it writes more rows. With `--halt` it writes half of them, reports that, and waits forever.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tests.platform.support.workspace import THIS_REPO, environment
 
 FILLED = Feature("filled")
 KEYS = tuple(b"key-%d" % number for number in range(1000))
+MANY = tuple(b"key-%d" % number for number in range(3000))
 HALF = b"half\n"
 ENVIRONMENT = environment(THIS_REPO)
 
@@ -31,9 +32,9 @@ def fill(writer: FeatureWriter, value: float, keys: Sequence[bytes] = KEYS) -> N
     writer.write(FeatureRows([FILLED], keys, {"filled": np.full(len(keys), value, np.float32)}, watermark=str(value)))
 
 
-async def values(store: FeatureStore) -> set[float]:
+async def values(store: FeatureStore, keys: Sequence[bytes] = KEYS) -> set[float]:
     """Return the values of all keys."""
-    column: Column = (await store.read(KEYS, [FILLED], timeout=60.0))["filled"]
+    column: Column = (await store.read(keys, [FILLED], timeout=60.0))["filled"]
     assert column.present.all()
     return set(column.values.tolist())
 
@@ -47,4 +48,5 @@ class _Halting(list[bytes]):
 
 
 if __name__ == "__main__":
-    fill(open_writer(sys.argv[1]), 2.0, _Halting(KEYS) if "--halt" in sys.argv else KEYS)
+    keys = MANY if "--many" in sys.argv else KEYS
+    fill(open_writer(sys.argv[1]), 2.0, _Halting(keys) if "--halt" in sys.argv else keys)

@@ -29,11 +29,11 @@ class Recorder(FakeStore):
         self.written: list[list[bytes]] = []
         self.lost = False
 
-    def write(self, rows: FeatureRows) -> int:
+    def write(self, rows: FeatureRows, *, replace: bool = False) -> None:
         if self.lost:
             raise FeatureStoreUnavailable("the feature store can't be written.")
         self.written.append(list(rows.entities))
-        return super().write(rows)
+        super().write(rows, replace=replace)
 
 
 def past(*rows: tuple[str, int, float]) -> History:
@@ -92,6 +92,13 @@ def test_an_empty_store_or_a_changed_declaration_is_filled_completely(watermark:
     materialize(BEFORE, FEATURES, store, until=100)
     materialize(BEFORE, FEATURES, store, until=100, everything=True)
     assert store.written == [[b"ann", b"bob"]] * 3
+
+
+async def test_writing_everything_removes_what_is_no_longer_in_the_data() -> None:
+    store = FakeStore()
+    materialize(AFTER, FEATURES, store, until=100)
+    materialize(past(("cid", 50, 5.0)), FEATURES, store, until=100, everything=True)
+    assert set(store.rows) == {b"cid"}
 
 
 async def test_a_pushed_value_is_read_at_once_and_changes_no_other() -> None:

@@ -14,15 +14,17 @@ _HALF_BYTES = 40_000
 """About half of what it takes to fill a store with `filling.KEYS`."""
 
 
-async def fill_and_be_killed(address: str, url: Callable[[str], str], number: signal.Signals) -> None:
-    """Fill the Redis at `host:port` from a separate process, and kill that halfway.
+async def fill_and_be_killed(address: str, url: Callable[[str], str], number: signal.Signals, *options: str) -> None:
+    """Fill the Redis at `host:port` from a separate process, and kill that after half of what KEYS take.
 
     `url` returns the store's URL for a `host:port`.
     """
     bottleneck = _Bottleneck(*address.split(":"))
     async with await asyncio.start_server(bottleneck.carry, "127.0.0.1") as door, asyncio.timeout(PATIENCE_S):
         through = f"127.0.0.1:{door.sockets[0].getsockname()[1]}"
-        process = await asyncio.create_subprocess_exec(*filling.command(url(through)), env=filling.ENVIRONMENT)
+        process = await asyncio.create_subprocess_exec(
+            *filling.command(url(through), *options), env=filling.ENVIRONMENT
+        )
         await bottleneck.full.wait()
         process.send_signal(number)
         assert await process.wait() == -number

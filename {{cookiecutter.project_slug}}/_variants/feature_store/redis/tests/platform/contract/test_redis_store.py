@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import redis
 
-from serving.adapters.feature_store.redis import Address, RedisStore, RedisWriter
+from serving.adapters.feature_store.redis import Address, RedisStore
+from serving.adapters.feature_store.redis_writer import RENEWED_FOR_S, RedisWriter
 from serving.domain.errors import FeaturesNotFilled, FeatureStoreUnavailable, SettingsError
 from serving.domain.ports import FeatureRows
 from tests.platform.contract.feature_store_contract import AGE, LONG_S, FeatureStoreContract
@@ -71,6 +72,130 @@ async def test_a_writer_killed_halfway_changes_nothing(url: str, number: signal.
     assert await filling.values(store) == {3.0}
     with redis.Redis.from_url(url) as client:
         assert client.dbsize() == len(filling.KEYS) + 1
+    await store.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_large_write_killed_halfway_changes_nothing_and_the_next_one_cleans_up(
+    url: str, number: signal.Signals
+) -> None:
+    writer, store = RedisWriter.open(url), RedisStore.open(url)
+    filling.fill(writer, 1.0, filling.MANY)
+    await fill_and_be_killed(urlsplit(url).netloc, lambda address: f"redis://{address}/0", number, "--many")
+    assert await filling.values(store, filling.MANY) == {1.0}
+    assert writer.watermark() == "1.0"
+    with pytest.raises(FeatureStoreUnavailable, match="another run fills the feature store"):
+        filling.fill(writer, 3.0, filling.MANY)
+    with redis.Redis.from_url(url) as client:
+        assert 0 < client.ttl("features-next") <= RENEWED_FOR_S
+        client.delete("features-next")  # a minute has passed
+        client.sadd("features-deleted", filling.MANY[0])
+        left_over = []
+        again = _Interrupted(filling.MANY, lambda: left_over.extend(client.keys("features:2:*")))
+        filling.fill(writer, 3.0, again)
+        assert left_over == []
+        assert await filling.values(store, filling.MANY) == {3.0}
+        assert client.dbsize() == len(filling.MANY) + len(["features-present", "features-last"])
+    await store.close()
+
+
+class _Interrupted(list[bytes]):
+    """Entities that call a function when half of them are written."""
+
+    def __init__(self, entities: Sequence[bytes], call: Callable[[], object]) -> None:
+        super().__init__(entities)
+        self._call = call
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self[: len(self) // 2]
+        self._call()
+        yield from self[len(self) // 2 :]
+
+
+async def ages(store: RedisStore, *keys: bytes) -> list[float | None]:
+    column = (await store.read(keys, [AGE], timeout=LONG_S))["age"]
+    return [value if there else None for value, there in zip(column.values.tolist(), column.present, strict=True)]
+
+
+def aged(entities: Sequence[bytes], age: float, watermark: str = "") -> FeatureRows:
+    return FeatureRows([AGE], entities, {"age": np.full(len(entities), age, np.float32)}, watermark=watermark)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+async def test_rows_pushed_during_a_large_write_are_read_at_once_and_after_it(url: str, replace: bool) -> None:
+    writer, store = RedisWriter.open(url), RedisStore.open(url)
+    writer.write(FeatureRows([filling.FILLED], [b"ann"], {"filled": np.ones(1, np.float32)}, watermark="filled"))
+    during = []
+
+    def push() -> None:
+        RedisWriter.open(url).write(aged([b"ann", b"new"], 7.0))
+        with redis.Redis.from_url(url) as client:
+            during.extend(client.hkeys("features:0:ann"))
+
+    writer.write(aged(_Interrupted(filling.MANY, push), 1.0, "large"), replace=replace)
+    assert during == [b"filled", b"age"]
+    assert await ages(store, b"ann", b"new", filling.MANY[0], filling.MANY[-1]) == [7.0, 7.0, 1.0, 1.0]
+    assert (await store.read([b"ann"], [filling.FILLED], timeout=LONG_S))["filled"].present.all()
+    await store.close()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+async def test_an_entity_deleted_during_a_large_write_does_not_come_back(url: str, replace: bool) -> None:
+    writer, store = RedisWriter.open(url), RedisStore.open(url)
+    first, last, again = filling.MANY[0], filling.MANY[-1], filling.MANY[1]
+    filling.fill(writer, 1.0, [first, last, again])
+    deleted = []
+
+    def delete() -> None:
+        other = RedisWriter.open(url)
+        deleted.append(other.delete([first, last, again]))
+        other.write(aged([again], 7.0))
+
+    writer.write(aged(_Interrupted(filling.MANY, delete), 1.0), replace=replace)
+    assert deleted == [3]
+    assert await ages(store, first, last, again, filling.MANY[2]) == [None, None, 7.0, 1.0]
+    writer.write(aged(filling.MANY, 2.0))
+    assert await ages(store, first, last) == [2.0, 2.0]
+    await store.close()
+
+
+async def test_a_large_write_that_was_overtaken_leaves_nothing(url: str) -> None:
+    writer, store = RedisWriter.open(url), RedisStore.open(url)
+    filling.fill(writer, 1.0, filling.MANY)
+
+    def overtake() -> None:
+        with redis.Redis.from_url(url) as client:
+            client.delete("features-next")  # it stood still for a minute
+        filling.fill(RedisWriter.open(url), 2.0, filling.MANY)
+
+    rows = FeatureRows(
+        [filling.FILLED],
+        _Interrupted(filling.MANY, overtake),
+        {"filled": np.full(len(filling.MANY), 3.0, np.float32)},
+        watermark="3.0",
+    )
+    with pytest.raises(FeatureStoreUnavailable, match="another run fills the feature store"):
+        writer.write(rows)
+    assert await filling.values(store, filling.MANY) == {2.0}
+    assert writer.watermark() == "2.0"
+    with redis.Redis.from_url(url) as client:
+        assert client.dbsize() == len(filling.MANY) + len(["features-present", "features-last"])
+    await store.close()
+
+
+async def test_a_full_redis_says_what_to_raise_and_keeps_its_rows(url: str) -> None:
+    writer, store = RedisWriter.open(url), RedisStore.open(url)
+    filling.fill(writer, 1.0, filling.MANY)
+    with redis.Redis.from_url(url) as client:
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"]) + 100_000)
+        try:
+            with pytest.raises(FeatureStoreUnavailable, match="raise maxmemory in config/redis.conf"):
+                filling.fill(writer, 2.0, filling.MANY)
+        finally:
+            client.config_set("maxmemory", 0)
+        assert not client.exists("features-next")
+        assert client.dbsize() == len(filling.MANY) + len(["features-present", "features-last"])
+    assert await filling.values(store, filling.MANY) == {1.0}
     await store.close()
 
 

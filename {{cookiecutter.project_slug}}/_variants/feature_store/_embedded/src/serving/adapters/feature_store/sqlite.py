@@ -96,18 +96,18 @@ class SqliteStore:
             self._connection.close()
             self._connection = None
 
-    def write(self, rows: FeatureRows) -> int:
-        """Insert or replace one row per entity, all or none; return how many rows the store then holds."""
+    def write(self, rows: FeatureRows, *, replace: bool = False) -> None:
+        """Insert or replace one row per entity, all or none; with `replace`, remove every other entity."""
         dates = rows.dates()
         cells = chain.from_iterable((_cells(feature, rows.columns[feature.name]), dates) for feature in rows.features)
         records = zip(rows.entities, *cells, strict=True)
         try:
-            with self._next_file() as connection, connection:
+            with self._next_file(keep=not replace) as connection, connection:
                 _declare(connection, rows.features)
                 if rows.watermark:
                     connection.execute(f"DELETE FROM {_WATERMARK}")
                     connection.execute(f"INSERT INTO {_WATERMARK} VALUES (?)", [rows.watermark])
-                return _upsert(connection, rows.features, records)
+                _upsert(connection, rows.features, records)
         except (sqlite3.Error, OSError) as error:
             raise FeatureStoreUnavailable(f"the feature store {self._path} can't be written ({error}).") from error
 
@@ -143,8 +143,8 @@ class SqliteStore:
                 raise FeaturesOutdated.of(feature.name, stored, feature.form)
 
     @contextmanager
-    def _next_file(self) -> Iterator[sqlite3.Connection]:
-        """Yield a copy of the present file for writing, and replace the present one with it at the end."""
+    def _next_file(self, *, keep: bool = True) -> Iterator[sqlite3.Connection]:
+        """Yield a copy of the present file for writing, or an empty one, and replace the present one at the end."""
         folder = self._path.parent
         folder.mkdir(parents=True, exist_ok=True)
         staged = folder / f".{self._path.name}.next"
@@ -154,7 +154,7 @@ class SqliteStore:
                 with closing(sqlite3.connect(staged)) as connection:
                     connection.execute("PRAGMA journal_mode = MEMORY")  # leaves no second file
                     connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
-                    if self._path.exists():
+                    if keep and self._path.exists():
                         with closing(sqlite3.connect(self._path)) as present:
                             present.backup(connection)
                     yield connection
@@ -198,7 +198,7 @@ def _declare(connection: sqlite3.Connection, features: Sequence[Feature]) -> Non
         connection.execute(f"INSERT OR REPLACE INTO {_FORMS} VALUES (?, ?)", [feature.name, feature.form])
 
 
-def _upsert(connection: sqlite3.Connection, features: Sequence[Feature], rows: Iterable[tuple[Any, ...]]) -> int:
+def _upsert(connection: sqlite3.Connection, features: Sequence[Feature], rows: Iterable[tuple[Any, ...]]) -> None:
     names = ["entity", *chain.from_iterable(map(_names, features))]
     updates = ", ".join(f'"{name}" = excluded."{name}"' for name in names[1:])
     connection.executemany(
@@ -206,8 +206,6 @@ def _upsert(connection: sqlite3.Connection, features: Sequence[Feature], rows: I
         f"ON CONFLICT (entity) DO UPDATE SET {updates}",
         rows,
     )
-    (count,) = connection.execute(f"SELECT count(*) FROM {_TABLE}").fetchone()
-    return int(count)
 
 
 def _select(

@@ -1,4 +1,4 @@
-"""Feast's online stores with atomic writes, without retries, and with a row count.
+"""Feast's online stores with atomic writes, without retries, and with a way to delete entities.
 
 `feature_store.yaml` names these classes as the `type` of its online store, as Feast requires for custom stores.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,34 +63,43 @@ class WholeRedisOnlineStore(RedisOnlineStore):
             )
         return self._client
 
-    def count(self, config: RepoConfig, view: FeatureView) -> int:
-        """Return the number of entities in the store."""
+    def retain(self, config: RepoConfig, view: FeatureView, keys: Sequence[EntityKey]) -> None:
+        """Delete all values of every entity but these."""
+        kept = set(_names(config, keys))
         prefix = serialize_entity_key_prefix(view.join_keys, config.entity_key_serialization_version)
         pattern = b"".join([_escaped(prefix), b"*", config.project.encode()])
-        return sum(1 for _ in self._get_client(config.online_store).scan_iter(match=pattern, count=_BATCH))
+        client = self._get_client(config.online_store)
+        found = client.scan_iter(match=pattern, count=_BATCH)
+        while chunk := list(islice(found, _BATCH)):
+            if gone := [name for name in chunk if name not in kept]:
+                client.delete(*gone)
 
     def remove(self, config: RepoConfig, view: FeatureView, keys: Sequence[EntityKey]) -> int:
         """Delete all values of these entities; return how many had some."""
-        version = config.entity_key_serialization_version
-        names = [_redis_key(config.project, key, entity_key_serialization_version=version) for key in keys]
-        return int(self._get_client(config.online_store).delete(*names)) if names else 0
+        return int(self._get_client(config.online_store).delete(*_names(config, keys))) if keys else 0
 
 
-class CountingSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
+class ErasableSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
     """The path of the file."""
 
-    type: Literal["serving.adapters.feature_store.feast_online.CountingSqliteOnlineStore"]  # type: ignore[assignment]
+    type: Literal["serving.adapters.feature_store.feast_online.ErasableSqliteOnlineStore"]  # type: ignore[assignment]
 
 
-class CountingSqliteOnlineStore(SqliteOnlineStore):
+class ErasableSqliteOnlineStore(SqliteOnlineStore):
     """Keep features in a SQLite file, for work on one machine."""
 
-    def count(self, config: RepoConfig, view: FeatureView) -> int:
-        """Return the number of entities in the store."""
+    def retain(self, config: RepoConfig, view: FeatureView, keys: Sequence[EntityKey]) -> None:
+        """Delete all values of every entity but these."""
         table = table_id(config.project, view).replace('"', '""')
-        query = f'SELECT count(DISTINCT entity_key) FROM "{table}"'  # noqa: S608 - the name is ours; a name can't be bound
-        (count,) = self._get_conn(config).execute(query).fetchone()
-        return int(count)
+        version, connection = config.entity_key_serialization_version, self._get_conn(config)
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+        with connection:
+            connection.execute("CREATE TEMP TABLE kept (entity_key BLOB PRIMARY KEY)")
+            names = ((serialize_entity_key(key, version),) for key in keys)
+            connection.executemany("INSERT OR IGNORE INTO kept VALUES (?)", names)
+            query = f'DELETE FROM "{table}" WHERE entity_key NOT IN kept'  # noqa: S608 - ours; a name can't be bound
+            connection.execute(query)
+            connection.execute("DROP TABLE kept")
 
     def remove(self, config: RepoConfig, view: FeatureView, keys: Sequence[EntityKey]) -> int:
         """Delete all values of these entities; return how many had some."""
@@ -102,6 +112,11 @@ class CountingSqliteOnlineStore(SqliteOnlineStore):
                 query = f'DELETE FROM "{table}" WHERE entity_key = ?'  # noqa: S608 - as above
                 removed += connection.execute(query, [name]).rowcount > 0
         return removed
+
+
+def _names(config: RepoConfig, keys: Sequence[EntityKey]) -> list[bytes]:
+    version = config.entity_key_serialization_version
+    return [_redis_key(config.project, key, entity_key_serialization_version=version) for key in keys]
 
 
 def _escaped(prefix: bytes) -> bytes:

@@ -25,7 +25,7 @@ from serving.adapters.feature_store.feast_definitions import (
     view_of,
     watermark_view,
 )
-from serving.adapters.feature_store.feast_online import CountingSqliteOnlineStore, WholeRedisOnlineStore
+from serving.adapters.feature_store.feast_online import ErasableSqliteOnlineStore, WholeRedisOnlineStore
 from serving.adapters.feature_store.feast_values import to_values
 from serving.adapters.feature_store.writer_lock import only_writer
 from serving.domain.errors import FeatureStoreUnavailable, SettingsError, quoted
@@ -58,8 +58,11 @@ class FeastWriter:
             )
         return cls(configuration)
 
-    def write(self, rows: FeatureRows) -> int:
-        """Insert or replace one row per entity, all or none; a watermark follows the rows."""
+    def write(self, rows: FeatureRows, *, replace: bool = False) -> None:
+        """Insert or replace one row per entity, all or none; a watermark follows the rows.
+
+        With `replace`, every other entity is removed after that, in a step of its own.
+        """
         cells = {feature.name: to_values(feature, rows.columns[feature.name]) for feature in rows.features}
         entity = self._entity()
         keys = [EntityKey(join_keys=[entity.join_key], entity_values=[Value(bytes_val=key)]) for key in rows.entities]
@@ -78,7 +81,8 @@ class FeastWriter:
                 provider.online_write_batch(feast.config, view, records, None)
                 if rows.watermark:
                     provider.online_write_batch(feast.config, watermark_view(), [_watermark_row(rows.watermark)], None)
-                return _online(provider).count(feast.config, view)
+                if replace:
+                    _online(provider).retain(feast.config, view, keys)
         except FAILURES as error:
             raise FeatureStoreUnavailable(f"the feature store can't be written ({type(error).__name__}).") from error
 
@@ -136,8 +140,8 @@ class FeastWriter:
         return feast
 
 
-def _online(provider: Any) -> WholeRedisOnlineStore | CountingSqliteOnlineStore:
-    store: WholeRedisOnlineStore | CountingSqliteOnlineStore = provider.online_store
+def _online(provider: Any) -> WholeRedisOnlineStore | ErasableSqliteOnlineStore:
+    store: WholeRedisOnlineStore | ErasableSqliteOnlineStore = provider.online_store
     return store
 
 

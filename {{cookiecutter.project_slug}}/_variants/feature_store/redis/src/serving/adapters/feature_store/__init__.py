@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from serving.adapters.feature_store.redis import RedisStore, RedisWriter
+from serving.adapters.feature_store.redis import RedisStore
+from serving.adapters.feature_store.redis_writer import RedisWriter
 from serving.adapters.feature_store.sqlite import SqliteStore
 from serving.domain.ports import FeatureStore, FeatureWriter
 

@@ -1,7 +1,8 @@
 """The feature store in Redis: one hash per entity, read in one round trip per batch.
 
-A key that is not there means an entity that is not known. A Redis that was restarted empty answers every read with
-success and nothing in it: so each read also asks for the marker that a materialization leaves.
+Rows are kept in generations: `features:<generation>:<entity>`. `features-present` names the generation to read, which a
+large write replaces as a whole. A key that is not there means an unknown entity. A Redis that was restarted empty
+answers every read with success and nothing in it, but it has no `features-present` either.
 """
 
 from __future__ import annotations
@@ -19,22 +20,18 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from serving.adapters.feature_store.breaker import Breaker
-from serving.domain.errors import FeaturesNotFilled, FeaturesOutdated, FeatureStoreUnavailable, SettingsError, quoted
+from serving.domain.errors import FeaturesNotFilled, FeaturesOutdated, SettingsError, quoted
 from serving.domain.features import Feature, FeatureSet
-from serving.domain.ports import Column, FeatureRows
+from serving.domain.ports import Column
 from serving.domain.tensors import Tensor
 
-_PREFIX = b"features:"
-MARKER = b"features-watermark"
-"""Holds the watermark of the last materialization; gone when Redis comes back empty."""
+PRESENT = b"features-present"
+"""Holds the generation to read and the watermark of the last materialization; gone when Redis comes back empty."""
 
 _SOCKET_TIMEOUT_S = 1.0
 """A bound for what is left of a read that was given up; the read itself is bounded by its own timeout, 50 ms."""
-_WRITE_TIMEOUT_S = 5.0
-_BATCH = 1000
 _TIME = struct.Struct("<q")
 """Before each value: since when it holds, then its form, then a colon."""
 
@@ -79,6 +76,7 @@ class RedisStore:
     def __init__(self, client: redis.asyncio.Redis, breaker: Breaker) -> None:
         self._client = client
         self._breaker = breaker
+        self._generation, _ = present_of(None)
 
     @classmethod
     def open(cls, url: str) -> RedisStore:
@@ -103,81 +101,41 @@ class RedisStore:
     async def read(
         self, entities: Sequence[bytes], features: Sequence[Feature], *, timeout: float
     ) -> Mapping[str, Column]:
-        """Read features for each entity in one round trip."""
+        """Read features for each entity in one round trip; in two when the generation has changed."""
         names = [feature.name for feature in features]
         with self._breaker.guard((redis.RedisError, OSError), timeout=timeout):
             async with asyncio.timeout(timeout):
-                pipeline = self._client.pipeline(transaction=False)
-                for entity in entities:
-                    pipeline.hmget(_key(entity), names)
-                pipeline.exists(MARKER)
-                *rows, filled = await pipeline.execute()
+                rows, filled = await self._rows(entities, names)
         if not filled and all(cell is None for row in rows for cell in row):
             raise FeaturesNotFilled
         return {feature.name: _column(feature, [row[index] for row in rows]) for index, feature in enumerate(features)}
+
+    async def _rows(self, entities: Sequence[bytes], names: Sequence[str]) -> tuple[list[Any], bool]:
+        while True:
+            generation = self._generation
+            pipeline = self._client.pipeline(transaction=False)
+            for entity in entities:
+                pipeline.hmget(key(generation, entity), names)
+            pipeline.get(PRESENT)  # last: had this generation been replaced before, its rows could be gone
+            *rows, present = await pipeline.execute()
+            self._generation, watermark = present_of(present)
+            if self._generation == generation:
+                return rows, bool(watermark)
 
     async def close(self) -> None:
         """Close all connections."""
         await cast("Awaitable[None]", self._client.aclose())
 
 
-class RedisWriter:
-    """Fill Redis with static features; blocking, for batch jobs."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
-
-    @classmethod
-    def open(cls, url: str) -> RedisWriter:
-        """Open `redis://host:6379/0`; the first write connects."""
-        where = Address.parse(url)
-        return cls(
-            redis.Redis(
-                host=where.host,
-                port=where.port,
-                db=where.database,
-                username=where.user,
-                password=where.password,
-                socket_timeout=_WRITE_TIMEOUT_S,
-                socket_connect_timeout=_WRITE_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-            )
-        )
-
-    def write(self, rows: FeatureRows) -> int:
-        """Insert or replace one hash per entity, in one transaction, and the marker with it."""
-        pipeline = self._client.pipeline(transaction=True)
-        dates = rows.dates()
-        cells = {feature.name: _cells(feature, rows.columns[feature.name], dates) for feature in rows.features}
-        for row, entity in enumerate(rows.entities):
-            values: dict[Any, bytes] = {name: column[row] for name, column in cells.items()}
-            pipeline.hset(_key(entity), mapping=values)
-        if rows.watermark:
-            pipeline.set(MARKER, rows.watermark)
-        try:
-            pipeline.execute()
-            return sum(1 for _ in self._client.scan_iter(match=_PREFIX + b"*", count=_BATCH))
-        except (redis.RedisError, OSError) as error:
-            raise FeatureStoreUnavailable(f"the feature store can't be written ({type(error).__name__}).") from error
-
-    def delete(self, entities: Sequence[bytes]) -> int:
-        """Delete the hashes of these entities, in one transaction."""
-        try:
-            return self._client.delete(*map(_key, entities)) if entities else 0
-        except (redis.RedisError, OSError) as error:
-            raise FeatureStoreUnavailable(f"the feature store can't be written ({type(error).__name__}).") from error
-
-    def watermark(self) -> str:
-        """Return the watermark of the last write that had one; empty as well when Redis came back empty."""
-        try:
-            return cast("bytes", self._client.get(MARKER) or b"").decode()
-        except (redis.RedisError, OSError) as error:
-            raise FeatureStoreUnavailable(f"the feature store can't be read ({type(error).__name__}).") from error
-
-
-def _key(entity: bytes) -> Any:
+def key(generation: bytes, entity: bytes) -> Any:
     """Return the key of an entity's hash; redis-py takes bytes, though its types say text."""
-    return _PREFIX + entity
+    return b"features:%b:%b" % (generation, entity)
+
+
+def present_of(value: bytes | None) -> tuple[bytes, bytes]:
+    """Return generation and watermark of a value of PRESENT; before the first materialization 0 and nothing."""
+    generation, _, watermark = (value or b"0").partition(b" ")
+    return generation, watermark
 
 
 def _password(path: str) -> str | None:
@@ -189,7 +147,7 @@ def _password(path: str) -> str | None:
         raise SettingsError(f"feature store: password_file {quoted(path)} can't be read ({error.strerror}).") from None
 
 
-def _cells(feature: Feature, tensor: Tensor, times: Sequence[int]) -> list[bytes]:
+def to_cells(feature: Feature, tensor: Tensor, times: Sequence[int]) -> list[bytes]:
     """Return one value per row as its bytes in the feature's datatype: what is read is what was written, to the bit."""
     if feature.datatype.holds_bytes:
         values = list(tensor)
