@@ -13,6 +13,8 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -112,7 +114,11 @@ class Feature:
         """Return values in the declared type; text becomes UTF-8."""
         if self.datatype is Datatype.TEXT:
             return np.ascontiguousarray(_TO_UTF8(values), object)
-        return np.ascontiguousarray(values, self.datatype.dtype)
+        return np.ascontiguousarray(values, self._dtype)
+
+    @cached_property
+    def _dtype(self) -> np.dtype[Any]:
+        return self.datatype.dtype
 
 
 def _holds(datatype: Datatype, value: float | int | str) -> bool:
@@ -201,7 +207,7 @@ class FeatureSet:
                 )
             forms[derived.name] = left
 
-    @property
+    @cached_property
     def model_inputs(self) -> tuple[Feature, ...]:
         """All model inputs, in training order."""
         return self.static + self.real_time

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import sys
+import uuid
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,24 @@ from pythonjsonlogger.json import JsonFormatter
 from serving.domain.features import Feature, Missing
 from serving.domain.references import Reference
 
-request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
-"""The id of the current request; empty outside of a request."""
+
+class RequestId:
+    """The id of one call: the caller's, or one that is made when it is first logged or sent."""
+
+    __slots__ = ("_text", "given")
+
+    def __init__(self, given: str = "") -> None:
+        self.given = given
+        self._text = given
+
+    def __str__(self) -> str:
+        if not self._text:
+            self._text = uuid.uuid4().hex
+        return self._text
+
+
+request_id: contextvars.ContextVar[RequestId | None] = contextvars.ContextVar("request_id", default=None)
+"""The id of the current call; None outside of a call."""
 
 _DAY_S = 86_400
 _DAYS = (1 / 24, 0.25, 1.0, 2.0, 7.0, 30.0, 90.0, 365.0, 3650.0)
@@ -103,7 +120,8 @@ class Metrics:
 
 class _RequestIdFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = request_id.get()
+        current = request_id.get()
+        record.request_id = "" if current is None else str(current)
         return True
 
 

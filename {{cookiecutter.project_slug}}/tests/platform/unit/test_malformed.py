@@ -7,7 +7,6 @@ from serving.domain.errors import InvalidRequest, NotFound
 from serving.online.grpc.admission import Admission, Limits
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.grpc.servicer import InferenceServicer
-from serving.online.telemetry import Metrics
 from tests.platform.support.fakes import FakeRuntime
 from tests.platform.support.grpc_context import FakeContext
 from tests.platform.support.malformed import MALFORMED, Malformed
@@ -20,7 +19,7 @@ ERRORS = {grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest, grpc.StatusCode.NOT_
 async def infer(body: bytes, runtime: FakeRuntime) -> pb.ModelInferResponse:
     """Ask the servicer, without a network."""
     service = fake_service(MODEL, runtime=runtime)
-    servicer = InferenceServicer(service, Admission(Limits(1, 0, AMPLE), lambda _: None), Metrics.create(), 60.0)
+    servicer = InferenceServicer(service, Admission(Limits(1, 0, AMPLE), lambda _: None), 60.0)
     return pb.ModelInferResponse.FromString(await servicer.model_infer(body, FakeContext().as_context()))
 
 

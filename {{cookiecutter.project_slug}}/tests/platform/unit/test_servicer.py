@@ -10,7 +10,7 @@ from serving.online.grpc.admission import Admission, Limits
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.grpc.servicer import InferenceServicer
 from serving.online.inference import NoModel, Service
-from serving.online.telemetry import Metrics, request_id
+from serving.online.telemetry import RequestId, request_id
 from tests.platform.support.artifacts import tiny
 from tests.platform.support.fakes import FakeRuntime
 from tests.platform.support.grpc_context import FakeContext
@@ -23,9 +23,7 @@ NOTHING = NoModel("no model is served: the reason.")
 
 
 def servicer(service: Service, *, max_running: int = 1, call_timeout: float = LONG) -> InferenceServicer:
-    return InferenceServicer(
-        service, Admission(Limits(max_running, 0, AMPLE), lambda _: None), Metrics.create(), call_timeout
-    )
+    return InferenceServicer(service, Admission(Limits(max_running, 0, AMPLE), lambda _: None), call_timeout)
 
 
 def context(remaining: float | None = None):  # type: ignore[no-untyped-def]
@@ -90,10 +88,14 @@ async def test_without_a_model_predictions_and_metadata_say_why() -> None:
         await asked.model_metadata(model_body("tiny"), context())
 
 
-@pytest.mark.parametrize(("sent", "answered"), [("my-id", "my-id"), ("", "made-up")])
-async def test_an_answer_has_the_requests_id_or_that_of_the_call(sent: str, answered: str) -> None:
+@pytest.mark.parametrize(
+    ("sent", "beside", "answered"), [("my-id", "other", "my-id"), ("", "other", "other"), ("", "", "")]
+)
+async def test_an_answer_has_the_id_of_the_request_or_the_one_sent_beside_it(
+    sent: str, beside: str, answered: str
+) -> None:
     body = request("tiny", {"base": [1.0], "value": [2.0]}, id=sent).SerializeToString()
-    token = request_id.set("made-up")
+    token = request_id.set(RequestId(beside))
     answer = await servicer(fake_service(tiny())).model_infer(body, context())
     request_id.reset(token)
     assert pb.ModelInferResponse.FromString(answer).id == answered

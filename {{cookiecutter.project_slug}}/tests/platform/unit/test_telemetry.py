@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.online.telemetry import Metrics, configure_logging, request_id
+from serving.online.telemetry import Metrics, RequestId, configure_logging, request_id
 
 HOSTILE = [
     "a\r\nINFO forged",
@@ -78,7 +78,7 @@ def test_a_traceback_stays_on_its_line(log: io.StringIO) -> None:
 
 
 def test_a_record_carries_time_level_logger_and_request(log: io.StringIO) -> None:
-    token = request_id.set("my-request")
+    token = request_id.set(RequestId("my-request"))
     logging.getLogger("some.logger").warning("text")
     request_id.reset(token)
     logging.getLogger("some.logger").error("outside of a request")

@@ -49,6 +49,7 @@ class OnnxRuntime:
         """Hold a session; `outputs` are the names of outputs by those in the graph."""
         self._session = session
         self._outputs = outputs
+        self._texts = [node.name for node in session.get_inputs() if node.type == "tensor(string)"]
         self._placement = Dispatcher(self._run, onnxruntime.RunOptions)
 
     @classmethod
@@ -94,7 +95,7 @@ class OnnxRuntime:
         self._placement.close()
 
     def _run(self, inputs: Tensors, stop: Stop) -> Tensors:
-        feed = {name: _as_text(name, tensor) if tensor.dtype == object else tensor for name, tensor in inputs.items()}
+        feed = {**inputs, **{name: _as_text(name, inputs[name]) for name in self._texts}} if self._texts else inputs
         try:
             results = self._session.run(list(self._outputs), feed, stop)
         except _OnnxErrors as error:

@@ -6,8 +6,7 @@ elsewhere. Health checks and metadata don't pass here: they must answer while th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from serving.domain.errors import DeadlineExceeded, Overloaded
@@ -38,9 +37,9 @@ class Costs:
 
     def expect(self, size: int) -> float:
         """Return the seconds to expect; a size that was never seen counts like the nearest known one."""
-        if not self._seconds:
-            return 0.0
         kind = size.bit_length()
+        if kind in self._seconds or not self._seconds:
+            return self._seconds.get(kind, 0.0)
         return self._seconds[min(self._seconds, key=lambda known: abs(known - kind))]
 
     def learn(self, size: int, seconds: float) -> None:
@@ -51,12 +50,21 @@ class Costs:
 
 
 class Call:
-    """A call that was let in; tell it how many seconds the model took."""
+    """A call that is let in while the block runs; tell it how many seconds the model took."""
 
-    def __init__(self, size: int, expected: float) -> None:
+    def __init__(self, admission: Admission, size: int, timeout: float, expected: float) -> None:
+        self._admission = admission
         self.size = size
+        self.timeout = timeout
         self.expected = expected
         self.took: float | None = None
+
+    async def __aenter__(self) -> Call:
+        await self._admission.enter(self)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._admission.leave(self)
 
 
 class Admission:
@@ -80,31 +88,41 @@ class Admission:
         """How many calls wait."""
         return self._slots.waiting
 
-    @asynccontextmanager
-    async def slot(self, *, size: int, timeout: float) -> AsyncIterator[Call]:
-        """Hold one slot for a request of `size` bytes.
+    def slot(self, *, size: int, timeout: float) -> Call:
+        """Return a call with a request of `size` bytes; it holds one slot while its `async with` block runs.
 
         :raises Overloaded: too many calls wait, they hold too many bytes, or too much work for this call's deadline
         :raises DeadlineExceeded: the call waited until its deadline
         """
-        call = Call(size, self._costs.expect(size))
-        self._check(call, timeout)
-        self._bytes += size
+        return Call(self, size, timeout, self._costs.expect(size))
+
+    async def enter(self, call: Call) -> None:
+        """Let a call in, once a slot is free."""
+        self._check(call)
+        self._bytes += call.size
         self._ahead_s += call.expected
         try:
-            await self._take(timeout)
-            try:
-                yield call
-            finally:
-                self._slots.give_back()
-        finally:
-            self._bytes -= size
-            # No sum of differences: with nobody here, nothing is left to round.
-            self._ahead_s = self._ahead_s - call.expected if self.running or self.queued else 0.0
-            if call.took is not None:
-                self._costs.learn(size, call.took)
+            await self._slots.take(timeout=call.timeout)
+        except BaseException as error:
+            self._forget(call)
+            if isinstance(error, TimeoutError):
+                late = f"the deadline of {call.timeout:.3f} s passed while the call waited."
+                raise DeadlineExceeded(late) from None
+            raise
 
-    def _check(self, call: Call, timeout: float) -> None:
+    def leave(self, call: Call) -> None:
+        """Give back the slot of a call, and learn what the call took."""
+        self._slots.give_back()
+        self._forget(call)
+        if call.took is not None:
+            self._costs.learn(call.size, call.took)
+
+    def _forget(self, call: Call) -> None:
+        self._bytes -= call.size
+        # No sum of differences: with nobody here, nothing is left to round.
+        self._ahead_s = self._ahead_s - call.expected if self.running or self.queued else 0.0
+
+    def _check(self, call: Call) -> None:
         """Refuse what has no room or no time."""
         if not self.running:
             return  # or a cost once learnt too high would never be learnt anew
@@ -115,15 +133,9 @@ class Admission:
             held = f"{self._bytes} bytes of requests are held, {call.size} more would pass the limit"
             self._refuse("memory", f"{held} of {limits.max_bytes}")
         expected = _MARGIN * (self._ahead_s / limits.concurrency + call.expected)
-        if expected > timeout:
-            self._refuse("deadline", f"the answer could take {expected:.2f} s, the deadline is {timeout:.2f} s")
+        if expected > call.timeout:
+            self._refuse("deadline", f"the answer could take {expected:.2f} s, the deadline is {call.timeout:.2f} s")
 
     def _refuse(self, reason: str, text: str) -> None:
         self._observe_refusal(reason)
         raise Overloaded(f"{text}; try again later.")
-
-    async def _take(self, timeout: float) -> None:
-        try:
-            await self._slots.take(timeout=timeout)
-        except TimeoutError:
-            raise DeadlineExceeded(f"the deadline of {timeout:.3f} s passed while the call waited.") from None

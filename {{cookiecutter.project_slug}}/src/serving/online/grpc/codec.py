@@ -6,6 +6,7 @@ exact byte count, and only then the elements.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import struct
@@ -98,14 +99,13 @@ def decode(request: pb.ModelInferRequest, signature: Signature) -> Decoded:
         spec = signature.input(message.name)
         if spec.name in inputs:
             raise InvalidRequest(f"input {quoted(spec.name)}: is sent twice.")
-        spec.check_declared(message.datatype, message.shape, signature.max_rows)
-        shape = (message.shape[0], *spec.shape[1:])
+        rows = spec.check_declared(message.datatype, message.shape, signature.max_rows)
         if raws:
             if message.HasField("contents"):
                 raise InvalidRequest(f"input {quoted(spec.name)}: has raw and typed contents; send one of them.")
-            inputs[spec.name] = _from_raw(spec, shape, raws[index])
+            inputs[spec.name] = _from_raw(spec, rows, raws[index])
         else:
-            inputs[spec.name] = _from_typed(spec, shape, message.contents)
+            inputs[spec.name] = _from_typed(spec, (rows, *spec.row_shape), message.contents)
     return Decoded(inputs, tuple(output.name for output in request.outputs), bool(raws))
 
 
@@ -127,25 +127,28 @@ def _check_counts(request: pb.ModelInferRequest, signature: Signature) -> None:
             "must have one for each."
         )
     parameters = len(request.parameters)
-    parameters += sum(len(tensor.parameters) for tensor in request.inputs)
-    parameters += sum(len(output.parameters) for output in request.outputs)
+    for tensor in request.inputs:
+        parameters += len(tensor.parameters)
+    for output in request.outputs:
+        parameters += len(output.parameters)
     if parameters > _MAX_PARAMETERS:
         raise InvalidRequest(f"parameters: {parameters} are sent, at most {_MAX_PARAMETERS} are allowed.")
 
 
-def _from_raw(spec: TensorSpec, shape: tuple[int, ...], raw: bytes) -> Tensor:
-    if spec.datatype.holds_bytes:
-        return _objects(_split(spec, raw, shape[0] * spec.row_elements), shape)
+def _from_raw(spec: TensorSpec, rows: int, raw: bytes) -> Tensor:
+    if spec.holds_bytes:
+        return _objects(_split(spec, raw, rows * spec.row_elements), (rows, *spec.row_shape))
     dtype = spec.dtype
-    expected = shape[0] * spec.row_elements * dtype.itemsize
+    expected = rows * spec.row_elements * dtype.itemsize
     if len(raw) != expected:
         raise InvalidRequest(
-            f"input {quoted(spec.name)}: raw contents have {len(raw)} bytes, {list(shape)} of {spec.datatype} "
-            f"has {expected}."
+            f"input {quoted(spec.name)}: raw contents have {len(raw)} bytes, {[rows, *spec.row_shape]} of "
+            f"{spec.datatype} has {expected}."
         )
     if spec.datatype is Datatype.BOOL and np.frombuffer(raw, np.uint8).max(initial=0) > 1:
         raise InvalidRequest(f"input {quoted(spec.name)}: a BOOL must be the byte 0 or 1.")
-    return np.frombuffer(raw, dtype).reshape(shape)
+    flat = np.frombuffer(raw, dtype)
+    return flat.reshape(rows, *spec.row_shape) if spec.row_shape else flat
 
 
 def _split(spec: TensorSpec, raw: bytes, count: int) -> list[bytes]:
@@ -178,7 +181,7 @@ def _from_typed(spec: TensorSpec, shape: tuple[int, ...], contents: pb.InferTens
     expected = shape[0] * spec.row_elements
     if len(values) != expected:
         raise InvalidRequest(f"input {quoted(spec.name)}: has {len(values)} elements, {list(shape)} has {expected}.")
-    if spec.datatype.holds_bytes:
+    if spec.holds_bytes:
         return _objects(list(values), shape)
     dtype = spec.datatype.dtype
     if dtype.kind not in "iu" or dtype.itemsize >= 4:  # the protocol's field has the range of the type itself
@@ -197,26 +200,30 @@ def _objects(items: Sequence[bytes], shape: tuple[int, ...]) -> Tensor:
 
 def encode(inference: Inference, *, raw: bool, request_id: str) -> pb.ModelInferResponse:
     """Encode an answer with its model version, digest and fallback flags."""
-    model = inference.model
-    response = pb.ModelInferResponse(
-        model_name=model.reference.model, model_version=model.reference.version, id=request_id
-    )
-    response.parameters["artifact_digest"].string_param = model.reference.digest
+    reference, known = inference.model.reference, inference.model.signature.outputs_by_name
+    response = pb.ModelInferResponse(id=request_id)
+    response.MergeFrom(_from_model(reference.model, reference.version, reference.digest))
     for key, flagged in (("defaulted_features", inference.defaulted), ("last_known_features", inference.last_known)):
         if flagged:
             flags = {name: list(rows) for name, rows in flagged.items()}
             response.parameters[key].string_param = json.dumps(flags, separators=(",", ":"))
-    datatypes = {spec.name: spec.datatype for spec in model.signature.outputs}
     for name, tensor in inference.outputs.items():
-        datatype = datatypes[name]
-        message = response.outputs.add(name=name, datatype=datatype.wire, shape=tensor.shape)
-        if datatype is Datatype.TEXT:
+        spec = known[name]
+        message = response.outputs.add(name=name, datatype=spec.wire, shape=tensor.shape)
+        if spec.datatype is Datatype.TEXT:
             message.parameters[_CONTENT_TYPE].string_param = _TEXT
-        field = _CONTENTS.get(datatype)
-        if raw or field is None:
+        if raw or (field := _CONTENTS.get(spec.datatype)) is None:
             response.raw_output_contents.append(_to_raw(tensor))
         else:
             getattr(message.contents, field).extend(tensor.ravel().tolist())
+    return response
+
+
+@functools.lru_cache(maxsize=1)
+def _from_model(name: str, version: str, digest: str) -> pb.ModelInferResponse:
+    """Return the part of each answer that depends on the model alone."""
+    response = pb.ModelInferResponse(model_name=name, model_version=version)
+    response.parameters["artifact_digest"].string_param = digest
     return response
 
 

@@ -20,8 +20,8 @@ from serving.online.grpc.access import Access
 from serving.online.grpc.admission import Admission, Limits
 from serving.online.grpc.codec import max_request_bytes
 from serving.online.grpc.credentials import Tokens, server_credentials
-from serving.online.grpc.interceptors import CallScope
 from serving.online.grpc.proto import open_inference_pb2 as pb
+from serving.online.grpc.scope import CallScope
 from serving.online.grpc.servicer import SERVICE, InferenceServicer
 from serving.online.grpc.watchdog import watch
 from serving.online.inference import NoModel, Service
@@ -96,13 +96,14 @@ class GrpcServer:
             Limits(settings.max_running, settings.max_queued, service.budget.requests, service.budget.concurrency),
             lambda reason: metrics.refused.labels(reason).inc(),
         )
+        metrics.in_flight.set_function(lambda: admission.running)
         metrics.queued.set_function(lambda: admission.queued)
-        access = Access(Tokens(settings.token_file) if settings.token_file else None, settings.names())
-        self._server = grpc.aio.server(
-            interceptors=[access, CallScope(metrics)], options=options(max_bytes, settings.call_timeout)
-        )
-        servicer = InferenceServicer(service, admission, metrics, settings.call_timeout)
-        self._server.add_generic_rpc_handlers((servicer.handler(),))
+        interceptors = []
+        if settings.token_file or settings.names():
+            interceptors.append(Access(Tokens(settings.token_file) if settings.token_file else None, settings.names()))
+        self._server = grpc.aio.server(interceptors=interceptors, options=options(max_bytes, settings.call_timeout))
+        servicer = InferenceServicer(service, admission, settings.call_timeout)
+        self._server.add_generic_rpc_handlers((servicer.handler(CallScope(metrics).wrap),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         # Health alone, for a check from the same container: it needs no key in the image.
         self._inside = grpc.aio.server()

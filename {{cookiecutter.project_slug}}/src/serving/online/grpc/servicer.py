@@ -13,7 +13,7 @@ from serving.online.grpc import codec
 from serving.online.grpc.admission import Admission
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.inference import Service
-from serving.online.telemetry import Metrics, request_id
+from serving.online.telemetry import request_id
 
 SERVICE = "inference.GRPCInferenceService"
 
@@ -27,14 +27,13 @@ class InferenceServicer:
     Requests arrive as bytes, so that we refuse a malformed body ourselves; gRPC would answer UNKNOWN.
     """
 
-    def __init__(self, service: Service, admission: Admission, metrics: Metrics, call_timeout: float) -> None:
+    def __init__(self, service: Service, admission: Admission, call_timeout: float) -> None:
         self._service = service
         self._admission = admission
-        self._metrics = metrics
         self._call_timeout = call_timeout
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """Return the handler to register with a server."""
+    def handler(self, wrap: Callable[[str, Method], Method]) -> grpc.GenericRpcHandler:
+        """Return the handler to register with a server, each method wrapped under its name."""
         methods: dict[str, Method] = {
             "ServerLive": self.server_live,
             "ServerReady": self.server_ready,
@@ -44,7 +43,7 @@ class InferenceServicer:
             "ModelInfer": self.model_infer,
         }
         return grpc.method_handlers_generic_handler(
-            SERVICE, {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}
+            SERVICE, {name: grpc.unary_unary_rpc_method_handler(wrap(name, method)) for name, method in methods.items()}
         )
 
     async def server_live(self, body: bytes, context: Context) -> bytes:
@@ -84,19 +83,25 @@ class InferenceServicer:
         timeout = self._call_timeout if given is None else min(given, self._call_timeout)
         deadline = Deadline(timeout)
         async with self._admission.slot(size=len(body), timeout=timeout) as call:
-            with self._metrics.in_flight.track_inprogress():
-                request = codec.parse(pb.ModelInferRequest, body)
+            request = codec.parse(pb.ModelInferRequest, body)
+            model = self._service.model
+            if request.model_name != model.reference.model or request.model_version:
                 codec.check_name(request.model_name, request.model_version)
-                model = self._service.model
                 model.check_named(request.model_name, request.model_version)
-                decoded = codec.decode(request, model.signature)
-                inference = await self._service.infer(decoded.inputs, decoded.outputs, deadline)
-                call.took = inference.model_seconds
-                answer = codec.encode(inference, raw=decoded.raw, request_id=request.id or request_id.get())
-                return answer.SerializeToString()
+            decoded = codec.decode(request, model.signature)
+            inference = await self._service.infer(decoded.inputs, decoded.outputs, deadline)
+            call.took = inference.model_seconds
+            answer = codec.encode(inference, raw=decoded.raw, request_id=request.id or _given_id())
+            return answer.SerializeToString()
 
     def _ready(self) -> bool:
         try:
             return bool(self._service.model)
         except NotReady:
             return False
+
+
+def _given_id() -> str:
+    """Return the id that the caller sent beside the request; empty if it sent none."""
+    current = request_id.get()
+    return "" if current is None else current.given

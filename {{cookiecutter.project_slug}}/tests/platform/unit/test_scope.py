@@ -3,39 +3,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
 
 import grpc
 import pytest
 
 from serving.domain import errors
-from serving.online.grpc.interceptors import REQUEST_ID_KEY, CallScope
-from serving.online.grpc.servicer import SERVICE, Context, Method
+from serving.online.grpc.scope import REQUEST_ID_KEY, CallScope
+from serving.online.grpc.servicer import Context, Method
 from serving.online.grpc.status import INTERNAL_TEXT
 from serving.online.telemetry import Metrics, request_id
 from tests.platform.support.grpc_context import Aborted, FakeContext
 
-METHOD = f"/{SERVICE}/ModelInfer"
 SECRET = "/srv/secret/model.onnx\nat line 7"
 
 
-class Details(grpc.HandlerCallDetails):
-    def __init__(self, method: str) -> None:
-        self.method = method
-        self.invocation_metadata = ()
-
-
-async def scoped(method: Method, metrics: Metrics | None = None, path: str = METHOD) -> Method:
-    """Return the method as the interceptor hands it to gRPC."""
-    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(method)
-
-    async def continuation(_: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
-        return handler
-
-    intercepted = await CallScope(metrics or Metrics.create()).intercept_service(continuation, Details(path))
-    assert intercepted is not None
-    unary: Method = intercepted.unary_unary  # type: ignore[assignment]
-    return unary
+def scoped(method: Method, metrics: Metrics | None = None) -> Method:
+    """Return the method as it is registered."""
+    return CallScope(metrics or Metrics.create()).wrap("ModelInfer", method)
 
 
 def raising(error: BaseException) -> Method:
@@ -46,12 +30,12 @@ def raising(error: BaseException) -> Method:
 
 
 async def tell_id(body: bytes, context: Context) -> bytes:
-    return request_id.get().encode()
+    return str(request_id.get()).encode()
 
 
 async def aborted(error: BaseException, context: FakeContext | None = None, metrics: Metrics | None = None) -> Aborted:
     """Return how a call ends if its method raises."""
-    call = await scoped(raising(error), metrics)
+    call = scoped(raising(error), metrics)
     with pytest.raises(Aborted) as end:
         await call(b"", (context or FakeContext()).as_context())
     return end.value
@@ -63,17 +47,48 @@ def value(metrics: Metrics, name: str, **labels: str) -> float:
 
 async def test_the_callers_request_id_is_kept_and_sent_back() -> None:
     context = FakeContext([("other", "x"), (REQUEST_ID_KEY, "order-7/step:2")])
-    assert await (await scoped(tell_id))(b"", context.as_context()) == b"order-7/step:2"
+    assert await scoped(tell_id)(b"", context.as_context()) == b"order-7/step:2"
     assert context.trailing == {REQUEST_ID_KEY: "order-7/step:2"}
 
 
-async def test_a_call_without_an_id_gets_a_generated_one() -> None:
-    call = await scoped(tell_id)
-    contexts = [FakeContext(), FakeContext()]
-    ids = [await call(b"", context.as_context()) for context in contexts]
+async def test_a_call_without_an_id_gets_a_generated_one_where_it_is_needed() -> None:
+    call = scoped(tell_id)
+    ids = [await call(b"", FakeContext().as_context()) for _ in range(2)]
     assert len(set(ids)) == 2
     assert all(re.fullmatch(rb"[0-9a-f]{32}", made_up) for made_up in ids)
-    assert [context.trailing[REQUEST_ID_KEY].encode() for context in contexts] == ids
+    context = FakeContext()
+    await aborted(errors.InvalidRequest("no."), context)
+    assert re.fullmatch("[0-9a-f]{32}", context.trailing[REQUEST_ID_KEY])
+
+
+async def test_an_answer_has_no_id_that_its_caller_did_not_send() -> None:
+    async def nothing(body: bytes, context: Context) -> bytes:
+        return b""
+
+    context = FakeContext()
+    await scoped(nothing)(b"", context.as_context())
+    assert context.trailing == {}
+
+
+async def test_a_call_is_logged_and_refused_under_the_same_generated_id() -> None:
+    logged: list[str] = []
+
+    class Listening(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            logged.append(str(request_id.get()))
+
+    async def refuse(body: bytes, context: Context) -> bytes:
+        logging.getLogger("serving").warning("on the way")
+        raise errors.InvalidRequest("no.")
+
+    context, listening, scope = FakeContext(), Listening(), logging.getLogger("serving")
+    scope.addHandler(listening)
+    try:
+        with pytest.raises(Aborted):
+            await scoped(refuse)(b"", context.as_context())
+    finally:
+        scope.removeHandler(listening)
+    assert set(logged) == {context.trailing[REQUEST_ID_KEY]}
 
 
 @pytest.mark.parametrize(
@@ -82,16 +97,17 @@ async def test_a_call_without_an_id_gets_a_generated_one() -> None:
 )
 async def test_an_id_unsafe_for_a_log_is_replaced(hostile: str | bytes) -> None:
     context = FakeContext([(REQUEST_ID_KEY, hostile)])
-    used = await (await scoped(tell_id))(b"", context.as_context())
+    used = await scoped(tell_id)(b"", context.as_context())
     assert re.fullmatch(rb"[0-9a-f]{32}", used)
-    assert context.trailing[REQUEST_ID_KEY].encode() == used
+    await aborted(errors.InvalidRequest("no."), context)
+    assert re.fullmatch("[0-9a-f]{32}", context.trailing[REQUEST_ID_KEY])
 
 
 async def test_the_id_ends_with_its_call() -> None:
     context = FakeContext([(REQUEST_ID_KEY, "mine")])
-    await (await scoped(tell_id))(b"", context.as_context())
+    await scoped(tell_id)(b"", context.as_context())
     await aborted(errors.InvalidRequest("no."), context)
-    assert request_id.get() == ""
+    assert request_id.get() is None
 
 
 async def test_calls_at_the_same_time_do_not_mix_up_their_ids() -> None:
@@ -99,7 +115,7 @@ async def test_calls_at_the_same_time_do_not_mix_up_their_ids() -> None:
         await asyncio.sleep(0)
         return await tell_id(body, context)
 
-    call = await scoped(slowly)
+    call = scoped(slowly)
     contexts = [FakeContext([(REQUEST_ID_KEY, f"id-{number}")]) for number in range(50)]
     answers = await asyncio.gather(*(call(b"", context.as_context()) for context in contexts))
     assert answers == [f"id-{number}".encode() for number in range(50)]
@@ -143,7 +159,7 @@ async def test_the_cause_of_a_failed_model_is_logged(caplog: pytest.LogCaptureFi
 
 async def test_calls_are_counted_by_method_and_code() -> None:
     metrics = Metrics.create()
-    await (await scoped(tell_id, metrics))(b"", FakeContext().as_context())
+    await scoped(tell_id, metrics)(b"", FakeContext().as_context())
     await aborted(errors.NotFound("no."), metrics=metrics)
     await aborted(RuntimeError("no"), metrics=metrics)
     assert value(metrics, "grpc_server_started_total", grpc_method="ModelInfer") == 3
@@ -154,24 +170,7 @@ async def test_calls_are_counted_by_method_and_code() -> None:
 
 async def test_a_cancelled_call_is_counted_and_stays_cancelled() -> None:
     metrics = Metrics.create()
-    call = await scoped(raising(asyncio.CancelledError()), metrics)
+    call = scoped(raising(asyncio.CancelledError()), metrics)
     with pytest.raises(asyncio.CancelledError):
         await call(b"", FakeContext().as_context())
     assert value(metrics, "grpc_server_handled_total", grpc_method="ModelInfer", grpc_code="CANCELLED") == 1
-
-
-async def test_other_services_are_not_intercepted() -> None:
-    async def check(body: bytes, context: Context) -> bytes:
-        return b""
-
-    metrics = Metrics.create()
-    assert await scoped(check, metrics, "/grpc.health.v1.Health/Check") is check
-    assert value(metrics, "grpc_server_started_total", grpc_method="Check") == 0
-
-
-async def test_an_unknown_method_stays_unimplemented() -> None:
-    async def nothing(_: grpc.HandlerCallDetails) -> None:
-        return None
-
-    continuation: Callable[[grpc.HandlerCallDetails], Awaitable[None]] = nothing
-    assert await CallScope(Metrics.create()).intercept_service(continuation, Details(f"/{SERVICE}/Nonsense")) is None
