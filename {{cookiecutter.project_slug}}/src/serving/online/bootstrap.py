@@ -33,11 +33,12 @@ from serving.domain.golden import replay
 from serving.domain.ports import FeatureStore, ModelRuntime
 from serving.domain.references import Reference
 from serving.domain.tensors import Signature, TensorSpec
+from serving.online.batching import worthwhile
 from serving.online.budget import Budget, before_the_model_ran, work_of_a_row
 from serving.online.enrichment import Enricher
 from serving.online.inference import InferenceService, NoModel, ServedModel, Service
 from serving.online.model_queue import ModelQueue
-from serving.online.settings import Settings
+from serving.online.settings import Batching, Settings
 from serving.online.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,10 @@ async def _load(
     max_rows = budget.choose_rows(settings.max_rows, explicit="max_rows" in settings.model_fields_set)
     signature = replace(signature, max_rows=max_rows)
     await _within_limit(runtime.warm_up(artifact.golden_inputs(), max_rows))
+    batching = settings.batching is Batching.ON
+    if settings.batching is Batching.AUTO:
+        call = functools.partial(runtime.predict, timeout=_START_TIMEOUT_S)
+        batching = await _within_limit(worthwhile(call, artifact.golden_inputs(), max_rows))
     enricher = Enricher(
         store,
         manifest.features,
@@ -106,9 +111,10 @@ async def _load(
         except (FeatureStoreUnavailable, FeaturesOutdated) as error:
             log.warning("the feature store can't be used yet: %s", error)
     metrics.announce(reference)
-    log.info("serving %s", reference, extra={"max_rows": max_rows, "budget": asdict(budget)})
+    log.info("serving %s", reference, extra={"max_rows": max_rows, "batching": batching, "budget": asdict(budget)})
     model = ServedModel(reference, manifest, signature, artifact.lineage)
-    return InferenceService(model, enricher, ModelQueue(runtime, metrics.model_seconds.observe), budget)
+    queue = ModelQueue(runtime, metrics.model_seconds.observe)
+    return InferenceService(model, enricher, queue, budget, metrics.batch_calls.observe if batching else None)
 
 
 async def _answered(artifact: Artifact, runtime: ModelRuntime) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from serving.domain.artifacts import Manifest
@@ -12,6 +13,7 @@ from serving.domain.errors import DeadlineExceeded, ModelFailed, NotFound, NotRe
 from serving.domain.lineage import Lineage
 from serving.domain.references import Reference
 from serving.domain.tensors import Signature, Tensors
+from serving.online.batching import Answer, Batcher, Run
 from serving.online.budget import Budget
 from serving.online.enrichment import Enricher
 from serving.online.model_queue import ModelQueue
@@ -82,20 +84,39 @@ class InferenceService:
     enricher: Enricher
     queue: ModelQueue
     budget: Budget
+    observe_batch: Callable[[int], None] | None = None
+    """Receives the number of calls in each batch; None turns batching off."""
 
     async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
-        """Return the model's answer for one batch."""
+        """Return the model's answer for one call."""
         signature = self.model.signature
         wanted = signature.choose_outputs(outputs)
         rows = signature.check_inputs(inputs)
+        answer = await self._answer(inputs, rows, deadline)
+        chosen = {spec.name: answer.outputs[spec.name] for spec in wanted}
+        return Inference(chosen, self.model, answer.defaulted, answer.last_known, answer.seconds)
+
+    @cached_property
+    def _answer(self) -> Run:
+        if self.observe_batch is None:
+            return self._run
+        batcher = Batcher(
+            self._run,
+            max_rows=self.model.signature.max_rows,
+            concurrency=self.budget.concurrency,
+            observe=self.observe_batch,
+        )
+        return batcher.answer
+
+    async def _run(self, inputs: Tensors, rows: int, deadline: Deadline) -> Answer:
+        """Return the model's answer for one batch, of one call or several."""
         enriched = await self.enricher.enrich(inputs, deadline)
         if deadline.passed():
             raise DeadlineExceeded(f"the deadline of {deadline.timeout:.3f} s passed before the model was called.")
         results, seconds = await self.queue.predict(enriched.inputs, timeout=deadline.left())
-        if fault := signature.check_outputs(results, rows):
+        if fault := self.model.signature.check_outputs(results, rows):
             raise ModelFailed(f"model {self.model.reference}: {fault}")
-        chosen = {spec.name: results[spec.name] for spec in wanted}
-        return Inference(chosen, self.model, enriched.defaulted, enriched.last_known, seconds)
+        return Answer(results, enriched.defaulted, enriched.last_known, seconds)
 
     def longest(self) -> float:
         """Return for how many seconds the oldest of the model's running calls has run; 0 if none runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import os
 import re
@@ -20,6 +21,14 @@ _SERVICE_LINK = re.compile(
 )
 
 _CLIENT_VARIABLE = "SERVING_TARGET"  # the client's; it may be set where a server starts
+
+
+class Batching(enum.StrEnum):
+    """Say whether calls that wait at the same moment share a model call."""
+
+    ON = "on"
+    OFF = "off"
+    AUTO = "auto"
 
 
 class Settings(SharedSettings):
@@ -43,10 +52,12 @@ class Settings(SharedSettings):
     """The port of /metrics; 0 takes a free one and logs it."""
     max_rows: int = Field(default=1024, ge=1, le=1 << 20)
     """The largest batch of one call; if it isn't set, fewer rows where memory is short."""
-    max_running: int = Field(default=16, ge=1, le=4096)
+    max_running: int = Field(default=64, ge=1, le=4096)
     """The number of calls in progress at once."""
     max_queued: int = Field(default=1024, ge=0, le=65536)
     """The number of calls that may wait; the next one is refused with RESOURCE_EXHAUSTED."""
+    batching: Batching = Batching.AUTO
+    """Whether calls that wait share a model call: `on`, `off`, or `auto`, which measures at start if that pays."""
     call_timeout: float = Field(default=5.0, gt=0, le=3600)
     """The longest time of a call in seconds, whatever deadline the caller sets."""
     drain: float = Field(default=1.0, ge=0, le=300)

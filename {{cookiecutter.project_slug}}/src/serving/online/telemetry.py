@@ -37,6 +37,7 @@ request_id: contextvars.ContextVar[RequestId | None] = contextvars.ContextVar("r
 
 _DAY_S = 86_400
 _DAYS = (1 / 24, 0.25, 1.0, 2.0, 7.0, 30.0, 90.0, 365.0, 3650.0)
+_CALLS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -53,6 +54,7 @@ class Metrics:
     refused: Counter
     store_seconds: Histogram
     model_seconds: Histogram
+    batch_calls: Histogram
     defaults: Counter
     last_known: Counter
     feature_age: Histogram
@@ -84,6 +86,12 @@ class Metrics:
             refused=counter("serving_refused", "ModelInfer calls refused by admission control.", "reason"),
             store_seconds=histogram("serving_feature_store_seconds", "Duration of a feature store read in seconds."),
             model_seconds=histogram("serving_model_seconds", "Duration of a model call in seconds."),
+            batch_calls=Histogram(
+                "serving_batch_calls",
+                "Calls that shared a model call.",
+                registry=registry,
+                buckets=_CALLS,
+            ),
             defaults=counter("serving_feature_defaults", "Rows answered with a feature's default.", "feature"),
             last_known=counter("serving_feature_last_known", "Rows answered with the last known value.", "feature"),
             feature_age=Histogram(

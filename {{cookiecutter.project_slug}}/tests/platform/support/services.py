@@ -33,6 +33,7 @@ class Observed:
     last_known: list[tuple[str, int]] = field(default_factory=list)
     ages: list[tuple[str, list[float]]] = field(default_factory=list)
     predictions: list[float] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
 
     def store_read(self, seconds: float) -> None:
         self.reads.append(seconds)
@@ -54,6 +55,7 @@ def fake_service(
     feature_timeout: float = 60.0,
     max_rows: int = MAX_ROWS,
     observed: Observed | None = None,
+    batching: bool = False,
 ) -> InferenceService:
     """Serve a model's signature with fakes in place of store and runtime."""
     store = store or FakeStore()
@@ -66,7 +68,8 @@ def fake_service(
     served = ServedModel(Reference("local", model.name, "1", DIGEST), model.manifest, signature, model.lineage)
     runtime = runtime or FakeRuntime(answer_of(model))
     budget = Budget(AMPLE, occupied=0, concurrency=runtime.concurrency)
-    return InferenceService(served, enricher, ModelQueue(runtime, seen.predictions.append), budget)
+    queue = ModelQueue(runtime, seen.predictions.append)
+    return InferenceService(served, enricher, queue, budget, seen.batches.append if batching else None)
 
 
 def answer_of(model: Model) -> Callable[[Tensors], Tensors]:

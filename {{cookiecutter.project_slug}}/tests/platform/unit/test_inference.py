@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from serving.domain.deadline import Deadline
-from serving.domain.errors import DeadlineExceeded, InvalidRequest, ModelFailed, NotFound, NotReady
+from serving.domain.errors import DeadlineExceeded, InvalidRequest, ModelFailed, NotFound, NotReady, UnknownEntity
 from serving.domain.tensors import Tensors
+from serving.online.fallback import Fallback
 from serving.online.inference import NoModel
 from tests.platform.support.artifacts import rich, tiny
 from tests.platform.support.fakes import FakeRuntime, FakeStore
@@ -29,6 +30,26 @@ async def test_a_request_passes_check_store_model_and_check() -> None:
     assert answer.defaulted == {"base": [1]}
     assert answer.model.reference == service.model.reference
     assert (len(observed.reads), len(observed.predictions), observed.defaults) == (1, 1, [("base", 1)])
+
+
+async def test_calls_that_wait_share_a_read_and_a_model_call_and_the_unknown_entity_fails_alone() -> None:
+    store, observed = FakeStore({key: {"base": float(ord(key))} for key in (b"a", b"b", b"c")}), Observed()
+    runtime = FakeRuntime(lambda inputs: {"total": inputs["base"] + inputs["value"]})
+    runtime.concurrency, store.gate = 1, asyncio.Event()
+    service = fake_service(
+        STATIC, store=store, runtime=runtime, observed=observed, unknown=Fallback.REFUSE, batching=True
+    )
+    calls = [
+        asyncio.ensure_future(service.infer(request(*keys), [], Deadline(LONG)))
+        for keys in ([b"a"], [b"b", b"c"], [b"a"], [b"nobody"])
+    ]
+    await asyncio.sleep(0)
+    store.gate.set()
+    first, second, third = [(await call).outputs["total"].tolist() for call in calls[:3]]
+    assert (first, second, third) == ([97.0], [98.0, 100.0], [97.0])
+    with pytest.raises(UnknownEntity, match="'nobody'"):
+        await calls[3]
+    assert observed.batches == [1, 3, 1, 1, 1]
 
 
 async def test_only_requested_outputs_are_answered_in_their_order() -> None:

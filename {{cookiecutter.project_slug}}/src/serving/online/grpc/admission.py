@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from serving.domain.errors import DeadlineExceeded, Overloaded
+from serving.online.costs import Costs
 from serving.online.slots import Slots
 
-_SMOOTHING = 0.2
 _MARGIN = 1.3  # no two calls take equally long
 
 
@@ -27,26 +27,6 @@ class Limits:
     max_queued: int
     max_bytes: int
     concurrency: int = 1
-
-
-class Costs:
-    """Know how many seconds of the model a request of some size takes, from the calls before it."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
-
-    def expect(self, size: int) -> float:
-        """Return the seconds to expect; a size that was never seen counts like the nearest known one."""
-        kind = size.bit_length()
-        if kind in self._seconds or not self._seconds:
-            return self._seconds.get(kind, 0.0)
-        return self._seconds[min(self._seconds, key=lambda known: abs(known - kind))]
-
-    def learn(self, size: int, seconds: float) -> None:
-        """Take in what a call took; sizes between two powers of two are one kind."""
-        kind = size.bit_length()
-        known = self._seconds.get(kind, seconds)
-        self._seconds[kind] = known + _SMOOTHING * (seconds - known)
 
 
 class Call:
