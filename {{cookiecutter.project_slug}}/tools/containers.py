@@ -6,7 +6,7 @@ start first, then the old ones stop. If one does not turn healthy, the new ones 
 Both generations serve for OVERLAP=30 seconds: stock gRPC clients that call the replicas by name, not the gateway,
 re-resolve DNS at most every 30 s. `rollback` returns to the version that served before. `down` removes the containers
 and keeps the volumes. SCALE is written to .env, so that plain `docker compose` commands agree; deployments.jsonl is the
-history.
+history. One of these commands runs at a time; a second one is refused.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 from serving import TEMPLATE_VERSION
 from serving.domain.errors import OperatorError, RegistryError
@@ -29,6 +30,7 @@ from serving.offline.git_info import commit
 from serving.offline.registry import CHAMPION
 from tools import engine, gateway, replicas
 from tools.compose_setup import remember, settings
+from tools.deployment_lock import only_change
 from tools.deployments import Deployments, Kind, Target
 from tools.rollout import DEPLOYMENT, FOUND_TIMEOUT_S, HEALTH_TIMEOUT_S, Rollout
 
@@ -41,6 +43,7 @@ _START_TIMEOUT_S = HEALTH_TIMEOUT_S + _STOP_TIMEOUT_S
 _FETCH_TIMEOUT_S = 180.0
 _LOG_LINES = "100"
 _HISTORY = "deployments.jsonl"
+_CHANGING = ("up", "deploy", "redeploy", "rollback", "down")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scale = _number("SCALE", options.scale, "number of replicas", 1, _MAX_SCALE)
     overlap_s = _number("OVERLAP", options.overlap, "number of seconds", 0, _MAX_OVERLAP_S)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a deployment as Ctrl-C does: nothing left over
-    commands[options.command](Stack(scale, dev=options.dev, overlap_s=overlap_s, words=words))
+    alone = only_change(project.ROOT / _HISTORY, options.command) if options.command in _CHANGING else nullcontext()
+    with alone:
+        commands[options.command](Stack(scale, dev=options.dev, overlap_s=overlap_s, words=words))
     return 0
 
 
