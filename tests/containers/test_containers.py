@@ -241,6 +241,20 @@ def test_a_deployment_under_load_loses_no_call_and_mixes_no_versions(stack: Stac
     assert list(after.seen["answers"]) == [re.findall(r"sha256=[0-9a-f]{64}", second)[0]]
 
 
+def test_a_changed_image_under_load_replaces_all_replicas_and_loses_no_call(stack: Stack, known: str) -> None:
+    before = stack.containers("server")
+    source = stack.repo.path / "src" / "serving" / "__main__.py"
+    source.write_text(f"{source.read_text(encoding='utf-8')}# changed\n", encoding="utf-8")
+    with stack.load(known) as load:
+        stack.command("up", SCALE=str(REPLICAS), OVERLAP="0")
+        load.wait_for(100)
+    after = stack.containers("server")
+    assert len(after) == REPLICAS
+    assert not set(before) & set(after)
+    assert load.seen["failures"] == {}
+    assert load.seen["wrong"] == 0
+
+
 def test_a_version_that_can_not_be_fetched_changes_nothing(stack: Stack) -> None:
     """Without the registry, a version in the volume can be deployed again; another one is refused in one sentence."""
     before = stack.containers("server")
