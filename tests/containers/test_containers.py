@@ -72,6 +72,18 @@ def test_every_container_runs_unprivileged_on_a_read_only_root(stack: Stack) -> 
     stack.is_unprivileged(*SERVICES)
 
 
+def test_the_server_shares_out_the_memory_that_compose_limits_and_has_processes_to_spare(stack: Stack) -> None:
+    service = re.split(r"^  (?=\w)", stack.repo.text("compose/base.yaml"), flags=re.MULTILINE)[1]
+    (megabytes,), (processes,) = (re.findall(rf"{name}: (\d+)", service) for name in ("mem_limit", "pids_limit"))
+    for container in stack.containers("server"):
+        done = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=True, timeout=60)
+        (entry,) = (line for line in (done.stdout + done.stderr).splitlines() if '"budget"' in line)
+        assert json.loads(entry)["budget"]["limit"] == int(megabytes) << 20
+        listed = stack.inside(container, "sh", "-c", "grep -h ^Threads: /proc/[0-9]*/status")
+        threads = [int(count) for count in re.findall(r"Threads:\s+(\d+)", listed)]
+        assert 1 < sum(threads) <= int(processes) / 2
+
+
 def test_plain_compose_commands_agree_with_what_make_up_started(stack: Stack) -> None:
     stack.agrees_with_plain_compose()
 

@@ -106,7 +106,7 @@ class Stack:
             self._converge(self._scale)
             if self._outdated():  # an interrupted deployment was continued, and the image is newer than that
                 self._converge(self._scale)
-            self._start_everything()
+            self._start_others()
             self._say_where()
             return
         label = settings(project.ROOT).get(DEPLOYMENT, "")  # a new one recreates the replicas
@@ -115,7 +115,9 @@ class Stack:
         self._history.record(Kind.TARGET, target)
         self._fetch()
         self._rollout().remove_strays()
-        self._start_everything()
+        print(f"starting {self._scale} server(s), waiting until healthy ...")
+        wait = ["--detach", "--wait", "--wait-timeout", str(HEALTH_TIMEOUT_S)]
+        self._compose("up", *wait, "--scale", f"{engine.SERVER}={self._scale}", timeout=_START_TIMEOUT_S)
         self._history.record(Kind.SERVING, target)
         self._history.record(Kind.DONE, target)
         self._say_where()
@@ -218,12 +220,12 @@ class Stack:
         healthy = [replica for replica in replicas.every() if replica.healthy]
         return any(known.config != config or known.image != engine.image_id(known.image_name) for known in healthy)
 
-    def _start_everything(self) -> None:
-        """Start what does not run, recreate what has changed, and wait until all is healthy."""
-        scale = self._environment["SCALE"]
-        print(f"starting {scale} server(s), waiting until healthy ...")
-        wait = ["--detach", "--wait", "--wait-timeout", str(HEALTH_TIMEOUT_S)]
-        self._compose("up", *wait, "--scale", f"{engine.SERVER}={scale}", timeout=_START_TIMEOUT_S)
+    def _start_others(self) -> None:
+        """Start the other services, and recreate those that have changed."""
+        services = self._compose("config", "--services", timeout=_LOOK_TIMEOUT_S).split()
+        others = [name for name in services if name != engine.SERVER]
+        # Compose stops the servers while it recreates what they depend on, if it knows of them.
+        self._compose("up", "--detach", "--no-deps", *others, timeout=_START_TIMEOUT_S)
 
     def _rollout(self) -> Rollout:
         def fetch(running: str) -> None:

@@ -19,6 +19,7 @@ class Containers:
         self.kept_by_fetch = ""
         self.config, self.image = "config-1", "image-1"
         self.commands: list[str] = []
+        self.others: list[str] = []
 
     def add(self, count: int, version: str, deployment: str, *, health: str = "healthy") -> None:
         """Start replicas."""
@@ -54,7 +55,10 @@ class Containers:
         assert program == "compose"
         self.commands.append(words[0])
         if words[0] == "config":
-            return f"server {self.config}\n"
+            return "gateway\nserver\n" if "--services" in words else f"server {self.config}\n"
+        if "--no-deps" in words and words[0] == "up":
+            self.others = list(words[3:])
+            return ""
         if words[0] == "up":
             self.version = environment["MODEL_VERSION"]
             self._up(int(words[-1].partition("=")[2]), environment[DEPLOYMENT], keep="--no-recreate" in words)

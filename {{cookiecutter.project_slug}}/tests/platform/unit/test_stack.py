@@ -149,6 +149,7 @@ def test_a_changed_image_or_configuration_is_rolled_out_beside_the_old_replicas(
     setattr(containers, changed, "another")
     make("up", "--scale=2")
     assert "recreate" not in containers.commands
+    assert containers.others == ["gateway"], "with the server, Compose would stop it"
     assert len(containers.there) == 2
     assert {getattr(replica, changed) for replica in containers.there} == {"another"}
     assert not set(before) & set(containers.there)
