@@ -72,6 +72,18 @@ def test_every_container_runs_unprivileged_on_a_read_only_root(stack: Stack) -> 
     stack.is_unprivileged(*SERVICES)
 
 
+def test_the_server_shares_out_the_memory_that_compose_limits_and_has_processes_to_spare(stack: Stack) -> None:
+    service = re.split(r"^  (?=\w)", stack.repo.text("compose/base.yaml"), flags=re.MULTILINE)[1]
+    (megabytes,), (processes,) = (re.findall(rf"{name}: (\d+)", service) for name in ("mem_limit", "pids_limit"))
+    for container in stack.containers("server"):
+        done = subprocess.run(["docker", "logs", container], capture_output=True, text=True, check=True, timeout=60)
+        (entry,) = (line for line in (done.stdout + done.stderr).splitlines() if '"budget"' in line)
+        assert json.loads(entry)["budget"]["limit"] == int(megabytes) << 20
+        listed = stack.inside(container, "sh", "-c", "grep -h ^Threads: /proc/[0-9]*/status")
+        threads = [int(count) for count in re.findall(r"Threads:\s+(\d+)", listed)]
+        assert 1 < sum(threads) <= int(processes) / 2
+
+
 def test_plain_compose_commands_agree_with_what_make_up_started(stack: Stack) -> None:
     stack.agrees_with_plain_compose()
 
@@ -239,6 +251,20 @@ def test_a_deployment_under_load_loses_no_call_and_mixes_no_versions(stack: Stac
     with stack.load(known) as after:
         after.wait_for(100)
     assert list(after.seen["answers"]) == [re.findall(r"sha256=[0-9a-f]{64}", second)[0]]
+
+
+def test_a_changed_image_under_load_replaces_all_replicas_and_loses_no_call(stack: Stack, known: str) -> None:
+    before = stack.containers("server")
+    source = stack.repo.path / "src" / "serving" / "__main__.py"
+    source.write_text(f"{source.read_text(encoding='utf-8')}# changed\n", encoding="utf-8")
+    with stack.load(known) as load:
+        stack.command("up", SCALE=str(REPLICAS), OVERLAP="0")
+        load.wait_for(100)
+    after = stack.containers("server")
+    assert len(after) == REPLICAS
+    assert not set(before) & set(after)
+    assert load.seen["failures"] == {}
+    assert load.seen["wrong"] == 0
 
 
 def test_a_version_that_can_not_be_fetched_changes_nothing(stack: Stack) -> None:

@@ -170,6 +170,9 @@ class Neptune:
         thing, errors = self._thing(query["experimentId"]), []
         for operation in json.loads(body):
             ((name, content),) = ((key, value) for key, value in operation.items() if key != "path")
+            if name == "deleteAttribute" and operation["path"] in thing.fields:
+                del thing.fields[operation["path"]]
+                continue
             kind = name.removeprefix("assign").lower()
             if not name.startswith("assign") or kind not in ("float", "int", "bool", "string"):
                 raise RefusalError(400, "NOT_EMULATED")

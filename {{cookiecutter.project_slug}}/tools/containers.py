@@ -1,12 +1,13 @@
 """Run this service in containers: `make up`, `make deploy`, `make down`, `make ps`, `make logs`.
 
 `up` builds the images, starts all services and waits until they are healthy; SCALE=2 starts two replicas of the server,
-DEV=1 adds reflection and debug logs. `deploy` changes to the version in model.lock without losing a call: new replicas
+DEV=1 adds reflection and debug logs. If replicas run whose version, image or configuration has changed, it replaces
+them as `deploy` does. `deploy` changes to the version in model.lock without losing a call: new replicas
 start first, then the old ones stop. If one does not turn healthy, the new ones are removed and the old ones serve on.
 Both generations serve for OVERLAP=30 seconds: stock gRPC clients that call the replicas by name, not the gateway,
 re-resolve DNS at most every 30 s. `rollback` returns to the version that served before. `down` removes the containers
 and keeps the volumes. SCALE is written to .env, so that plain `docker compose` commands agree; deployments.jsonl is the
-history.
+history. One of these commands runs at a time; a second one is refused.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 from serving import TEMPLATE_VERSION
 from serving.domain.errors import OperatorError, RegistryError
@@ -29,6 +31,7 @@ from serving.offline.git_info import commit
 from serving.offline.registry import CHAMPION
 from tools import engine, gateway, replicas
 from tools.compose_setup import remember, settings
+from tools.deployment_lock import only_change
 from tools.deployments import Deployments, Kind, Target
 from tools.rollout import DEPLOYMENT, FOUND_TIMEOUT_S, HEALTH_TIMEOUT_S, Rollout
 
@@ -36,11 +39,13 @@ _OVERLAP_S = 30  # stock gRPC clients re-resolve DNS at most this often
 _MAX_OVERLAP_S = 600
 _MAX_SCALE = 32  # old and new replicas have 64 places in gateway/haproxy.cfg
 _BUILD_TIMEOUT_S = 1800.0
+_LOOK_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 60.0
 _START_TIMEOUT_S = HEALTH_TIMEOUT_S + _STOP_TIMEOUT_S
 _FETCH_TIMEOUT_S = 180.0
 _LOG_LINES = "100"
 _HISTORY = "deployments.jsonl"
+_CHANGING = ("up", "deploy", "redeploy", "rollback", "down")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scale = _number("SCALE", options.scale, "number of replicas", 1, _MAX_SCALE)
     overlap_s = _number("OVERLAP", options.overlap, "number of seconds", 0, _MAX_OVERLAP_S)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a deployment as Ctrl-C does: nothing left over
-    commands[options.command](Stack(scale, dev=options.dev, overlap_s=overlap_s, words=words))
+    alone = only_change(project.ROOT / _HISTORY, options.command) if options.command in _CHANGING else nullcontext()
+    with alone:
+        commands[options.command](Stack(scale, dev=options.dev, overlap_s=overlap_s, words=words))
     return 0
 
 
@@ -87,13 +94,20 @@ class Stack:
             self._environment["COMPOSE_FILE"] = os.pathsep.join([files, "compose/dev.yaml"])
 
     def up(self) -> None:
-        """Build, start, wait until healthy; replicas of another version are replaced as by `deploy`."""
+        """Build, start, wait until healthy; replicas that have changed are replaced as by `deploy`.
+
+        Compose would recreate all of them at once if version, image or configuration differ.
+        """
         self._pin()
         self.build()
         current = self._history.current()
         replaces = current is not None and current.reference != self._environment["MODEL_VERSION"]
-        if replaces and any(replica.healthy for replica in replicas.every()):
+        if any(replica.healthy for replica in replicas.every()) and (replaces or self._outdated()):
             self._converge(self._scale)
+            if self._outdated():  # an interrupted deployment was continued, and the image is newer than that
+                self._converge(self._scale)
+            self._start_others()
+            self._say_where()
             return
         label = settings(project.ROOT).get(DEPLOYMENT, "")  # a new one recreates the replicas
         target = Target(secrets.token_hex(4) if replaces else label, self._environment["MODEL_VERSION"], self._scale)
@@ -117,6 +131,7 @@ class Stack:
         current = self._history.current()
         known = [replica for replica in running if current and replica.deployment == current.deployment]
         self._converge(max(len(known), current.replicas) if current and known else len(running), returns=returns)
+        self._say_where()
 
     def redeploy(self) -> None:
         """Deploy, if containers run."""
@@ -198,7 +213,19 @@ class Stack:
         self._note({"SCALE": str(target.replicas), DEPLOYMENT: target.deployment})
         print("draining the old ones ...")
         rollout.finish(target)
-        self._say_where()
+
+    def _outdated(self) -> bool:
+        """Return whether Compose would recreate a healthy replica: its image or its configuration has changed."""
+        config = self._compose("config", "--hash", engine.SERVER, timeout=_LOOK_TIMEOUT_S).split()[-1]
+        healthy = [replica for replica in replicas.every() if replica.healthy]
+        return any(known.config != config or known.image != engine.image_id(known.image_name) for known in healthy)
+
+    def _start_others(self) -> None:
+        """Start the other services, and recreate those that have changed."""
+        services = self._compose("config", "--services", timeout=_LOOK_TIMEOUT_S).split()
+        others = [name for name in services if name != engine.SERVER]
+        # Compose stops the servers while it recreates what they depend on, if it knows of them.
+        self._compose("up", "--detach", "--no-deps", *others, timeout=_START_TIMEOUT_S)
 
     def _rollout(self) -> Rollout:
         def fetch(running: str) -> None:

@@ -33,6 +33,11 @@ def image_sizes() -> list[str]:
     return sorted(line.removeprefix(f"{project_name()}-") for line in listed.splitlines())
 
 
+def image_id(name: str) -> str:
+    """Return the id of the image that has this name now."""
+    return run(["docker", "image", "inspect", "--format", "{{.Id}}", name], None, _LOOK_TIMEOUT_S).strip()
+
+
 def run(command: Sequence[str], environment: Mapping[str, str] | None, timeout: float, *, errors: bool = False) -> str:
     """Run a command and return its output; with `errors`, also what it wrote to standard error.
 

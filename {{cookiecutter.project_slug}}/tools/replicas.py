@@ -14,6 +14,7 @@ from serving.domain.errors import OperatorError
 from tools import engine
 
 _DEPLOYMENT, _VERSION = "serving.deployment", "serving.version"
+_CONFIG = "com.docker.compose.config-hash"
 _LOOK_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 60.0
 _POLL_S = 0.5
@@ -32,6 +33,10 @@ class Replica:
     status: str
     health: str
     restarts: int
+    config: str = ""
+    """Compose's hash of its configuration."""
+    image: str = ""
+    image_name: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -110,6 +115,9 @@ def _replica(container: dict[str, Any]) -> Replica:
         state["Status"],
         (state.get("Health") or {}).get("Status", ""),
         container.get("RestartCount", 0),
+        labels.get(_CONFIG, ""),
+        container["Image"],
+        container["Config"]["Image"],
     )
 
 

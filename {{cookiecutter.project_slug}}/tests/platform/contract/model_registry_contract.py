@@ -246,6 +246,25 @@ class ModelRegistryContract(ABC):
             self.backend(folder).append("tiny", replace(promotion, by="bob"), timeout=60)
         assert [entry.by for entry in registry.record("tiny").promotions] == ["ann"]
 
+    def test_of_promotions_at_once_one_is_recorded_and_the_others_are_stale(self, folder: Path) -> None:
+        registry = self.open(folder)
+        first = registry.promote(registered(registry, folder), CHAMPION, expect="none", by="ann")
+        start = threading.Barrier(WRITERS)
+
+        def promote(number: int) -> str:
+            backend = self.backend(folder)
+            start.wait()
+            try:
+                backend.append("tiny", replace(first, number=2, by=f"writer {number}"), timeout=60)
+            except StalePromotion:
+                return ""
+            return f"writer {number}"
+
+        with ThreadPoolExecutor(WRITERS) as writers:
+            recorded = [by for by in writers.map(promote, range(WRITERS)) if by]
+        assert [entry.by for entry in registry.record("tiny").promotions] == ["ann", *recorded]
+        assert len(recorded) == 1
+
     def test_each_rollback_goes_back_one_version(self, folder: Path) -> None:
         registry = self.open(folder)
         references = [registered(registry, folder, number) for number in (1, 2, 3)]

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from serving.offline import project
+from tests.platform.support.containers import Containers
 from tests.platform.support.docker_program import Docker
+from tools import gateway, replicas
 
 
 @pytest.fixture
@@ -23,3 +25,15 @@ def docker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
         script.chmod(0o755)
 
     return put
+
+
+@pytest.fixture
+def containers(monkeypatch: pytest.MonkeyPatch) -> Containers:
+    """Replace the server's containers by a list."""
+    fake = Containers()
+    monkeypatch.setattr(replicas, "every", lambda: list(fake.there))
+    monkeypatch.setattr(replicas, "running", lambda: list(fake.there))
+    monkeypatch.setattr(replicas, "remove", fake.remove)
+    monkeypatch.setattr(replicas, "await_health", fake.await_health)
+    monkeypatch.setattr(gateway, "find", lambda: None)
+    return fake

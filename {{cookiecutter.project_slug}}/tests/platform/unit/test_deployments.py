@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.domain.errors import OperatorError
+from tools import deployments
 from tools.deployments import Deployments, Kind, Target
 
 
@@ -89,3 +90,52 @@ def test_a_damaged_file_is_named_with_the_way_out(folder: Path, history: Deploym
     (folder / "deployments.jsonl").write_text('{"kind": "sold"}\n', encoding="utf-8")
     with pytest.raises(OperatorError, match=r"deployments\.jsonl: a line is not one of a deployment .*remove the file"):
         history.current()
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten a file beyond 50 lines; keep 20 versions, and 20 events after them."""
+    monkeypatch.setattr(deployments, "_MAX_EVENTS", 50)
+    monkeypatch.setattr(deployments, "_KEPT", 20)
+
+
+def length(folder: Path) -> int:
+    return len((folder / "deployments.jsonl").read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.usefixtures("short")
+def test_a_long_history_is_shortened_and_every_rollback_still_finds_its_version(
+    folder: Path, history: Deployments
+) -> None:
+    for _ in range(8):  # each time, a rollback returns from three to one
+        for reference in ("two", "one", "three"):
+            deploy(history, reference)
+        deploy(history, "one", Kind.RETURNED)
+        assert length(folder) <= 50
+    back = []
+    while (reference := history.before()) is not None:
+        back.append(reference)
+        deploy(history, reference, Kind.RETURNED)
+    assert back == [*["two", "one"] * 7, "two"]
+
+
+@pytest.mark.usefixtures("short")
+def test_failed_deployments_never_push_out_what_served(folder: Path, history: Deployments) -> None:
+    deploy(history, "one")
+    two = deploy(history, "two")
+    for number in range(40):
+        deploy(history, f"failed-{number}", Kind.FAILED)
+        assert length(folder) <= 50
+    assert history.current() == two
+    assert history.before() == "one"
+
+
+@pytest.mark.usefixtures("short")
+def test_a_shortened_history_still_says_that_old_replicas_are_to_be_stopped(history: Deployments) -> None:
+    for number in range(30):
+        interrupted = history.begin(f"version-{number}", 2)
+        history.record(Kind.SERVING, interrupted)
+        assert history.begin(f"version-{number}", 2) == interrupted
+        history.record(Kind.DONE, interrupted)
+        assert history.begin(f"version-{number}", 2) != interrupted
+    assert history.before() == "version-28"

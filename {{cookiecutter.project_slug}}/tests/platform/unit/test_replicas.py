@@ -51,10 +51,11 @@ elif sys.argv[1] == "logs":
 
 def container(name: str, status: str = "running", health: str = "healthy", restarts: int = 0) -> dict[str, object]:
     """Return what `docker inspect` says of a container."""
-    labels = {"serving.deployment": "d1", "serving.version": "local:tiny/1#x"}
+    labels = {"serving.deployment": "d1", "serving.version": "local:tiny/1#x", "com.docker.compose.config-hash": "c1"}
     return {
         "Id": name,
-        "Config": {"Env": ["MODEL_VERSION=local:tiny/1#x"], "Labels": labels},
+        "Image": "sha256:1",
+        "Config": {"Image": "tiny-server:local", "Env": ["MODEL_VERSION=local:tiny/1#x"], "Labels": labels},
         "State": {"Status": status, "Health": {"Status": health}},
         "RestartCount": restarts,
     }
@@ -65,6 +66,7 @@ def test_a_replica_has_the_version_and_the_deployment_of_its_labels(docker: Dock
     assert [replica.container for replica in replicas.every()] == ["a", "b"]
     (running,) = replicas.running()
     assert (running.container, running.version, running.deployment) == ("b", "local:tiny/1#x", "d1")
+    assert (running.config, running.image, running.image_name) == ("c1", "sha256:1", "tiny-server:local")
     assert running.healthy
 
 

@@ -2,59 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from serving.domain.errors import OperatorError
-from tools import gateway, replicas
+from tests.platform.support.containers import Containers
 from tools.deployments import Deployments, Kind
-from tools.replicas import Replica
-from tools.rollout import DEPLOYMENT, Rollout
-
-
-class Containers:
-    """The containers of the server; `fails` is what a new one does instead of turning healthy."""
-
-    def __init__(self) -> None:
-        self.there: list[Replica] = []
-        self.fails: BaseException | None = None
-        self.version = "one"
-        self.kept_by_fetch = ""
-
-    def add(self, count: int, version: str, deployment: str, *, health: str = "healthy") -> None:
-        """Start replicas."""
-        for _ in range(count):
-            name = f"{version}-{deployment}-{len(self.there)}"
-            self.there.append(Replica(name, version, deployment, "running", health, 0))
-
-    def start(self, _keep: str, _option: str, scaled: str, **variables: str) -> None:
-        """Stand in for `docker compose up --no-recreate --scale server=N`."""
-        self.add(int(scaled.partition("=")[2]) - len(self.there), self.version, variables[DEPLOYMENT])
-
-    def fetch(self, running: str) -> None:
-        """Stand in for the job that fetches a version."""
-        self.kept_by_fetch = running
-
-    def remove(self, names: Sequence[str]) -> None:
-        """Stop and remove replicas."""
-        self.there = [replica for replica in self.there if replica.container not in names]
-
-    def await_health(self, _names: Sequence[str], _timeout: float) -> None:
-        """Fail as a new replica would."""
-        if self.fails:
-            raise self.fails
-
-
-@pytest.fixture
-def containers(monkeypatch: pytest.MonkeyPatch) -> Containers:
-    fake = Containers()
-    monkeypatch.setattr(replicas, "every", lambda: list(fake.there))
-    monkeypatch.setattr(replicas, "remove", fake.remove)
-    monkeypatch.setattr(replicas, "await_health", fake.await_health)
-    monkeypatch.setattr(gateway, "find", lambda: None)
-    return fake
+from tools.rollout import Rollout
 
 
 @pytest.fixture

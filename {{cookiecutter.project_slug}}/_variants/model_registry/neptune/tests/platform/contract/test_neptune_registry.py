@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,16 +11,18 @@ import pytest
 from serving.adapters.model_registry.neptune import NeptuneRegistry
 from serving.adapters.model_registry.neptune_access import Access
 from serving.domain.errors import RegistryError, RegistryUnavailable
+from serving.domain.ports import Promotion
 from serving.domain.references import Reference
 from serving.offline.registry import ModelRegistry
-from tests.platform.contract.model_registry_contract import ModelRegistryContract, registered
+from tests.platform.contract.model_registry_contract import registered
+from tests.platform.contract.remote_registry_contract import RemoteRegistryContract
 from tests.platform.support.fake_neptune import FakeNeptune
 from tests.platform.support.neptune import asking
 
 ACCESS = Access("https://neptune.example.com", "team/serving", "a-token")
 
 
-class TestNeptuneRegistry(ModelRegistryContract):
+class TestNeptuneRegistry(RemoteRegistryContract):
     @pytest.fixture(autouse=True)
     def client(self) -> FakeNeptune:
         self.fake = FakeNeptune()
@@ -45,6 +49,23 @@ class TestNeptuneRegistry(ModelRegistryContract):
         assert [self.version(number)["sys/stage"] for number in "12"] == ["archived", "production"]
         registry.rollback("tiny", "champion", by="ann")
         assert [self.version(number)["sys/stage"] for number in "12"] == ["production", "archived"]
+
+    def test_a_history_written_before_there_were_attempts_is_read_and_continued(self, folder: Path) -> None:
+        registry = self.open(folder)
+        first, second = (registered(registry, folder, number) for number in (1, 2))
+        kept = Promotion(1, "champion", "1", first.digest, "2026-01-01T00:00:00+00:00", "ann")
+        model = self.fake.things["SRV-TINY"].fields
+        model["promotions/000001"] = json.dumps(asdict(kept))
+        assert registry.promote(second, "champion", expect="1", by="bob").number == 2
+        assert [entry.by for entry in registry.record("tiny").promotions] == ["ann", "bob"]
+        assert sorted(path for path in model if "sys/" not in path) == ["promotions/000001", "promotions/000002"]
+
+    def test_an_attempt_that_can_not_be_read_is_named(self, folder: Path) -> None:
+        registry = self.open(folder)
+        reference = registered(registry, folder)
+        self.fake.things["SRV-TINY"].fields["attempts/000001/ab"] = "?"
+        with pytest.raises(RegistryError, match="the field attempts/000001/ab of tiny can't be read; delete it"):
+            registry.promote(reference, "champion", expect="none", by="ann")
 
     def test_a_version_shows_its_lineage_on_its_page(self, folder: Path) -> None:
         registered(self.open(folder), folder)

@@ -23,7 +23,8 @@ from serving.adapters.model_registry.neptune_process import Workspace
 from serving.domain.errors import RegistryUnavailable
 from serving.domain.references import Reference
 from serving.offline.registry import ModelRegistry
-from tests.platform.contract.model_registry_contract import ModelRegistryContract, registered
+from tests.platform.contract.model_registry_contract import registered
+from tests.platform.contract.remote_registry_contract import RemoteRegistryContract
 from tests.platform.support.isolated import Isolated
 from tests.platform.support.neptune import asking
 from tests.platform.support.workspace import THIS_REPO
@@ -35,7 +36,7 @@ def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
 
 
-class TestNeptuneRegistry(ModelRegistryContract):
+class TestNeptuneRegistry(RemoteRegistryContract):
     def open(self, folder: Path) -> ModelRegistry:
         return ModelRegistry("neptune", self.backend(folder), timeout=60)
 

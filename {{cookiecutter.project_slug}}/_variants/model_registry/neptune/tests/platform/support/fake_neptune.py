@@ -110,6 +110,20 @@ class Opened:
         assert self._open
         return any(known == path or known.startswith(f"{path}/") for known in self.fields)
 
+    def fetch(self) -> dict[str, Any]:
+        tree: dict[str, Any] = {}
+        for path, value in dict(self.fields).items():
+            *above, name = path.split("/")
+            place = tree
+            for part in above:
+                place = place.setdefault(part, {})
+            place[name] = value
+        return tree
+
+    def pop(self, path: str) -> None:
+        assert self._mode == "sync"
+        del self.fields[path]
+
     def change_stage(self, stage: str) -> None:
         assert stage in ("none", "staging", "production", "archived")
         self["sys/stage"] = stage

@@ -4,14 +4,14 @@ A version is an MLflow model version whose run has the artifact's files below `m
 not keep: digest and origin. Each promotion is a tag of the registered model; the aliases champion and challenger mirror
 them and are never read.
 
-MLflow overwrites tags silently. So a promotion's number is checked before it is taken and read back afterwards; of two
-promotions at the same moment the last one wins.
+MLflow overwrites tags silently. So writers agree on the promotion of each number by ballots, in tags of their own.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import secrets
 import shutil
 import tempfile
 import time
@@ -21,7 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serving.adapters.model_registry import ballots
+from serving.adapters.model_registry.ballots import UnreadableAttempt
 from serving.adapters.model_registry.mlflow_calls import call
+from serving.adapters.model_registry.mlflow_tags import PROMOTION, TagPosition, model_tags
 from serving.adapters.model_registry.records import parse_promotion
 from serving.domain.artifacts import FILES, files_of, open_artifact
 from serving.domain.errors import RegistryError, StalePromotion
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
 
 SCHEME = "mlflow"
 _FOLDER = "model"
-_PROMOTION = "promotion."
 _PAGE = 100
 _MAX_PARAMETERS = 100
 
@@ -74,7 +76,7 @@ class MlflowRegistry:
 
 
 def _read(client: MlflowClient, model: str) -> ModelRecord:
-    tags = _model_tags(client, model)
+    tags = model_tags(client, model)
     if tags is None:
         return ModelRecord()
     found: list[ModelVersion] = []
@@ -86,21 +88,9 @@ def _read(client: MlflowClient, model: str) -> ModelRecord:
         if not token:
             break
     ours = sorted((version for version in found if "digest" in version.tags), key=lambda version: int(version.version))
-    keys = [key for key in sorted(tags) if key.startswith(_PROMOTION)]
+    keys = [key for key in sorted(tags) if key.startswith(PROMOTION)]
     promotions = (parse_promotion(tags[key], f"{SCHEME}:{model}: its tag {key}") for key in keys)
     return ModelRecord(tuple(_registered(model, version) for version in ours), tuple(promotions))
-
-
-def _model_tags(client: MlflowClient, model: str) -> Mapping[str, str] | None:
-    """Return the tags of a registered model; None if it does not exist."""
-    from mlflow import MlflowException
-
-    try:
-        return dict(client.get_registered_model(model).tags)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
 
 
 def _registered(model: str, version: ModelVersion) -> RegisteredVersion:
@@ -156,15 +146,16 @@ def _download(client: MlflowClient, version: Reference, folder: str) -> list[str
 
 
 def _append(client: MlflowClient, model: str, promotion: Promotion) -> None:
-    stale = StalePromotion(
-        f"{SCHEME}:{model}@{promotion.stage}: another promotion came first; check it, then promote again."
-    )
-    key, content = f"{_PROMOTION}{promotion.number:06}", json.dumps(asdict(promotion))
-    if key in (_model_tags(client, model) or {}):
-        raise stale
-    client.set_registered_model_tag(model, key, content)
-    if (_model_tags(client, model) or {}).get(key) != content:
-        raise stale
+    position = TagPosition(client, model, promotion.number)
+    try:
+        recorded = ballots.settle(position, json.dumps(asdict(promotion)), secrets.token_hex(8))
+    except UnreadableAttempt as error:
+        key = position.key(str(error))
+        raise RegistryError(f"{SCHEME}:{model}: its tag {key} can't be read; delete the tag in MLflow.") from None
+    if not recorded:
+        raise StalePromotion(
+            f"{SCHEME}:{model}@{promotion.stage}: another promotion came first; check it, then promote again."
+        )
     client.set_registered_model_alias(model, promotion.stage, promotion.version)
 
 

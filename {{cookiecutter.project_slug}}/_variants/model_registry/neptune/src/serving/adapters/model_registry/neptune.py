@@ -4,8 +4,7 @@ A version is a Neptune model version whose fields hold the artifact's files, dig
 the Neptune model; the stages production and staging mirror them and are never read. The layout is described in
 `neptune_process.py`, the only module that uses the client.
 
-Neptune overwrites fields silently. So a promotion's number is checked before it is taken and read back afterwards; of
-two promotions at the same moment the last one wins.
+Neptune overwrites fields silently. So writers agree on the promotion of each number by ballots, in fields of their own.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ class NeptuneRegistry:
         arguments = {
             "model": model,
             "key": model_key(model),
-            "path": f"promotions/{promotion.number:06}",
+            "position": promotion.number,
             "content": json.dumps(asdict(promotion)),
             "number": promotion.version,
             "stage": STAGES[promotion.stage],

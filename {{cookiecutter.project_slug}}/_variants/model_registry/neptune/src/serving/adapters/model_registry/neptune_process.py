@@ -5,8 +5,9 @@ the class of its exceptions is reported. Other traps: `mode` is always given, si
 and in `debug` everything "succeeds". Writes are synchronous and read back. An object is always opened for writing with
 its name, since the client would otherwise rename it to "Untitled".
 
-The layout: a model's promotions are its string fields `promotions/000001` and so on. A version's files are the fields
-`artifact/...`; its field `serving/digest` is written last, and a version without it does not exist.
+The layout: a model's promotions are its string fields `promotions/000001` and so on. While one is decided, each writer
+has a field `attempts/000001/<writer>`; see `ballots.py`. A version's files are the fields `artifact/...`; its field
+`serving/digest` is written last, and a version without it does not exist.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import secrets
 import sys
 import tempfile
 import time
@@ -22,6 +24,9 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from serving.adapters.model_registry import ballots
+from serving.adapters.model_registry.ballots import UnreadableAttempt
 
 DIGEST = "serving/digest"
 COLUMNS = ("sys/id", "sys/stage", DIGEST, "serving/registered_at", "serving/origin")
@@ -101,6 +106,35 @@ class Workspace:
         return opened
 
 
+class FieldPosition:
+    """One number of a model's history, as a position of `ballots.py`; `model` is opened for writing."""
+
+    def __init__(self, model: Any, number: int) -> None:
+        self._model = model
+        self._number = f"{number:06}"
+
+    def read(self) -> tuple[Mapping[str, str], str | None]:
+        """Return the attempts by writer, and the settled text; one request, so as they are at one moment."""
+        fields = self._model.fetch()
+        return fields.get("attempts", {}).get(self._number, {}), fields.get("promotions", {}).get(self._number)
+
+    def attempt(self, writer: str, text: str) -> None:
+        """Write this writer's attempt."""
+        self._model[self.path(writer)] = text
+
+    def withdraw(self, writer: str) -> None:
+        """Remove this writer's attempt."""
+        self._model.pop(self.path(writer))
+
+    def settle(self, text: str) -> None:
+        """Write the settled text."""
+        self._model[f"promotions/{self._number}"] = text
+
+    def path(self, writer: str) -> str:
+        """Return the path of a writer's field."""
+        return f"attempts/{self._number}/{writer}"
+
+
 def read(workspace: Workspace, model: str, key: str) -> dict[str, Any]:
     """Return the rows of all complete versions, and all promotions by number."""
     found = workspace.model(model, key, "read-only")
@@ -144,13 +178,17 @@ def download(workspace: Workspace, key: str, number: str, files: Mapping[str, st
             version[path].download(file, progress_bar=False)
 
 
-def append(workspace: Workspace, model: str, key: str, path: str, content: str, number: str, stage: str) -> None:
+def append(workspace: Workspace, model: str, key: str, position: int, content: str, number: str, stage: str) -> None:
     """Write a new promotion, then move the stage from its previous holder."""
     found = workspace.model(model, key, "sync")
-    if found is None or found.exists(path):
+    if found is None:
         raise Refused(STALE, "")
-    found[path] = content
-    if found[path].fetch() != content:
+    fields = FieldPosition(found, position)
+    try:
+        recorded = ballots.settle(fields, content, secrets.token_hex(8))
+    except UnreadableAttempt as error:
+        raise Refused(REFUSED, f"the field {fields.path(str(error))} of {model} can't be read; delete it.") from None
+    if not recorded:
         raise Refused(STALE, "")
     promoted = f"{found['sys/id'].fetch()}-{number}"
     for row in _rows(found):
