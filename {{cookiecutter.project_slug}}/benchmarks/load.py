@@ -1,4 +1,7 @@
-"""Load-test the server with 1, 8 and 64 callers, beside a bare gRPC echo server: `make bench`.
+"""Measure your model's server beside a bare gRPC echo server: `make bench`.
+
+First with more and more callers, then with more and more rows in a call. The tables are printed, and written with their
+curves into build/bench.
 
 The echo server is the floor: the cost of gRPC in Python, with the same load generator, at the same time. Compare the
 ratio to the floor between machines, not milliseconds. Callers run a closed loop: each sends its next request after the
@@ -10,20 +13,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
+import platform
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import grpc
 import numpy as np
+from tqdm import tqdm
 
+from benchmarks.chart import chart
 from serving.domain.artifacts import Artifact, artifact_folder, open_artifact
 from serving.domain.errors import OperatorError
 from serving.domain.tensors import Datatype
@@ -32,58 +39,135 @@ from serving.offline.bootstrap import fetch, open_registry
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.settings import load_settings
 
-CALLERS = (1, 8, 64)
+CALLERS = (1, 2, 4, 8, 16, 32, 64)
+ROWS = (1, 10, 100, 1000, 10_000)
+FOLDER = project.ROOT / "build" / "bench"
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 _METADATA = "/inference.GRPCInferenceService/ModelMetadata"
 _TIMEOUT_S = 30.0
+_ANY_SIZE = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Hold one measurement: seconds per call, calls per second, failed calls."""
+    """Hold one measurement: seconds per call, calls per second, failed calls, the server's CPU seconds per call."""
 
     p50: float
     p99: float
     rate: float
     failed: int
+    cpu: float
 
 
 def main() -> int:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds")
-    parser.add_argument("--rows", type=int, default=1, help="rows in one request")
+    parser.add_argument("--callers", type=int, nargs="+", default=CALLERS, help="numbers of callers")
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="numbers of rows in one call")
     options = parser.parse_args()
     settings = load_settings()
     reference = settings.reference()
     fetch(reference, open_registry(reference.scheme, project.REGISTRY), settings.artifacts)
     artifact = open_artifact(artifact_folder(settings.artifacts, reference.digest), reference.digest)
     with process("-m", "serving") as service, process("-m", "benchmarks.echo") as echo:
-        print(f"ready after {service.ready_s:.2f} s, {service.memory_mb():.0f} MB idle")
-        request = asyncio.run(_request(service.target, artifact, options.rows))
-        print(f"{options.rows} row(s), {len(request)} bytes, {options.rounds} rounds of {options.seconds} s, medians")
-        print("callers   p50 ms   p99 ms  calls/s  failed  echo calls/s  of floor")
-        for callers in CALLERS:
-            rounds = [
-                [asyncio.run(_measure(server.target, request, callers, options.seconds)) for server in (service, echo)]
-                for _ in range(options.rounds)
-            ]
-            ours, floor = (_median(list(side)) for side in zip(*rounds, strict=True))
-            share = statistics.median(served.rate / echoed.rate for served, echoed in rounds)
-            print(
-                f"{callers:>7} {ours.p50 * 1e3:>8.2f} {ours.p99 * 1e3:>8.2f} {ours.rate:>8.0f} {ours.failed:>7} "
-                f"{floor.rate:>13.0f} {share:>9.0%}"
-            )
+        idle = service.memory_mb()
+        print(f"ready after {service.ready_s:.2f} s, {idle:.0f} MB idle; {options.rounds} rounds, medians")
+        bench = Bench(artifact, service, echo, options.seconds, options.rounds)
+        by_callers = bench.by_callers(sorted(options.callers))
+        by_rows = bench.by_rows(sorted(options.rows))
+        print(f"{service.memory_mb():.0f} MB after that")
+    _write(by_callers, by_rows)
+    print(f"wrote {FOLDER.relative_to(project.ROOT)}: figures.json, callers.svg, rows.svg")
     return 0
 
 
-async def _measure(target: str, request: bytes, callers: int, seconds: float) -> Figures:
-    async with grpc.aio.insecure_channel(target) as channel:
+@dataclass(frozen=True)
+class Bench:
+    """Measure one server beside the floor."""
+
+    artifact: Artifact
+    service: Server
+    echo: Server
+    seconds: float
+    rounds: int
+
+    def by_callers(self, counts: Sequence[int]) -> list[Point]:
+        """Measure calls of one row with each number of callers; print a table."""
+        request = asyncio.run(_request(self.service.target, self.artifact, 1))
+        print(f"one row a call, {len(request)} bytes")
+        print("callers   p50 ms   p99 ms  calls/s  failed  CPU us/call  echo calls/s  of floor")
+        points = []
+        for callers in tqdm(counts, unit="point", disable=None, leave=False):
+            ours, floor, share = self._beside(request, callers)
+            points.append(Point(callers, ours, floor))
+            tqdm.write(
+                f"{callers:>7} {ours.p50 * 1e3:>8.2f} {ours.p99 * 1e3:>8.2f} {ours.rate:>8.0f} {ours.failed:>7} "
+                f"{ours.cpu * 1e6:>12.0f} {floor.rate:>13.0f} {share:>9.0%}"
+            )
+        return points
+
+    def by_rows(self, counts: Sequence[int]) -> list[Point]:
+        """Measure one caller with each number of rows in a call, as far as the server takes it; print a table."""
+        most = asyncio.run(_max_rows(self.service.target, self.artifact))
+        print("one caller\n   rows   p50 ms   p99 ms     rows/s  us a row  CPU us/call  of floor")
+        points = []
+        for rows in tqdm(sorted({min(count, most) for count in counts}), unit="point", disable=None, leave=False):
+            request = asyncio.run(_request(self.service.target, self.artifact, rows))
+            ours, floor, share = self._beside(request, 1)
+            points.append(Point(rows, ours, floor))
+            tqdm.write(
+                f"{rows:>7} {ours.p50 * 1e3:>8.2f} {ours.p99 * 1e3:>8.2f} {ours.rate * rows:>10.0f} "
+                f"{ours.p50 / rows * 1e6:>9.1f} {ours.cpu * 1e6:>12.0f} {share:>9.0%}"
+            )
+        if most < max(counts):
+            print(f"this server takes at most {most} rows in a call (SERVING_MAX_ROWS)")
+        return points
+
+    def _beside(self, request: bytes, callers: int) -> tuple[Figures, Figures, float]:
+        """Return what ours and the floor did, and the ratio of their rates."""
+        rounds = [
+            [asyncio.run(_measure(server, request, callers, self.seconds)) for server in (self.service, self.echo)]
+            for _ in range(self.rounds)
+        ]
+        ours, floor = (_median(list(side)) for side in zip(*rounds, strict=True))
+        return ours, floor, statistics.median(served.rate / echoed.rate for served, echoed in rounds)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Hold the figures for one number of callers or rows."""
+
+    count: int
+    ours: Figures
+    floor: Figures
+
+
+def _write(by_callers: Sequence[Point], by_rows: Sequence[Point]) -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    machine = {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
+    figures = {"machine": machine, "by_callers": by_callers, "by_rows": by_rows}
+    (FOLDER / "figures.json").write_text(json.dumps(figures, indent=2, default=asdict) + "\n", encoding="utf-8")
+    rates = {
+        "this server": [(point.count, point.ours.rate) for point in by_callers],
+        "bare gRPC echo": [(point.count, point.floor.rate) for point in by_callers],
+    }
+    times = {"one call, p50": [(point.count, point.ours.p50 * 1e3) for point in by_rows]}
+    for name, picture in (
+        ("callers.svg", chart("Calls per second", "callers", "calls/s", rates)),
+        ("rows.svg", chart("Time of a call", "rows in a call", "ms", times)),
+    ):
+        (FOLDER / name).write_text(picture, encoding="utf-8")
+
+
+async def _measure(server: Server, request: bytes, callers: int, seconds: float) -> Figures:
+    # Both servers get and give large messages here: 10,000 rows are more than gRPC's 4 MB.
+    async with grpc.aio.insecure_channel(server.target, options=_ANY_SIZE) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_INFER)
         await call(request, timeout=_TIMEOUT_S)
         took: list[float] = []
-        failed = 0
+        failed, cpu = 0, server.cpu_s()
         end = time.perf_counter() + seconds
 
         async def caller() -> None:
@@ -97,8 +181,9 @@ async def _measure(target: str, request: bytes, callers: int, seconds: float) ->
                     took.append(time.perf_counter() - start)
 
         await asyncio.gather(*(caller() for _ in range(callers)))
-    cuts = statistics.quantiles(took, n=100)
-    return Figures(cuts[49], cuts[98], len(took) / seconds, failed)
+        spent = server.cpu_s() - cpu
+    cuts = statistics.quantiles(took, n=100) if len(took) > 1 else [max(took, default=math.nan)] * 99
+    return Figures(cuts[49], cuts[98], len(took) / seconds, failed, spent / max(1, len(took)))
 
 
 def _median(rounds: list[Figures]) -> Figures:
@@ -107,7 +192,17 @@ def _median(rounds: list[Figures]) -> Figures:
         statistics.median(figures.p99 for figures in rounds),
         statistics.median(figures.rate for figures in rounds),
         sum(figures.failed for figures in rounds),
+        statistics.median(figures.cpu for figures in rounds),
     )
+
+
+async def _max_rows(target: str, artifact: Artifact) -> int:
+    """Return how many rows the server takes in a call."""
+    async with grpc.aio.insecure_channel(target) as channel:
+        describe: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_METADATA)
+        body = pb.ModelMetadataRequest(name=artifact.manifest.model).SerializeToString()
+        answer = pb.ModelMetadataResponse.FromString(await describe(body, timeout=_TIMEOUT_S))
+    return int(answer.properties["max_rows"])
 
 
 async def _request(target: str, artifact: Artifact, rows: int) -> bytes:
@@ -137,8 +232,16 @@ class Server:
     target: str
     ready_s: float
 
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that it has used (Linux only)."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        except OSError:
+            return math.nan
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def memory_mb(self) -> float:
-        """Return the resident memory in bytes (Linux only)."""
+        """Return the resident memory in MB (Linux only)."""
         try:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
         except OSError:

@@ -12,7 +12,6 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as grpc_health
-from grpc_reflection.v1alpha import reflection
 
 from serving.domain.errors import SettingsError, quoted
 from serving.online.bootstrap import build
@@ -109,6 +108,8 @@ class GrpcServer:
         self._inside = grpc.aio.server()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._inside)
         if settings.reflection:
+            from grpc_reflection.v1alpha import reflection  # 3 MB that production does without
+
             reflection.enable_server_reflection([SERVICE], self._server, pool=pb.DESCRIPTOR.pool)
 
     async def start(self) -> int:
