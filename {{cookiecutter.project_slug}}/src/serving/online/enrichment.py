@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.domain.deadline import Deadline
-from serving.domain.errors import DeadlineExceeded, FeatureStoreUnavailable, UnknownEntity, quoted
+from serving.domain.errors import DeadlineExceeded, FeaturesNotFilled, FeatureStoreUnavailable, UnknownEntity, quoted
 from serving.domain.features import Feature, FeatureSet, Missing
 from serving.domain.ports import Column, FeatureStore
 from serving.domain.tensors import Tensor, Tensors
@@ -40,6 +40,9 @@ class Observer(Protocol):
 
     def store_read(self, seconds: float) -> None:
         """Observe the duration of a read in seconds, failed reads too."""
+
+    def store_failed(self, reason: str) -> None:
+        """Count a read that gave no features: `not_filled` or `unavailable`."""
 
     def stood_in(self, feature: Feature, what: Missing, rows: int) -> None:
         """Count the rows that used a fallback for a feature."""
@@ -114,6 +117,7 @@ class Enricher:
             late = f"the deadline of {deadline.timeout:.3f} s passed while the features were read."
             raise DeadlineExceeded(late) from None
         except FeatureStoreUnavailable as failure:
+            self._observer.store_failed("not_filled" if isinstance(failure, FeaturesNotFilled) else "unavailable")
             if not self._bridged:
                 raise
             nothing: list[None] = [None] * len(entities)

@@ -52,7 +52,9 @@ class Metrics:
     in_flight: Gauge
     queued: Gauge
     refused: Counter
+    denied: Counter
     store_seconds: Histogram
+    store_failures: Counter
     model_seconds: Histogram
     batch_calls: Histogram
     defaults: Counter
@@ -84,6 +86,8 @@ class Metrics:
             in_flight=gauge("serving_in_flight", "ModelInfer calls in progress."),
             queued=gauge("serving_queued", "ModelInfer calls that wait in the queue."),
             refused=counter("serving_refused", "ModelInfer calls refused by admission control.", "reason"),
+            denied=counter("serving_denied", "Calls of any service refused for want of a token or name.", "reason"),
+            store_failures=counter("serving_feature_store_failures", "Reads that gave no features.", "reason"),
             store_seconds=histogram("serving_feature_store_seconds", "Duration of a feature store read in seconds."),
             model_seconds=histogram("serving_model_seconds", "Duration of a model call in seconds."),
             batch_calls=Histogram(
@@ -109,6 +113,10 @@ class Metrics:
     def store_read(self, seconds: float) -> None:
         """Observe the duration of a feature store read."""
         self.store_seconds.observe(seconds)
+
+    def store_failed(self, reason: str) -> None:
+        """Count a read that gave no features."""
+        self.store_failures.labels(reason).inc()
 
     def stood_in(self, feature: Feature, what: Missing, rows: int) -> None:
         """Count the rows that used a fallback for a feature."""

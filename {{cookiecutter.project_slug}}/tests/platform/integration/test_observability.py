@@ -18,6 +18,8 @@ HOSTILE = ["a\r\nINFO forged", "\x1b[31mred\x1b[0m", "nul\0byte", '"}\n{"level":
 LABELLED_BY_EVENTS = {
     *("serving_refused", "serving_feature_defaults", "serving_feature_last_known"),
     *("serving_feature_age_days", "serving_feature_stale"),
+    "serving_denied",
+    "serving_feature_store_failures",
 }
 GOOD = request("tiny", {"base": [1.0], "value": [2.0]})
 

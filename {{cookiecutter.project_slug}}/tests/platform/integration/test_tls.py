@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from serving.domain.errors import SettingsError
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.inference import NoModel
+from serving.online.telemetry import Metrics
 from serving_client.cli import main
 from tests.platform.support.artifacts import tiny
 from tests.platform.support.server import needs_ipv6, serving
@@ -232,10 +233,14 @@ def replace(file: Path, content: str | bytes) -> None:
 
 
 async def test_a_replaced_token_is_valid_at_once_and_the_old_one_is_not(tokens: Path) -> None:
-    async with serving(fake_service(tiny()), token_file=tokens) as wire:
+    metrics = Metrics.create()
+    async with serving(fake_service(tiny()), metrics=metrics, token_file=tokens) as wire:
         replace(tokens, f"{OTHER}\n")
-        assert (await outcomes(wire, bearer(TOKEN)))["ModelInfer"] is grpc.StatusCode.UNAUTHENTICATED
         assert (await outcomes(wire, bearer(OTHER)))["ModelInfer"] is grpc.StatusCode.OK
+        assert metrics.registry.get_sample_value("serving_denied_total", {"reason": "token"}) is None
+        refused = await outcomes(wire, bearer(TOKEN))
+        assert refused["ModelInfer"] is grpc.StatusCode.UNAUTHENTICATED
+        assert metrics.registry.get_sample_value("serving_denied_total", {"reason": "token"}) == len(refused)
 
 
 @pytest.mark.parametrize("content", ["", "short", "two words in a line", "\N{PILE OF POO}" * 16])

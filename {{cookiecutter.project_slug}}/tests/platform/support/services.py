@@ -29,6 +29,7 @@ class Observed:
     """Record the metrics that observers receive."""
 
     reads: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     defaults: list[tuple[str, int]] = field(default_factory=list)
     last_known: list[tuple[str, int]] = field(default_factory=list)
     ages: list[tuple[str, list[float]]] = field(default_factory=list)
@@ -37,6 +38,9 @@ class Observed:
 
     def store_read(self, seconds: float) -> None:
         self.reads.append(seconds)
+
+    def store_failed(self, reason: str) -> None:
+        self.failures.append(reason)
 
     def stood_in(self, feature: Feature, what: Missing, rows: int) -> None:
         (self.last_known if what is Missing.LAST_KNOWN else self.defaults).append((feature.name, rows))

@@ -197,6 +197,7 @@ async def test_the_last_known_value_is_used_and_flagged_while_the_store_is_unava
     assert enriched.defaulted == {"age": [0], "city": [0, 1, 2]}
     assert setup.seen.last_known == [("age", 2)]
     assert setup.seen.defaults == [("age", 1), ("city", 3)]
+    assert setup.seen.failures == ["unavailable"]
 
 
 @pytest.mark.parametrize("unavailable", Fallback)
@@ -207,6 +208,7 @@ async def test_an_emptied_store_counts_as_unavailable_not_as_full_of_unknown_ent
     if unavailable is Fallback.REFUSE:
         with pytest.raises(FeaturesNotFilled, match="holds no features; fill it with `make features`"):
             await setup.enricher.enrich(request(b"known"), Deadline(LONG))
+        assert setup.seen.failures == ["not_filled"]
         return
     enriched = await setup.enricher.enrich(request(b"known", b"nobody"), Deadline(LONG))
     assert enriched.inputs["age"].tolist() == [31.0, 50.0]

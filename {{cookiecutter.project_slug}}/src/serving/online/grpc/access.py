@@ -19,9 +19,13 @@ NO_NAME = "the client certificate has none of the names that this server lets in
 class Access(grpc.aio.ServerInterceptor):
     """Refuse calls without a valid token or an allowed name; None and no names let everybody in."""
 
-    def __init__(self, tokens: Tokens | None, names: frozenset[str]) -> None:
+    def __init__(
+        self, tokens: Tokens | None, names: frozenset[str], observe: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Let in who has one of the tokens and one of the names; `observe` gets the reason of each refusal."""
         self._tokens = tokens
         self._names = names
+        self._observe = observe
 
     async def intercept_service(
         self,
@@ -30,6 +34,7 @@ class Access(grpc.aio.ServerInterceptor):
     ) -> _Handler | None:
         """Return the handler of a call, or one that refuses it before it reads the request."""
         if self._tokens is not None and not self._tokens.accept(_token(handler_call_details)):
+            self._observe("token")
             return grpc.stream_unary_rpc_method_handler(_refuse)
         handler = await continuation(handler_call_details)
         return self._named(handler) if handler is not None and self._names else handler
@@ -59,6 +64,7 @@ class Access(grpc.aio.ServerInterceptor):
 
     async def _check(self, context: Any) -> None:
         if not self._names & _names(context.auth_context()):
+            self._observe("name")
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, NO_NAME)
 
 

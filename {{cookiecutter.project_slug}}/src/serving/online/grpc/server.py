@@ -99,7 +99,8 @@ class GrpcServer:
         metrics.queued.set_function(lambda: admission.queued)
         interceptors = []
         if settings.token_file or settings.names():
-            interceptors.append(Access(Tokens(settings.token_file) if settings.token_file else None, settings.names()))
+            tokens = Tokens(settings.token_file) if settings.token_file else None
+            interceptors.append(Access(tokens, settings.names(), lambda reason: metrics.denied.labels(reason).inc()))
         self._server = grpc.aio.server(interceptors=interceptors, options=options(max_bytes, settings.call_timeout))
         servicer = InferenceServicer(service, admission, settings.call_timeout)
         self._server.add_generic_rpc_handlers((servicer.handler(CallScope(metrics).wrap),))
