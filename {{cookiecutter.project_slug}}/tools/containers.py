@@ -102,7 +102,8 @@ class Stack:
         self.build()
         current = self._history.current()
         replaces = current is not None and current.reference != self._environment["MODEL_VERSION"]
-        if any(replica.healthy for replica in replicas.every()) and (replaces or self._outdated()):
+        serves = any(replica.healthy for replica in replicas.every())
+        if serves and (replaces or self._outdated()):
             self._converge(self._scale)
             if self._outdated():  # an interrupted deployment was continued, and the image is newer than that
                 self._converge(self._scale)
@@ -115,6 +116,8 @@ class Stack:
         self._history.record(Kind.TARGET, target)
         self._fetch()
         self._rollout().remove_strays()
+        if serves:
+            self._start_others()
         print(f"starting {self._scale} server(s), waiting until healthy ...")
         wait = ["--detach", "--wait", "--wait-timeout", str(HEALTH_TIMEOUT_S)]
         self._compose("up", *wait, "--scale", f"{engine.SERVER}={self._scale}", timeout=_START_TIMEOUT_S)

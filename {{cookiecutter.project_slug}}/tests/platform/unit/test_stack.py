@@ -187,7 +187,9 @@ def test_unchanged_replicas_are_kept_and_scaled(folder: Path, containers: Contai
     trained(folder, 1)
     make("up")
     before = list(containers.there)
+    containers.others = []
     make("up", "--scale=3")
+    assert containers.others == ["gateway"], "changed, it would stop the servers, which depend on others"
     assert containers.there[:1] == before
     assert len(containers.there) == 3
     current = Deployments(folder / "deployments.jsonl").current()
