@@ -30,6 +30,7 @@ PAGES = (
     "client/README.md",
     "docs/feature-store.md",
     "docs/runtime.md",
+    "docs/grpc-transport.md",
     "docs/operators.md",
     "docs/updating.md",
     "docs/five-mistakes.md",
@@ -37,7 +38,12 @@ PAGES = (
     "AGENTS.md",
 )
 REGISTRY_PAGE = "docs/model-registry.md"
-PAGE_OF_AXIS = {"feature_store": "docs/feature-store.md", "model_registry": REGISTRY_PAGE, "runtime": "docs/runtime.md"}
+PAGE_OF_AXIS = {
+    "feature_store": "docs/feature-store.md",
+    "grpc_transport": "docs/grpc-transport.md",
+    "model_registry": REGISTRY_PAGE,
+    "runtime": "docs/runtime.md",
+}
 RUNNABLE = {"sh", "python"}
 # What is shown and not run: the output above it, a picture, and what the page explains; tests below read the diff.
 SHOWN = {"text", "mermaid", "diff"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from local_extensions import ROOT_FOLDER
-from tests.support import CHOICES, COMBINATIONS, ROOT, combination_id, expected_files, tracked
+from tests.support import CHOICES, COMBINATIONS, ROOT, Answers, combination_id, expected_files, tracked
 from tools.resolve import lock_of
 
 LOCKS = [path for path in tracked() if "requirements" in path.parts and path.suffix == ".txt"]
@@ -41,6 +42,7 @@ def applies(requirement: Requirement, python: str, system: str) -> bool:
     )
 
 
+@functools.cache
 def versions(lock: Path, python: str = PYTHONS[0], system: str = SYSTEMS[0]) -> dict[str, str]:
     """Return the versions in a lock by name; it must name each package once."""
     found = [entry for entry in requirements(lock) if applies(entry, python, system)]
@@ -49,8 +51,10 @@ def versions(lock: Path, python: str = PYTHONS[0], system: str = SYSTEMS[0]) -> 
     return named
 
 
-def locks_of(choices: Mapping[str, str]) -> list[Path]:
-    """Return the locks that a repo of these choices installs into its environment, overrides last."""
+@functools.cache
+def locks_of(answers: Answers) -> list[Path]:
+    """Return the locks that a repo of these answers installs into its environment, overrides last."""
+    choices = dict(answers)
     base = ROOT / ROOT_FOLDER
     brought = {path for path in expected_files(ROOT, choices) if path.parts[0] == "requirements"}
     places = [*base.glob("requirements/**/*.txt"), *base.glob("_variants/*/*/requirements/**/*.txt")]
@@ -86,7 +90,7 @@ def test_every_entry_is_pinned_and_hashed_and_has_no_address(lock: Path) -> None
 @pytest.mark.parametrize("choices", SETS, ids=combination_id)
 def test_every_package_has_one_version_in_a_repo(choices: Mapping[str, str], python: str, system: str) -> None:
     found: dict[str, set[str]] = {}
-    for lock in locks_of(choices):
+    for lock in locks_of(tuple(choices.items())):
         for name, version in versions(lock, python, system).items():
             if lock.parent.name == "overrides" and name in found:
                 found[name] = {version}  # it overrides the others

@@ -22,6 +22,7 @@ from serving.online.grpc.credentials import Tokens, server_credentials
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.grpc.scope import CallScope
 from serving.online.grpc.servicer import SERVICE, InferenceServicer
+from serving.online.grpc.transport import make_server
 from serving.online.grpc.watchdog import watch
 from serving.online.inference import NoModel, Service
 from serving.online.listening import address, refusal
@@ -101,7 +102,8 @@ class GrpcServer:
         if settings.token_file or settings.names():
             tokens = Tokens(settings.token_file) if settings.token_file else None
             interceptors.append(Access(tokens, settings.names(), lambda reason: metrics.denied.labels(reason).inc()))
-        self._server = grpc.aio.server(interceptors=interceptors, options=options(max_bytes, settings.call_timeout))
+        encrypted = settings.tls_certificate is not None
+        self._server = make_server(interceptors, options(max_bytes, settings.call_timeout), encrypted=encrypted)
         servicer = InferenceServicer(service, admission, settings.call_timeout)
         self._server.add_generic_rpc_handlers((servicer.handler(CallScope(metrics).wrap),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -12,12 +12,8 @@ import grpc
 import pytest
 
 from serving_client import DeadlineExceeded, InvalidRequest, Overloaded, ServerFault, ServingClientError, Unavailable
-from tests.platform.support.artifacts import tiny
 from tests.platform.support.callers import PATIENCE_S, Caller
 from tests.platform.support.fake_server import NOT_SERVING, SERVING, FakeServer, Hold, refuse
-from tests.platform.support.fakes import FakeStore
-from tests.platform.support.server import serving
-from tests.platform.support.services import fake_service
 
 from .conftest import Connect, Serve
 
@@ -78,17 +74,6 @@ async def test_a_server_that_stays_unavailable_is_reported(server: FakeServer, c
     server.script("ModelInfer", *[refuse(grpc.StatusCode.UNAVAILABLE, "the feature store is unavailable.")] * 10)
     with pytest.raises(Unavailable, match=r"^the feature store is unavailable\.$"):
         await connect(server.target).predict(ONE, timeout=PATIENCE_S)
-
-
-async def test_an_unavailable_feature_store_is_reported_after_one_call(connect: Connect) -> None:
-    """Every replica reads the same store: a retry would be another call with the same answer."""
-    store = FakeStore()
-    store.unavailable = True
-    async with serving(fake_service(tiny(static=True), store=store)) as wire:
-        with pytest.raises(Unavailable, match=r"^the feature store can't be read\.$") as refusal:
-            await connect(wire.target, model="tiny").predict({"key": ["a"], "value": [1.0]}, timeout=PATIENCE_S)
-    assert store.reads == 1
-    assert refusal.value.request_id
 
 
 @pytest.mark.parametrize(
