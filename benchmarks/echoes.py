@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 import uvicorn
 
-from benchmarks.messages import HEADER_LENGTH, INFER, pb
+from benchmarks.protocol import HEADER_LENGTH, INFER, pb
 
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-import sys
 from collections.abc import Callable, Mapping
 from email.message import Message
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,12 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "{{cookiecutter.project_slug}}" / "client"))
-from serving_client._proto import open_inference_pb2
+from benchmarks.protocol import HEADER_LENGTH, INFER, pb
 
-pb: Any = open_inference_pb2
-INFER = "/inference.GRPCInferenceService/ModelInfer"
-HEADER_LENGTH = "Inference-Header-Content-Length"
 TIMEOUT_S = 60.0
 
 Tensor = npt.NDArray[np.float32]

@@ -14,7 +14,7 @@ import pytest
 from tests.support import ROOT, SAMPLE, Repo, assert_shown, blocks, copy_of_template, run
 from tools.recording import PICTURE, comparable, draw, drawn, shown
 
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/answers.md", "docs/updating.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/answers.md", "docs/peers.md", "docs/updating.md")
 RUNNABLE = {"sh", "python"}
 TREE = "the tree of a generated repo"
 DEMO = "make demo\n"
@@ -24,9 +24,11 @@ NOT_RUN = {
     "README.md": [
         "not run: the template is not published yet; put your organization for `org`",
         "not run here: the generated repo's docs/feature-store.md has the same lines, and a test runs them",
+        "not run: takes half an hour; tests/test_peers_page.py compares the plot with the results",
     ],
     "CONTRIBUTING.md": ["not run: they are what runs this"],
     "docs/answers.md": [PUBLISHED, f"{PUBLISHED}, and uv", f"{PUBLISHED}, and pipx", PUBLISHED],
+    "docs/peers.md": ["not run: takes half an hour; tests/test_peers_page.py compares this page with the results"],
     # tests/test_updates.py runs these commands on releases that it makes.
     "docs/updating.md": [PUBLISHED, "not run: needs a newer release"],
 }

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GENERATED = ROOT / "{{cookiecutter.project_slug}}"
 VARIANTS = GENERATED / "_variants"
 PEERS = ROOT / "tests" / "peers" / "requirements"
+BENCHMARKS = ROOT / "benchmarks"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +63,7 @@ def lock(*, upgrade: bool) -> None:
     for image in sorted(VARIANTS.glob("*/*/*/requirements/*.in")):
         lock_together([image], upgrade=upgrade)
     lock_peers(upgrade=upgrade)
-    lock_together([ROOT / "benchmarks" / "requirements" / "transports.in"], upgrade=upgrade, constraints=locked)
+    lock_benchmarks(locked, upgrade=upgrade)
 
 
 def lock_peers(*, upgrade: bool) -> None:
@@ -75,6 +76,15 @@ def lock_peers(*, upgrade: bool) -> None:
     lock_together([models], upgrade=upgrade, constraints=both)
     runtime = PEERS / "mlserver_xgboost.in"
     runtime.with_suffix(".txt").write_text(hashed([runtime], no_deps=True), encoding="utf-8", newline="\n")
+
+
+def lock_benchmarks(beside: Sequence[str], *, upgrade: bool) -> None:
+    """Lock what the benchmarks run with, and each measured peer; all fit their models with one scikit-learn."""
+    for source in sorted(BENCHMARKS.glob("requirements/*.in")):
+        lock_together([source], upgrade=upgrade, constraints=beside)
+    learning = [pin for pin in beside if name_of(pin) == "scikit-learn"]
+    for peer in sorted(BENCHMARKS.glob("peers/*/requirements/*.in")):
+        lock_together([peer], upgrade=upgrade, constraints=learning)
 
 
 def override(choice: Path, needed: Sequence[str], beside: Sequence[str]) -> None:

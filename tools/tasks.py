@@ -30,6 +30,7 @@ GENERATED = ROOT / "{{cookiecutter.project_slug}}"
 BAKE = ROOT / "requirements" / "bake.txt"
 DEV = ROOT / "requirements" / "dev.txt"
 TRANSPORTS = ROOT / "benchmarks" / "requirements" / "transports.txt"
+PEERS = ROOT / "benchmarks" / "requirements" / "peers.txt"
 DEMO = ROOT / "build" / "demo"
 CHECKS = (
     ("ruff", "check", "."),
@@ -144,6 +145,12 @@ def transports(arguments: Arguments) -> None:
     step("python -m benchmarks.transports", [str(python), "-m", "benchmarks.transports", *arguments])
 
 
+def peers(arguments: Arguments) -> None:
+    """Measure a generated repo beside its peers, and write the figures into docs/."""
+    python = Environment(ROOT / "build" / "benchmarks" / ".venv").ensure([BAKE, PEERS])
+    step("python -m benchmarks.peers", [str(python), "-m", "benchmarks.peers", *arguments])
+
+
 def lock(arguments: Arguments) -> None:
     """Resolve the requirements of the template, of the generated repo and of every choice."""
     module("tools.lock", *arguments)
@@ -180,6 +187,9 @@ COMMANDS = {
     "test-all": Command("every test, those of each combination included", test_all),
     "bench": Command("measure how long generating takes", bench),
     "transports": Command("compare gRPC with REST on images, and write the figures to docs/transports.md", transports),
+    "peers": Command(
+        "compare a generated repo with other model servers, and write the figures to docs/peers.md", peers
+    ),
     "lock": Command("resolve all requirements again (newer versions: ARGS=--upgrade)", lock),
     "recording": Command("run the demo and draw its terminal as docs/demo.svg", recording),
     "clean": Command("remove .venv, caches and build/", clean),
