@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,3 +100,15 @@ async def test_bytes_that_are_not_text_are_an_invalid_request(folder: Path) -> N
     with pytest.raises(InvalidRequest, match="input 'bytes': an element is not UTF-8, and this model takes text"):
         await runtime.predict(inputs, timeout=60.0)
     await runtime.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the threads of a process")
+def test_a_model_has_as_many_threads_as_the_settings_say(folder: Path) -> None:
+    artifact = tiny().opened(folder / "artifact")
+    started = []
+    for threads in (1, 4):
+        before = len(list(Path("/proc/self/task").iterdir()))
+        held = OnnxRuntime.load(artifact, threads=threads)
+        started.append(len(list(Path("/proc/self/task").iterdir())) - before)
+        del held
+    assert started == [0, 3]  # the caller's thread works too
