@@ -199,3 +199,87 @@ async def test_an_end_tells_watchers_first_and_leaves_no_call() -> None:
         assert metrics.registry.get_sample_value("serving_ready") == 0
         with pytest.raises(grpc.aio.AioRpcError):
             await wire.infer(REQUEST, timeout=1.0)
+
+
+@asynccontextmanager
+async def drained(runtime: FakeRuntime, **settings: Any) -> AsyncIterator[tuple[Wire, GrpcServer, Metrics]]:
+    """Serve with a model whose calls wait for its gate."""
+    runtime.gate = asyncio.Event()
+    metrics = Metrics.create()
+    server = GrpcServer(Settings(grpc_port=0, **settings), fake_service(tiny(), runtime=runtime), metrics)
+    async with Wire(f"127.0.0.1:{await server.start()}") as wire:
+        yield wire, server, metrics
+        await server.end()
+
+
+async def reached(target: str) -> bool:
+    """Return whether a new connection is taken."""
+    host, _, port = target.rpartition(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True
+
+
+async def in_progress(wire: Wire, runtime: FakeRuntime) -> asyncio.Future[Any]:
+    """Start a call and wait until the model has it."""
+    call = asyncio.ensure_future(wire.infer(REQUEST))
+    while not runtime.calls:
+        assert not call.done()
+        await asyncio.wait({call}, timeout=0.01)
+    return call
+
+
+async def test_a_drain_answers_the_calls_in_progress_and_takes_no_more() -> None:
+    runtime = FakeRuntime(answer_of(tiny()))
+    async with drained(runtime, drain=0.0, grace=LONGEST_S) as (wire, server, metrics):
+        call = await in_progress(wire, runtime)
+        draining = asyncio.ensure_future(server.drain(asyncio.Event()))
+        while await reached(wire.target):
+            assert not draining.done()
+        assert metrics.registry.get_sample_value("serving_ready") == 0
+        assert not call.done()
+        assert runtime.gate is not None
+        runtime.gate.set()
+        assert (await within_patience(call)).model_name == "tiny"
+        await within_patience(draining)
+
+
+async def test_a_call_that_outlasts_the_grace_period_is_ended() -> None:
+    runtime = FakeRuntime(answer_of(tiny()))
+    async with drained(runtime, drain=0.0, grace=0.05) as (wire, server, _):
+        call = await in_progress(wire, runtime)
+        await within_patience(server.drain(asyncio.Event()))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await within_patience(call)
+
+
+async def test_a_hurried_drain_waits_neither_for_load_balancers_nor_for_calls() -> None:
+    runtime = FakeRuntime(answer_of(tiny()))
+    hurry = asyncio.Event()
+    async with drained(runtime, drain=LONGEST_S, grace=LONGEST_S) as (wire, server, _):
+        call = await in_progress(wire, runtime)
+        draining = asyncio.ensure_future(server.drain(hurry))
+        await asyncio.wait({draining}, timeout=0.05)
+        assert not call.done()
+        hurry.set()
+        await within_patience(draining)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await within_patience(call)
+
+
+async def test_a_hurry_during_the_grace_period_counts_too() -> None:
+    runtime = FakeRuntime(answer_of(tiny()))
+    hurry = asyncio.Event()
+    async with drained(runtime, drain=0.0, grace=LONGEST_S) as (wire, server, _):
+        call = await in_progress(wire, runtime)
+        draining = asyncio.ensure_future(server.drain(hurry))
+        await asyncio.wait({draining}, timeout=0.05)
+        assert not draining.done()
+        assert not call.done()
+        hurry.set()
+        await within_patience(draining)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await within_patience(call)
