@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,9 @@ def test_bytes_that_are_not_a_model_are_refused(folder: Path, content: bytes) ->
     with pytest.raises(ArtifactError, match=r"artifact sha256=\w+: onnxruntime .* refuses its model.onnx") as refusal:
         load(replace(tiny(), onnx=content), folder)
     assert str(refusal.value).isprintable()
+    # The reason, without codes and places in the source of onnxruntime.
+    assert re.search(r"model\.onnx: \w[^:].*[^., ]\.$", str(refusal.value))
+    assert not re.search(r"ONNXRuntimeError|\.cc:", str(refusal.value))
 
 
 def test_a_pickle_named_like_a_model_is_refused_without_unpickling(folder: Path) -> None:
@@ -112,3 +116,14 @@ def test_a_model_has_as_many_threads_as_the_settings_say(folder: Path) -> None:
         started.append(len(list(Path("/proc/self/task").iterdir())) - before)
         del held
     assert started == [0, 3]  # the caller's thread works too
+
+
+async def test_outputs_are_found_by_name_whatever_their_order_in_the_graph(folder: Path) -> None:
+    model = rich([Datatype.BOOL, Datatype.FP32])
+    turned = replace(model, manifest=replace(model.manifest, outputs=model.manifest.outputs[::-1]))
+    artifact = turned.opened(folder / "artifact")
+    inputs = artifact.golden_inputs()
+    answer = await OnnxRuntime.load(artifact, threads=1).predict(inputs, timeout=60.0)
+    assert {name: tensor.tolist() for name, tensor in answer.items()} == {
+        f"{name}_out": tensor.tolist() for name, tensor in inputs.items()
+    }
