@@ -11,6 +11,7 @@ import fnmatch
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -206,11 +207,17 @@ def test(repo: Path, names: Sequence[str]) -> None:
         raise SetupError(f"error: mutmut failed in {repo}: do its tests pass without a change?")
 
 
+def is_listed(mutant: Mutant, entry: Settings) -> bool:
+    """Return whether an entry lists a change: by what it makes of the line, or by a pattern for that."""
+    if not fnmatch.fnmatchcase(mutant.function, entry["function"]):
+        return False
+    return mutant.after in entry.get("after", []) or bool("like" in entry and re.search(entry["like"], mutant.after))
+
+
 def report(tested: Sequence[Mutant], listed: Sequence[Settings]) -> int:
     """Print the score and the unnoticed mutants; return 1 if one is not listed."""
-    allowed = {(entry["function"], after) for entry in listed for after in entry["after"]}
     unnoticed = [mutant for mutant in tested if mutant.status in UNNOTICED]
-    missing = [mutant for mutant in unnoticed if (mutant.function, mutant.after) not in allowed]
+    missing = [mutant for mutant in unnoticed if not any(is_listed(mutant, entry) for entry in listed)]
     for mutant in missing:
         print(f"\n{mutant.function} ({mutant.status})\n  - {mutant.before}\n  + {mutant.after}")
     print()
