@@ -103,11 +103,13 @@ def mutate(settings: Settings, wanted: Sequence[str], sample: int | None, seed: 
     """
     repos = [generate(answers) for answers in covering()]
     chosen: dict[Path, list[str]] = {}
-    seen: set[str] = set()
+    seen: set[tuple[str, bytes]] = set()
     for repo in repos:
         files = [name for name in sources(repo, settings) if any(fnmatch.fnmatch(name, glob) for glob in wanted)]
-        configure(repo, settings, [name for name in files if name not in seen])
-        seen.update(files)
+        # One path can have another file in each choice.
+        fresh = [name for name in files if (name, (repo / name).read_bytes()) not in seen]
+        configure(repo, settings, fresh)
+        seen.update((name, (repo / name).read_bytes()) for name in fresh)
         chosen[repo] = json.loads(driver(repo, "list"))
     mutants = sorted((name, repo) for repo, names in chosen.items() for name in names)
     if sample is not None and sample < len(mutants):

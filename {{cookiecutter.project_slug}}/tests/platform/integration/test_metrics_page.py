@@ -61,7 +61,7 @@ async def test_idle_connections_take_neither_threads_nor_the_page_from_a_scraper
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             idle.callback(writer.close)
         assert (await answer(port, GET)).startswith("HTTP/1.1 200 OK")
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads  # one of an earlier test may end meanwhile
 
 
 async def test_connections_are_bounded_and_the_oldest_silent_one_makes_room() -> None:
