@@ -262,6 +262,13 @@ def test_an_empty_element_may_be_the_last() -> None:
     assert codec.decode(request, signature(spec)).inputs["x"].tolist() == [b"a", b""]
 
 
+def test_a_prefix_at_the_end_announces_bytes_that_are_not_there() -> None:
+    request = pb.ModelInferRequest(raw_input_contents=[b"\x05\0\0\0"])
+    request.inputs.add(name="x", datatype="BYTES", shape=[1])
+    with pytest.raises(InvalidRequest, match="input 'x': element 0 ends beyond the raw contents"):
+        codec.decode(request, signature(TensorSpec("x", Datatype.BYTES)))
+
+
 def test_flags_are_short_json() -> None:
     answer = {"total": np.zeros(3, np.float32)}
     inference = Inference(answer, fake_service(tiny()).model, {"base": [0, 2]}, {"other": [1]})
