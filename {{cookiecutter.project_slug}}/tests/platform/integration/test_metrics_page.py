@@ -75,6 +75,16 @@ async def test_connections_are_bounded_and_the_oldest_silent_one_makes_room() ->
         assert not readers[1].at_eof()
 
 
+async def test_answered_connections_make_no_silent_one_leave() -> None:
+    async with page() as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(MAX_CONNECTIONS + 1):
+            await answer(port, GET)
+        writer.write(GET)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+        writer.close()
+
+
 async def test_a_connection_that_sends_nothing_is_closed() -> None:
     async with page(timeout=0.05) as (_, port):
         assert await answer(port, b"GET /metrics HTTP/1.1\r\n") == ""

@@ -54,7 +54,7 @@ async def handler_of(names: Sequence[str], given: Any) -> Any:
         ({COMMON: [b"caller"]}, True),
         ({ALTERNATIVE: [b"other"], COMMON: [b"caller"]}, False),  # as for the names of servers
         ({ALTERNATIVE: [], COMMON: [b"caller"]}, True),
-        ({ALTERNATIVE: [b"caller\\xff"]}, False),
+        ({ALTERNATIVE: [b"caller\xff"]}, False),
         ({}, False),
     ],
 )

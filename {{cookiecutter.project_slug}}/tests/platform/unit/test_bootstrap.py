@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ async def test_the_model_of_the_lock_is_served(folder: Path, start: Build) -> No
     service = await start(metrics)
     assert service.model.reference == reference
     assert service.model.lineage == tiny().lineage
+    assert service.model.manifest.features == tiny().manifest.features
     inputs = {"base": np.ones(2, np.float32), "value": np.ones(2, np.float32)}
     answer = await service.infer(inputs, [], Deadline(LONG))
     assert answer.outputs["total"].tolist() == [2.0, 2.0]
@@ -152,8 +153,10 @@ async def test_an_unknown_feature_store_scheme_is_refused(start: Build) -> None:
 async def test_the_served_reference_is_logged(folder: Path, start: Build, caplog: pytest.LogCaptureFixture) -> None:
     reference = tiny().lay_out(folder)
     with caplog.at_level(logging.INFO):
-        await start()
-    assert f"serving {reference}" in caplog.text
+        service = await start()
+    (record,) = caplog.records
+    assert record.getMessage() == f"serving {reference}"
+    assert (record.max_rows, record.budget) == (1024, asdict(service.budget))  # type: ignore[attr-defined]
 
 
 class Store(FakeStore):

@@ -43,6 +43,7 @@ class Stopwatch:
 
     def call(self, inputs: Tensors, stop: Stop) -> Tensors:
         assert isinstance(stop, Ended)
+        assert inputs["x"].shape[1:] == (2,)
         rows = len(inputs["x"])
         self.batches.append(rows)
         self.now += rows * self.row_s

@@ -130,3 +130,22 @@ async def test_outputs_are_found_by_name_whatever_their_order_in_the_graph(folde
     assert {name: tensor.tolist() for name, tensor in answer.items()} == {
         f"{name}_out": tensor.tolist() for name, tensor in inputs.items()
     }
+
+
+def test_a_refusal_names_what_differs_in_the_first_few_inputs(folder: Path) -> None:
+    model = tiny()
+    more = tuple(Feature(f"more{number}") for number in range(3))
+    features = FeatureSet(model.manifest.features.entity, (), (Feature("value", datatype=Datatype.FP64), *more))
+    rows = {**model.golden.inputs, **{feature.name: [1.0, 1.0] for feature in more}}
+    golden = replace(model.golden, inputs=rows)
+    changed = replace(model, manifest=replace(model.manifest, features=features), golden=golden)
+    artifact = changed.opened(folder / "artifact")
+    with pytest.raises(ArtifactError) as refusal:
+        OnnxRuntime.load(artifact, threads=1)
+    assert str(refusal.value) == (
+        f"artifact {artifact.digest}: model.onnx does not fit its manifest: "
+        "input base is tensor(float) of 1 dimensions, declared is nothing; "
+        "input more0 is missing, declared is tensor(float) of 1 dimensions; "
+        "input more1 is missing, declared is tensor(float) of 1 dimensions and 2 more. "
+        "Declare features and outputs as the model has them, and train or import it again."
+    )
