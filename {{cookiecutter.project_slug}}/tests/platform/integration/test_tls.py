@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from serving.domain.errors import SettingsError
+from serving.domain.errors import SettingsError, quoted
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.inference import NoModel
 from serving_client.cli import main
@@ -345,9 +345,13 @@ async def test_the_health_check_of_the_image_follows_the_server_in_every_mode(
 
 async def test_a_health_socket_that_cannot_be_made_is_reported(folder: Path) -> None:
     socket = f"unix:{folder / 'missing' / 'health.sock'}"
-    with pytest.raises(SettingsError, match="^SERVING_HEALTH_SOCKET="):
+    with pytest.raises(SettingsError) as refusal:
         async with serving(fake_service(tiny()), health_socket=socket):
             pass
+    assert str(refusal.value) == (
+        f"SERVING_HEALTH_SOCKET={quoted(socket)}: can't listen there; is another server in this container? "
+        "Choose another path, in a folder that can be written."
+    )
 
 
 @needs_ipv6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -302,3 +303,29 @@ async def test_a_value_of_another_form_is_named_with_both(url: str) -> None:
 
 def test_nothing_is_asked_of_redis_to_delete_nobody() -> None:
     assert RedisWriter.open("redis://127.0.0.1:1/0").delete([]) == 0
+
+
+def test_a_large_write_holds_its_place_for_a_minute_only(url: str) -> None:
+    left = []
+
+    def look() -> None:
+        with redis.Redis.from_url(url) as client:
+            left.append(client.ttl("features-next"))
+
+    RedisWriter.open(url).write(aged(_Interrupted(filling.MANY, look), 1.0))
+    assert 0 < left[0] <= RENEWED_FOR_S
+
+
+async def test_a_read_is_tried_once() -> None:
+    tried = []
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tried.append(writer)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        store = RedisStore.open(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+        with pytest.raises(FeatureStoreUnavailable):
+            await store.read([b"ann"], [AGE], timeout=LONG_S)
+        await store.close()
+    assert len(tried) == 1
