@@ -156,6 +156,11 @@ def lock(arguments: Arguments) -> None:
     module("tools.lock", *arguments)
 
 
+def mutation(arguments: Arguments) -> None:
+    """Change the code of generated repos and list the changes that no test notices."""
+    module("tools.mutation", *arguments)
+
+
 def recording(_arguments: Arguments) -> None:
     """Draw the demo's terminal for the README."""
     step("python -m tools.recording", [sys.executable, "-m", "tools.recording"])
@@ -191,6 +196,7 @@ COMMANDS = {
         "compare a generated repo with other model servers, and write the figures to docs/peers.md", peers
     ),
     "lock": Command("resolve all requirements again (newer versions: ARGS=--upgrade)", lock),
+    "mutation": Command('change generated code and list what no test notices (some: ARGS="--sample 100")', mutation),
     "recording": Command("run the demo and draw its terminal as docs/demo.svg", recording),
     "clean": Command("remove .venv, caches and build/", clean),
 }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -171,3 +172,23 @@ def test_the_scheme_of_a_reference_selects_the_registry(folder: Path) -> None:
 def test_a_registry_that_is_not_part_of_this_repo_is_reported(folder: Path) -> None:
     with pytest.raises(UnresolvedReference, match=r"model registry 'nowhere' is not part of this repo; it has .*local"):
         open_registry("nowhere", folder)
+
+
+def test_a_new_version_is_returned_as_it_is_listed(folder: Path) -> None:
+    digest = variant(1).write(folder / "source")
+    registry = LocalRegistry(folder / "registry")
+    added = registry.add("tiny", folder / "source", digest, "import", timeout=60.0)
+    assert registry.read("tiny", timeout=60.0).versions == (added,)
+    assert added.origin == "import"
+    assert added.registered_at.endswith("+00:00")
+
+
+def test_a_record_of_before_origins_has_none(folder: Path) -> None:
+    digest = variant(1).write(folder / "source")
+    registry = LocalRegistry(folder / "registry")
+    registry.add("tiny", folder / "source", digest, "import", timeout=60.0)
+    (record,) = (folder / "registry" / "tiny" / "1").glob("*.json")
+    kept = json.loads(record.read_bytes())
+    del kept["origin"]
+    record.write_text(json.dumps(kept), encoding="utf-8")
+    assert [version.origin for version in registry.read("tiny", timeout=60.0).versions] == [""]

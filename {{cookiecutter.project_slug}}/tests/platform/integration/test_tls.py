@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from serving.domain.errors import SettingsError
+from serving.domain.errors import SettingsError, quoted
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.inference import NoModel
 from serving.online.telemetry import Metrics
@@ -251,11 +251,15 @@ async def test_a_useless_token_file_is_refused_at_start_and_ignored_later(
         replace(tokens, content)
         assert (await outcomes(wire, bearer(TOKEN)))["ModelInfer"] is grpc.StatusCode.OK
     (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
-    sentence = f"SERVING_TOKEN_FILE={tokens}: must have one token a line"
-    assert record.getMessage().startswith(sentence)
-    with pytest.raises(SettingsError, match=sentence):
+    sentence = (
+        f"SERVING_TOKEN_FILE={tokens}: must have one token a line, "
+        "each of at least 16 letters, digits and -._~+/= characters."
+    )
+    assert record.getMessage() == f"{sentence} The server goes on with what it read before."
+    with pytest.raises(SettingsError) as refusal:
         async with serving(fake_service(tiny()), token_file=tokens):
             pass
+    assert str(refusal.value) == sentence
 
 
 @pytest.fixture
@@ -346,9 +350,13 @@ async def test_the_health_check_of_the_image_follows_the_server_in_every_mode(
 
 async def test_a_health_socket_that_cannot_be_made_is_reported(folder: Path) -> None:
     socket = f"unix:{folder / 'missing' / 'health.sock'}"
-    with pytest.raises(SettingsError, match="^SERVING_HEALTH_SOCKET="):
+    with pytest.raises(SettingsError) as refusal:
         async with serving(fake_service(tiny()), health_socket=socket):
             pass
+    assert str(refusal.value) == (
+        f"SERVING_HEALTH_SOCKET={quoted(socket)}: can't listen there; is another server in this container? "
+        "Choose another path, in a folder that can be written."
+    )
 
 
 @needs_ipv6

@@ -145,6 +145,17 @@ async def test_what_a_call_costs_is_learnt_by_the_size_of_its_request() -> None:
     await caller.end()
 
 
+async def test_what_is_expected_follows_the_calls_of_one_size_slowly() -> None:
+    admission = refusing([], 16, 9)
+    for took in (10.0, 0.0):  # a fifth of the difference counts
+        await one_call(admission, took)
+    (caller,) = await arrive(admission, 1)
+    with pytest.raises(Overloaded, match=r"the answer could take 20\.80 s"):
+        async with admission.slot(size=1, timeout=20.7):
+            pass
+    await caller.end()
+
+
 async def test_requests_beyond_the_bytes_are_refused() -> None:
     reasons: list[str] = []
     admission = Admission(Limits(1, 9, max_bytes=1000), reasons.append)

@@ -7,6 +7,7 @@ import pytest
 
 from serving.domain.errors import SettingsError
 from serving.domain.tensors import Datatype, Tensors, TensorSpec, row_bytes
+from serving.online import memory
 from serving.online.budget import Budget, before_the_model_ran, work_of_a_row
 
 MB = 1 << 20
@@ -80,3 +81,49 @@ async def test_no_batch_is_larger_than_what_fits() -> None:
 
     assert await work_of_a_row(frugal, {"x": np.ones(3)}, most=2) == 0
     assert max(batches, default=0) <= 2
+
+
+def test_without_a_known_limit_four_gigabytes_are_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "resident", lambda: None)
+    for known, limit in ((None, 4096 * MB), (100 * MB, 100 * MB)):
+        monkeypatch.setattr(memory, "limit", lambda known=known: known)
+        budget = before_the_model_ran([IMAGE, IMAGE])
+        assert (budget.limit, budget.occupied, budget.row_request) == (limit, 0, 2 * row_bytes(IMAGE))
+
+
+@pytest.mark.parametrize(
+    ("most", "peaks", "work", "shapes"),
+    [
+        (1, [9 * MB], 0, [(1, 2, 3)]),
+        (2, [10 * MB, 14 * MB], 4 * MB, [(1, 2, 3), (2, 2, 3)]),
+        (3, [10 * MB, 11 * MB], MB, [(1, 2, 3), (2, 2, 3)]),
+        (2, [10 * MB, 11 * MB - 1], 0, [(1, 2, 3), (2, 2, 3)]),  # an allocator's piece, not the model's
+        (8, [10 * MB, 1, 2, 24 * MB], 2 * MB, [(1, 2, 3), (2, 2, 3), (4, 2, 3), (8, 2, 3)]),
+        (2, [None, 3 * MB], 3 * MB, [(1, 2, 3), (2, 2, 3)]),
+    ],
+)
+async def test_the_work_of_a_row_is_the_growth_from_the_smallest_to_the_largest_batch(
+    monkeypatch: pytest.MonkeyPatch, most: int, peaks: list[int | None], work: int, shapes: list[tuple[int, ...]]
+) -> None:
+    found = iter(peaks)
+    monkeypatch.setattr(memory, "reset_peak", lambda: True)
+    monkeypatch.setattr(memory, "peak", lambda: next(found))
+    asked: list[tuple[int, ...]] = []
+
+    async def call(inputs: Tensors) -> Tensors:
+        asked.append(inputs["x"].shape)
+        return inputs
+
+    assert await work_of_a_row(call, {"x": np.ones((2, 2, 3))}, most) == work
+    assert asked == shapes
+
+
+def test_a_refusal_says_what_a_row_takes() -> None:
+    budget = Budget(limit=100 * MB, occupied=80 * MB, row_request=MB // 2, row_work=MB)
+    with pytest.raises(SettingsError) as refusal:
+        budget.choose_rows(3, explicit=True)
+    assert str(refusal.value) == (
+        "SERVING_MAX_ROWS=3: 100 MB of memory are too little: 80 MB are occupied, and for one row the request has up "
+        "to 0.5 MB and the model takes 1.0 MB; set at most 2, or raise the container's limit (mem_limit in "
+        "compose/base.yaml)."
+    )

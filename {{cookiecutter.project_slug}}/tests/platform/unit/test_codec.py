@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -214,3 +215,74 @@ def test_the_largest_message_never_exceeds_the_limit_of_grpc() -> None:
 def test_plain_names_of_models_and_versions_are_accepted(name: str) -> None:
     codec.check_name(name, name)
     codec.check_name(name, "")
+
+
+def counted(**changes: Any) -> pb.ModelInferRequest:
+    """Return the good request with so many parameters in each place that can have some."""
+    request = good()
+    parameters = [request.parameters, request.inputs[0].parameters, request.outputs.add(name="bool_out").parameters]
+    for place, (name, count) in zip(parameters, changes.items(), strict=True):
+        for number in range(count):
+            place[f"{name}{number}"].int64_param = number
+    return request
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    served = fake_service(MODEL).model.signature
+    request = counted(request=12, inputs=10, outputs=10)
+    request.id = "x" * 256
+    for output in served.outputs[1:]:
+        request.outputs.add(name=output.name)
+    assert len(codec.decode(request, served).outputs) == len(served.outputs)
+
+
+@pytest.mark.parametrize("place", ["request", "inputs", "outputs"])
+def test_parameters_are_counted_wherever_they_are(place: str) -> None:
+    counts = {"request": 10, "inputs": 10, "outputs": 10} | {place: 13}
+    with pytest.raises(InvalidRequest) as refusal:
+        codec.decode(counted(**counts), fake_service(MODEL).model.signature)
+    assert str(refusal.value) == "parameters: 33 are sent, at most 32 are allowed."
+
+
+def test_a_refusal_of_raw_contents_says_what_must_be_sent() -> None:
+    request = good()
+    del request.raw_input_contents[-1]
+    count = len(request.inputs)
+    with pytest.raises(InvalidRequest) as refusal:
+        codec.decode(request, fake_service(MODEL).model.signature)
+    assert str(refusal.value) == (
+        f"raw_input_contents: has {count - 1} entries for {count} inputs, must have one for each."
+    )
+
+
+def test_an_empty_element_may_be_the_last() -> None:
+    spec = TensorSpec("x", Datatype.BYTES)
+    request = pb.ModelInferRequest(raw_input_contents=[raw(objects([b"a", b""], (2,)))])
+    request.inputs.add(name="x", datatype="BYTES", shape=[2])
+    assert codec.decode(request, signature(spec)).inputs["x"].tolist() == [b"a", b""]
+
+
+def test_a_prefix_at_the_end_announces_bytes_that_are_not_there() -> None:
+    request = pb.ModelInferRequest(raw_input_contents=[b"\x05\0\0\0"])
+    request.inputs.add(name="x", datatype="BYTES", shape=[1])
+    with pytest.raises(InvalidRequest, match="input 'x': element 0 ends beyond the raw contents"):
+        codec.decode(request, signature(TensorSpec("x", Datatype.BYTES)))
+
+
+def test_flags_are_short_json() -> None:
+    answer = {"total": np.zeros(3, np.float32)}
+    inference = Inference(answer, fake_service(tiny()).model, {"base": [0, 2]}, {"other": [1]})
+    response = codec.encode(inference, raw=True, request_id="")
+    assert response.parameters["defaulted_features"].string_param == '{"base":[0,2]}'
+    assert response.parameters["last_known_features"].string_param == '{"other":[1]}'
+
+
+def test_metadata_have_the_lineage_of_the_model() -> None:
+    model = tiny()
+    lineage = replace(model.lineage, git_commit="abc", data_digest="sha256=12")
+    printed = dict(codec.metadata(fake_service(replace(model, lineage=lineage)).model).properties)
+    assert (printed["git_commit"], printed["data_digest"], printed["max_rows"]) == ("abc", "sha256=12", "1024")
+
+
+def test_a_format_has_its_own_name_unless_triton_has_another() -> None:
+    assert [codec.platform(name) for name in ("onnx", "joblib")] == ["onnxruntime_onnx", "joblib"]

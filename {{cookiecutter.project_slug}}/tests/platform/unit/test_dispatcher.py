@@ -42,6 +42,8 @@ class Stopwatch:
         self.batches: list[int] = []
 
     def call(self, inputs: Tensors, stop: Stop) -> Tensors:
+        assert isinstance(stop, Ended)
+        assert inputs["x"].shape[1:] == (2,)
         rows = len(inputs["x"])
         self.batches.append(rows)
         self.now += rows * self.row_s
@@ -170,8 +172,10 @@ async def test_a_call_whose_caller_leaves_is_ended() -> None:
 
 async def test_a_call_that_takes_far_longer_on_the_event_loop_than_measured_moves_to_the_thread() -> None:
     placement, model = await measured(0.0, 8)
-    model.row_s = LOOP_BUDGET_S * 11
+    model.row_s = LOOP_BUDGET_S * 10
+    await placement.run(rows(1), timeout=LONG)
     assert placement.loop_rows == 8
+    model.row_s = LOOP_BUDGET_S * 11
     await placement.run(rows(1), timeout=LONG)
     assert placement.loop_rows == 0
     placement.close()
@@ -193,3 +197,21 @@ def test_closing_twice_is_fine() -> None:
     placement = Dispatcher(lambda inputs, stop: inputs, Ended)
     placement.close()
     placement.close()
+
+
+async def test_closing_waits_for_no_call_and_cancels_those_that_have_not_begun() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def call(inputs: Tensors, stop: Stop) -> Tensors:
+        begun.set()
+        assert go_on.wait(LONG)
+        return {"y": inputs["x"]}
+
+    placement = Dispatcher(call, Ended)
+    running, waiting = (asyncio.create_task(placement.run(rows(1), timeout=LONG)) for _ in range(2))
+    await asyncio.to_thread(begun.wait, LONG)
+    placement.close()
+    go_on.set()
+    assert len((await running)["y"]) == 1
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

@@ -146,6 +146,14 @@ async def test_a_caller_whose_time_is_up_gets_no_substitute_and_blames_no_store(
     assert setup.seen.defaults == []
 
 
+async def test_what_the_caller_has_left_is_all_that_a_read_gets() -> None:
+    setup = Setup()
+    setup.store.gate = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.3, setup.store.gate.set)  # after the deadline, so too late
+    with pytest.raises(DeadlineExceeded):
+        await setup.enricher.enrich(request(b"known"), Deadline(0.01))
+
+
 async def test_an_unavailable_store_is_reported_and_its_duration_is_observed() -> None:
     setup = Setup()
     setup.store.unavailable = True

@@ -143,3 +143,26 @@ async def test_without_a_model_every_call_is_refused_with_the_reason() -> None:
         await nothing.infer(request(b"a"), [], Deadline(LONG))
     with pytest.raises(NotReady, match="the reason"):
         _ = nothing.model
+
+
+async def test_an_answer_says_how_long_the_model_took() -> None:
+    observed = Observed()
+    answer = await fake_service(STATIC, observed=observed).infer(request(b"a"), [], Deadline(LONG))
+    assert 0 < answer.model_seconds <= observed.predictions[0]
+
+
+async def test_a_deadline_that_passes_during_the_last_read_is_reported() -> None:
+    now = [0.0]
+
+    class Slow(FakeStore):
+        async def read(self, entities, features, *, timeout):  # type: ignore[no-untyped-def]
+            now[0] = LONG
+            return await super().read(entities, features, timeout=timeout)
+
+    with pytest.raises(DeadlineExceeded) as refusal:
+        await fake_service(STATIC, store=Slow()).infer(request(b"a"), [], Deadline(LONG, clock=lambda: now[0]))
+    assert str(refusal.value) == "the deadline of 60.000 s passed before the model was called."
+
+
+def test_without_a_model_none_runs() -> None:
+    assert NoModel("the reason.").longest() == 0

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from serving.adapters.runtime.onnx import OnnxRuntime
@@ -33,6 +35,9 @@ def test_bytes_that_are_not_a_model_are_refused(folder: Path, content: bytes) ->
     with pytest.raises(ArtifactError, match=r"artifact sha256=\w+: onnxruntime .* refuses its model.onnx") as refusal:
         load(replace(tiny(), onnx=content), folder)
     assert str(refusal.value).isprintable()
+    # The reason, without codes and places in the source of onnxruntime.
+    assert re.search(r"model\.onnx: \w[^:].*[^., ]\.$", str(refusal.value))
+    assert not re.search(r"ONNXRuntimeError|\.cc:", str(refusal.value))
 
 
 def test_a_pickle_named_like_a_model_is_refused_without_unpickling(folder: Path) -> None:
@@ -99,3 +104,48 @@ async def test_bytes_that_are_not_text_are_an_invalid_request(folder: Path) -> N
     with pytest.raises(InvalidRequest, match="input 'bytes': an element is not UTF-8, and this model takes text"):
         await runtime.predict(inputs, timeout=60.0)
     await runtime.close()
+
+
+def test_a_model_has_as_many_threads_as_the_settings_say(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    real = onnxruntime.InferenceSession
+
+    def session(model: bytes, options: onnxruntime.SessionOptions, **more: object) -> onnxruntime.InferenceSession:
+        given.append(options.intra_op_num_threads)
+        return real(model, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    artifact = tiny().opened(folder / "artifact")
+    for threads in (1, 4):
+        OnnxRuntime.load(artifact, threads=threads)
+    assert given == [1, 4]
+
+
+async def test_outputs_are_found_by_name_whatever_their_order_in_the_graph(folder: Path) -> None:
+    model = rich([Datatype.BOOL, Datatype.FP32])
+    turned = replace(model, manifest=replace(model.manifest, outputs=model.manifest.outputs[::-1]))
+    artifact = turned.opened(folder / "artifact")
+    inputs = artifact.golden_inputs()
+    answer = await OnnxRuntime.load(artifact, threads=1).predict(inputs, timeout=60.0)
+    assert {name: tensor.tolist() for name, tensor in answer.items()} == {
+        f"{name}_out": tensor.tolist() for name, tensor in inputs.items()
+    }
+
+
+def test_a_refusal_names_what_differs_in_the_first_few_inputs(folder: Path) -> None:
+    model = tiny()
+    more = tuple(Feature(f"more{number}") for number in range(3))
+    features = FeatureSet(model.manifest.features.entity, (), (Feature("value", datatype=Datatype.FP64), *more))
+    rows = {**model.golden.inputs, **{feature.name: [1.0, 1.0] for feature in more}}
+    golden = replace(model.golden, inputs=rows)
+    changed = replace(model, manifest=replace(model.manifest, features=features), golden=golden)
+    artifact = changed.opened(folder / "artifact")
+    with pytest.raises(ArtifactError) as refusal:
+        OnnxRuntime.load(artifact, threads=1)
+    assert str(refusal.value) == (
+        f"artifact {artifact.digest}: model.onnx does not fit its manifest: "
+        "input base is tensor(float) of 1 dimensions, declared is nothing; "
+        "input more0 is missing, declared is tensor(float) of 1 dimensions; "
+        "input more1 is missing, declared is tensor(float) of 1 dimensions and 2 more. "
+        "Declare features and outputs as the model has them, and train or import it again."
+    )

@@ -145,8 +145,9 @@ async def test_details_of_an_internal_error_go_to_the_log_not_to_the_caller(
     with caplog.at_level(logging.INFO):
         end = await aborted(error)
     assert (end.code, end.text) == (grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
-    logged = caplog.text
-    assert "secret" in logged
+    assert "secret" in caplog.text
+    (message,) = caplog.messages
+    assert message.startswith("ModelInfer INTERNAL: " if isinstance(error, errors.ModelFailed) else "ModelInfer failed")
 
 
 async def test_the_cause_of_a_failed_model_is_logged(caplog: pytest.LogCaptureFixture) -> None:

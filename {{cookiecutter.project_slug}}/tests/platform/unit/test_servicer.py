@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from serving import TEMPLATE_VERSION
 from serving.domain.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady, Overloaded
 from serving.domain.tensors import Tensors
 from serving.online.grpc.admission import Admission, Limits
@@ -50,8 +51,7 @@ async def test_only_a_server_with_a_model_is_ready() -> None:
 async def test_the_server_describes_itself_with_and_without_a_model() -> None:
     for service in (fake_service(tiny()), NOTHING):
         answer = pb.ServerMetadataResponse.FromString(await servicer(service).server_metadata(b"", context()))
-        assert answer.name
-        assert answer.version
+        assert (answer.name, answer.version) == ("ml-serving-template", TEMPLATE_VERSION)
 
 
 async def test_metadata_describe_the_model() -> None:
@@ -63,7 +63,13 @@ async def test_metadata_describe_the_model() -> None:
 @pytest.mark.parametrize("method", ["model_ready", "model_metadata"])
 @pytest.mark.parametrize(
     ("name", "version", "error"),
-    [("other", "", NotFound), ("tiny", "2", NotFound), ("../tiny", "", InvalidRequest), ("", "", InvalidRequest)],
+    [
+        ("other", "", NotFound),
+        ("tiny", "2", NotFound),
+        ("../tiny", "", InvalidRequest),
+        ("", "", InvalidRequest),
+        ("tiny", "../2", InvalidRequest),
+    ],
 )
 async def test_a_request_for_another_model_is_refused(
     method: str, name: str, version: str, error: type[Exception]

@@ -5,10 +5,13 @@ import json
 import logging
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.domain.features import Feature, Missing
+from serving.domain.references import Reference
 from serving.online.telemetry import Metrics, RequestId, configure_logging, request_id
 
 HOSTILE = [
@@ -98,3 +101,84 @@ def test_two_servers_in_one_process_have_separate_metrics() -> None:
     one, two = Metrics.create(), Metrics.create()
     one.refused.labels("queue_full").inc()
     assert two.registry.get_sample_value("serving_refused_total", {"reason": "queue_full"}) is None
+
+
+# Dashboards and alerts read these names, and people the texts.
+PAGE = """\
+grpc_server_started counter: Calls started.
+grpc_server_handled counter: Finished calls, by status code.
+grpc_server_handling_seconds histogram: Duration of a call in seconds.
+serving_in_flight gauge: ModelInfer calls in progress.
+serving_queued gauge: ModelInfer calls that wait in the queue.
+serving_refused counter: ModelInfer calls refused by admission control.
+serving_feature_store_seconds histogram: Duration of a feature store read in seconds.
+serving_model_seconds histogram: Duration of a model call in seconds.
+serving_feature_defaults counter: Rows answered with a feature's default.
+serving_feature_last_known counter: Rows answered with the last known value.
+serving_feature_age_days histogram: Age in days of the oldest value of a call.
+serving_feature_stale counter: Rows with a value older than its declared bound.
+serving_model_info gauge: 1 for the model that is served.
+serving_ready gauge: 1 while the server takes calls, else 0.
+"""
+
+
+def test_the_page_has_these_metrics() -> None:
+    found = Metrics.create().registry.collect()
+    assert "".join(f"{metric.name} {metric.type}: {metric.documentation}\n" for metric in found) == PAGE
+
+
+def test_metrics_are_counted_by_these_labels() -> None:
+    metrics = Metrics.create()
+    metrics.started.labels("ModelInfer").inc()
+    metrics.handled.labels("ModelInfer", "OK").inc()
+    metrics.seconds.labels("ModelInfer").observe(1)
+    metrics.refused.labels("queue_full").inc()
+    metrics.announce(Reference("local", "tiny", "7", "sha256=00"))
+    value = metrics.registry.get_sample_value
+    assert value("grpc_server_started_total", {"grpc_method": "ModelInfer"}) == 1
+    assert value("grpc_server_handled_total", {"grpc_method": "ModelInfer", "grpc_code": "OK"}) == 1
+    assert value("grpc_server_handling_seconds_count", {"grpc_method": "ModelInfer"}) == 1
+    assert value("serving_refused_total", {"reason": "queue_full"}) == 1
+    assert value("serving_model_info", {"model": "tiny", "version": "7", "digest": "sha256=00"}) == 1
+
+
+def test_durations_are_told_apart_from_half_a_millisecond_to_ten_seconds() -> None:
+    metrics = Metrics.create()
+    metrics.store_read(0.0007)
+    (found,) = [metric for metric in metrics.registry.collect() if metric.name == "serving_feature_store_seconds"]
+    below = {sample.labels["le"]: sample.value for sample in found.samples if "le" in sample.labels}
+    assert (below["0.0005"], below["0.001"], below["10.0"]) == (0, 1, 1)
+    assert metrics.registry.get_sample_value("serving_feature_store_seconds_sum") == 0.0007
+
+
+def test_rows_with_a_substitute_are_counted_by_feature_and_kind() -> None:
+    metrics = Metrics.create()
+    metrics.stood_in(Feature("age"), Missing.DEFAULT, 3)
+    metrics.stood_in(Feature("age"), Missing.LAST_KNOWN, 4)
+    value = metrics.registry.get_sample_value
+    assert value("serving_feature_defaults_total", {"feature": "age"}) == 3
+    assert value("serving_feature_last_known_total", {"feature": "age"}) == 4
+
+
+def test_the_oldest_value_of_a_call_is_observed_and_those_beyond_the_bound_are_counted() -> None:
+    metrics = Metrics.create()
+    day = 86_400.0
+    metrics.served(Feature("age", max_age_days=2.0), np.array([3.0, 1.0, 2.0, 5.0]) * day)
+    value = metrics.registry.get_sample_value
+    assert value("serving_feature_age_days_sum", {"feature": "age"}) == 5
+    assert value("serving_feature_age_days_bucket", {"feature": "age", "le": "2.0"}) == 0
+    assert value("serving_feature_age_days_bucket", {"feature": "age", "le": "7.0"}) == 1
+    assert value("serving_feature_stale_total", {"feature": "age"}) == 2
+
+
+def test_a_feature_without_a_bound_is_never_stale() -> None:
+    metrics = Metrics.create()
+    metrics.served(Feature("age"), np.array([1e9]))
+    assert metrics.registry.get_sample_value("serving_feature_stale_total", {"feature": "age"}) is None
+
+
+def test_a_second_configuration_replaces_the_first(log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", log)
+    configure_logging("INFO")
+    logging.getLogger("test").info("once")
+    assert len(lines(log)) == 1

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -175,3 +175,23 @@ def test_nothing_is_deleted_from_an_empty_file(folder: Path) -> None:
     file(folder).parent.mkdir()
     file(folder).write_bytes(b"")
     assert SqliteStore(file(folder)).delete([b"ann"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("act", "done"),
+    [
+        (lambda store: store.delete([b"ann"]), "written"),
+        (lambda store: store.watermark(), "read"),
+        (lambda store: store.write(FeatureRows([AGE], [b"ann"], {"age": np.zeros(1, np.float32)})), "written"),
+    ],
+)
+def test_a_file_that_is_no_database_is_named_with_the_reason(
+    folder: Path, act: Callable[[SqliteStore], object], done: str
+) -> None:
+    path = folder / "features.db"
+    path.write_bytes(b"no database" * 100)
+    with pytest.raises(FeatureStoreUnavailable) as failure:
+        act(SqliteStore(path))
+    assert str(failure.value) == f"the feature store {path} can't be {done} (file is not a database)."
+    assert path.read_bytes() == b"no database" * 100
+    assert [left.name for left in folder.iterdir() if left.name.endswith(".next")] == []

@@ -110,3 +110,26 @@ def test_a_call_from_before_it_opened_does_not_cut_its_pause() -> None:
     error = asyncio.CancelledError()
     assert not early.__exit__(type(error), error, None)  # it goes on to the caller
     assert not breaker.allows()
+
+
+def test_after_a_success_failures_are_counted_anew() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    for _ in range(2):
+        for _ in range(FAILURES - 1):
+            clock.now += 0.1
+            breaker.failed(started=clock.now)
+        assert breaker.allows()
+        breaker.succeeded()
+
+
+def test_a_pause_begins_with_the_last_failure_and_ends_exactly() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += PAUSE_S - 0.01
+    assert not breaker.allows()
+    clock.now += 0.01
+    assert breaker.allows()
+    assert not breaker.allows()  # one attempt a pause
+    clock.now += PAUSE_S
+    assert breaker.allows()

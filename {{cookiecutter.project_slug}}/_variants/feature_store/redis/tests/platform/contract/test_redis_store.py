@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +16,7 @@ import redis
 
 from serving.adapters.feature_store.redis import Address, RedisStore
 from serving.adapters.feature_store.redis_writer import RENEWED_FOR_S, RedisWriter
-from serving.domain.errors import FeaturesNotFilled, FeatureStoreUnavailable, SettingsError
+from serving.domain.errors import FeaturesNotFilled, FeaturesOutdated, FeatureStoreUnavailable, SettingsError
 from serving.domain.ports import FeatureRows
 from tests.platform.contract.feature_store_contract import AGE, LONG_S, FeatureStoreContract
 from tests.platform.support import filling, redis_container
@@ -236,3 +238,94 @@ def test_a_wrong_url_is_refused_without_showing_a_password(url: str, message: st
         Address.parse(url)
     assert message in str(refusal.value)
     assert "hidden" not in str(refusal.value)
+
+
+LOCAL = "write redis://host:6379/0."
+WHOLE = "write redis://user@host:6379/0?password_file=<path>, without user and password_file if it asks for none."
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("redis://store:6379/zero", f"feature store 'redis://store:6379/zero': {LOCAL}"),
+        ("redis://store:port/0", f"feature store 'redis://store:port/0': {LOCAL}"),
+        ("redis://store?colour=red", f"feature store 'redis://store?colour=red': {WHOLE}"),
+        ("redis:///0", f"feature store 'redis:///0': {WHOLE}"),
+        (
+            "redis://:hidden@store",
+            "feature store: the URL holds a password, which logs would show; name a password_file.",
+        ),
+        (
+            "redis://store?password_file=/nowhere",
+            "feature store: password_file '/nowhere' can't be read (No such file or directory).",
+        ),
+    ],
+)
+def test_a_refusal_of_a_url_says_what_to_write(url: str, sentence: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Address.parse(url)
+    assert str(refusal.value) == sentence
+
+
+@pytest.mark.parametrize("url", ["redis://store", "redis://store/", "redis://store:6379/0"])
+def test_port_and_database_need_not_be_written(url: str) -> None:
+    assert Address.parse(url) == Address("store", 6379, 0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("act", "done"),
+    [
+        (lambda writer: writer.write(FeatureRows([AGE], [b"ann"], {"age": np.zeros(1, np.float32)})), "written"),
+        (lambda writer: writer.delete([b"ann"]), "written"),
+        (lambda writer: writer.watermark(), "read"),
+    ],
+)
+def test_a_writer_without_a_server_says_what_failed(act: Callable[[RedisWriter], object], done: str) -> None:
+    with pytest.raises(FeatureStoreUnavailable) as failure:
+        act(RedisWriter.open("redis://127.0.0.1:1/0"))
+    assert str(failure.value) == f"the feature store can't be {done} (ConnectionError)."
+
+
+async def test_a_value_of_another_form_is_named_with_both(url: str) -> None:
+    RedisWriter.open(url).write(FeatureRows([AGE], [b"ann"], {"age": np.zeros(1, np.float32)}))
+    store = RedisStore.open(url)
+    wide = replace(AGE, shape=(2,))
+    with pytest.raises(FeaturesOutdated) as refusal:
+        await store.read([b"nobody", b"ann"], [wide], timeout=LONG_S)
+    assert str(refusal.value) == str(FeaturesOutdated.of("age", AGE.form, wide.form))
+    with redis.Redis.from_url(url) as client:
+        client.hset("features:0:ann", "age", b"12345678\xff:")  # of no version of this repo
+    with pytest.raises(FeaturesOutdated) as refusal:
+        await store.read([b"ann"], [AGE], timeout=LONG_S)
+    assert str(refusal.value) == str(FeaturesOutdated.of("age", "\\xff", AGE.form))
+    await store.close()
+
+
+def test_nothing_is_asked_of_redis_to_delete_nobody() -> None:
+    assert RedisWriter.open("redis://127.0.0.1:1/0").delete([]) == 0
+
+
+def test_a_large_write_holds_its_place_for_a_minute_only(url: str) -> None:
+    left = []
+
+    def look() -> None:
+        with redis.Redis.from_url(url) as client:
+            left.append(client.ttl("features-next"))
+
+    RedisWriter.open(url).write(aged(_Interrupted(filling.MANY, look), 1.0))
+    assert 0 < left[0] <= RENEWED_FOR_S
+
+
+async def test_a_read_is_tried_once() -> None:
+    tried = []
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tried.append(writer)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        store = RedisStore.open(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+        with pytest.raises(FeatureStoreUnavailable):
+            await store.read([b"ann"], [AGE], timeout=LONG_S)
+        await store.close()
+    assert len(tried) == 1
