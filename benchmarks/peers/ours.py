@@ -95,7 +95,14 @@ class Ours:
 
 
 OURS = (
-    Ours("ours-onnx", "generated repo, ONNX Runtime", {"runtime": "onnx"}),
-    Ours("ours-python", "generated repo, scikit-learn", {"runtime": "python"}, (LINEAR, FOREST), "trusting"),
+    Ours("ours-onnx", "generated repo, ONNX Runtime", {"runtime": "onnx", "grpc_transport": "grpcio"}),
+    Ours("ours-native", "generated repo, ONNX Runtime, native", {"runtime": "onnx", "grpc_transport": "native"}),
+    Ours(
+        "ours-python",
+        "generated repo, scikit-learn",
+        {"runtime": "python", "grpc_transport": "grpcio"},
+        models=(LINEAR, FOREST),
+        edits="trusting",
+    ),
 )
 """The first is what the others are compared with."""

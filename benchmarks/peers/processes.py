@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import psutil
 
-from benchmarks.peers.calls import HOST, PeerError
+from benchmarks.peers.calls import HOST, PeerError, WrongAnswerError
 from benchmarks.peers.catalog import Ports, Program, last_words
 from tools.process import clean
 
@@ -38,11 +38,14 @@ class Process:
     def until(self, attempt: Callable[[], T]) -> T:
         """Return what an attempt returns as soon as it raises no PeerError.
 
+        :raises WrongAnswerError: the attempt raised it
         :raises PeerError: the process ended, or the last attempt failed when its time to start is over
         """
         while True:
             try:
                 return attempt()
+            except WrongAnswerError:
+                raise
             except PeerError as fault:
                 if self.process.poll() is not None:
                     raise PeerError(

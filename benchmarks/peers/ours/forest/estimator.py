@@ -11,4 +11,4 @@ OUTPUTS = (Output("probabilities", Answer.PROBABILITIES, shape=(3,)),)
 
 def fit(data: Dataset) -> Fitted:
     """Fit on all rows."""
-    return Fitted(RandomForestClassifier(100, random_state=0).fit(data.frame(), data.target))
+    return Fitted(RandomForestClassifier(100, random_state=0).fit(data.frame().astype("float64"), data.target))

@@ -11,4 +11,4 @@ OUTPUTS = (Output("probabilities", Answer.PROBABILITIES, shape=(3,)),)
 
 def fit(data: Dataset) -> Fitted:
     """Fit on all rows."""
-    return Fitted(LogisticRegression(max_iter=1000).fit(data.frame(), data.target))
+    return Fitted(LogisticRegression(max_iter=10_000, tol=1e-9).fit(data.frame().astype("float64"), data.target))
