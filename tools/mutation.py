@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -207,7 +208,11 @@ def test(repo: Path, names: Sequence[str]) -> None:
     mutmut = Environment(repo / ".venv").python.with_name("mutmut")
     # It runs tests in the order of a set: with this, in the same order each time.
     os.environ["PYTHONHASHSEED"] = "0"
-    if run([str(mutmut), "run", *names], repo):
+    # In the folder that all runs of pytest share, each removes what others left. The name is short for sockets.
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
+        code = run([str(mutmut), "run", *names], repo)
+    if code:
         raise SetupError(
             f"error: mutmut failed in {repo}: do its tests pass without a change? On a busy machine one may not; "
             "then run the command again."
