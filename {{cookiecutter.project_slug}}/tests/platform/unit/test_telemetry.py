@@ -111,8 +111,11 @@ grpc_server_handling_seconds histogram: Duration of a call in seconds.
 serving_in_flight gauge: ModelInfer calls in progress.
 serving_queued gauge: ModelInfer calls that wait in the queue.
 serving_refused counter: ModelInfer calls refused by admission control.
+serving_denied counter: Calls of any service refused for want of a token or name.
+serving_feature_store_failures counter: Reads that gave no features.
 serving_feature_store_seconds histogram: Duration of a feature store read in seconds.
 serving_model_seconds histogram: Duration of a model call in seconds.
+serving_batch_calls histogram: Calls that shared a model call.
 serving_feature_defaults counter: Rows answered with a feature's default.
 serving_feature_last_known counter: Rows answered with the last known value.
 serving_feature_age_days histogram: Age in days of the oldest value of a call.
