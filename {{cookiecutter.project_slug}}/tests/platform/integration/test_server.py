@@ -208,18 +208,17 @@ async def test_an_end_leaves_no_call_and_no_port() -> None:
         assert metrics.registry.get_sample_value("serving_ready") == 0
         with pytest.raises(grpc.aio.AioRpcError):
             await within_patience(call)
-        assert not await reached(wire.target)
+        assert not await answered(wire.target)
 
 
-async def reached(target: str) -> bool:
-    """Return whether a new connection is taken."""
-    host, _, port = target.rpartition(":")
-    try:
-        _, writer = await asyncio.open_connection(host, int(port))
-    except ConnectionError:  # refused, or reset by a listener that is just closing
-        return False
-    writer.close()
-    return True
+async def answered(target: str) -> bool:
+    """Return whether a call on a new connection is answered."""
+    async with Wire(target) as wire:
+        try:
+            await wire.call("ServerLive", b"", timeout=PATIENCE_S)
+        except grpc.aio.AioRpcError:
+            return False
+        return True
 
 
 async def in_progress(wire: Wire, runtime: FakeRuntime) -> asyncio.Future[Any]:
@@ -236,7 +235,7 @@ async def test_a_drain_answers_the_calls_in_progress_and_takes_no_more() -> None
     async with serving_gated(runtime, drain=0.0, grace=LONGEST_S) as (wire, server, metrics):
         call = await in_progress(wire, runtime)
         draining = asyncio.ensure_future(server.drain(asyncio.Event()))
-        while await reached(wire.target):
+        while await answered(wire.target):
             assert not draining.done()
         assert metrics.registry.get_sample_value("serving_ready") == 0
         assert not call.done()
