@@ -152,9 +152,9 @@ class Batcher:
                 return
             rows = sum(call.rows for call in calls)
             inputs = {name: np.concatenate([call.inputs[name] for call in calls]) for name in calls[0].inputs}
-            latest = max((call.deadline for call in calls), key=Deadline.left)
+            most_patient = max((call.deadline for call in calls), key=Deadline.left)
             try:
-                answer = await self._timed(inputs, rows, latest, calls=len(calls))
+                answer = await self._timed(inputs, rows, most_patient, calls=len(calls))
             except _OF_ALL as error:
                 for call in calls:
                     _fail(call, error)
