@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from benchmarks.peers.calls import Load, PeerError, checked, figures
 from benchmarks.peers.catalog import Peer, Ports, Program, installed, last_words, peers, reason
 from benchmarks.peers.forms import FORMS, GRPC, Answer, Endpoint
 from benchmarks.peers.medians import Measured, rows_of
-from benchmarks.peers.models import LINEAR, NAME
+from benchmarks.peers.models import LINEAR, MODELS, NAME
 from benchmarks.peers.results import Figures, Results, Row, Server
 from benchmarks.protocol import HEADER_LENGTH, pb
+from tests.support import ROOT
 
 PEERS = {"bentoml", "fastapi", "kserve", "litserve", "mlflow", "mlserver", "pytriton", "ray"}
 ROWS = np.array([[5.5, 3.0, 4.0, 1.25]], np.float32)
@@ -81,6 +83,20 @@ def found(*rows: Row, servers: tuple[Server, ...] = ()) -> Results:
 
 def cell(rate: float, ratio: float = 1.0, failed: int = 0) -> Figures:
     return Figures(0.5, 2.0, rate, 300.0, ratio, failed)
+
+
+def test_page_and_plots_show_the_committed_results() -> None:
+    committed = results.read(results.FILE.read_text(encoding="utf-8"))
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.tables(committed) in text
+    for model in MODELS:
+        rows = [row for row in committed.rows if 8 in row.figures.get(model, {})]
+        assert rows
+        picture = ElementTree.fromstring((ROOT / "docs" / f"peers-{model}.svg").read_text(encoding="utf-8"))  # noqa: S314
+        texts = {element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")}
+        assert {f"{row.figures[model][8].rate:,.0f}" for row in rows} <= texts
+    named = " ".join(server.title for server in committed.servers)
+    assert all(peer.title.rpartition(" ")[0] in named for peer in peers())
 
 
 def test_a_result_is_the_same_after_it_was_written_and_read() -> None:

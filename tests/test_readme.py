@@ -24,10 +24,11 @@ NOT_RUN = {
     "README.md": [
         "not run: the template is not published yet; put your organization for `org`",
         "not run here: the generated repo's docs/feature-store.md has the same lines, and a test runs them",
+        "not run: takes half an hour; tests/test_peers_page.py compares the plot with the results",
     ],
     "CONTRIBUTING.md": ["not run: they are what runs this", "not run: they take minutes to hours"],
     "docs/answers.md": [PUBLISHED, f"{PUBLISHED}, and uv", f"{PUBLISHED}, and pipx", PUBLISHED],
-    "docs/peers.md": ["not run: takes half an hour; tests/test_peers_page.py tests what it does"],
+    "docs/peers.md": ["not run: takes half an hour; tests/test_peers_page.py compares this page with the results"],
     # tests/test_updates.py runs these commands on releases that it makes.
     "docs/updating.md": [PUBLISHED, "not run: needs a newer release"],
 }
