@@ -24,7 +24,8 @@ def write(found: Results) -> Path:
 
 def tables(found: Results) -> str:
     """Return everything that was measured, in Markdown."""
-    measured = f"Measured on {found.date}, {found.rounds} rounds of {found.seconds:g} s per cell, on {found.machine}."
+    rounds = f"{found.rounds} round{'s' if found.rounds > 1 else ''} of {found.seconds:g} s"
+    measured = f"Measured on {found.date}, {rounds} or more per cell, on {found.machine}."
     beside = f"Other processes took {found.others:.2f} cores meanwhile."
     parts = [textwrap.fill(f"{measured} {beside}", 118) + "\n"]
     parts += [table(found, model) for model in MODELS if any(model in row.figures for row in found.rows)]

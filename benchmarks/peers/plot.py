@@ -18,7 +18,7 @@ _OURS, _GRPC, _REST = "#1a7f37", "#54aeff", "#d4a72c"
 
 
 def draw(found: Results, folder: Path = DOCS) -> list[Path]:
-    """Draw the calls per second of each server, a file for each model; the same results give the same files."""
+    """Draw the calls per second of each server, a file for each model."""
     return [_draw(found, model, folder / f"peers-{model}.svg") for model in MODELS]
 
 
@@ -39,7 +39,7 @@ def _draw(found: Results, model: str, path: Path) -> Path:
         axes.spines[["top", "right"]].set_visible(False)
         handles = [pyplot.Rectangle((0, 0), 1, 1, color=color) for color in (_OURS, _GRPC, _REST)]
         axes.legend(handles, ["this template, gRPC", "gRPC", "REST"], loc="lower right", frameon=False)
-        figure.savefig(path, metadata={"Date": None, "Creator": None})
+        figure.savefig(path, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         pyplot.close(figure)
     path.write_text(
         "\n".join(line.rstrip() for line in path.read_text(encoding="utf-8").splitlines()) + "\n",
