@@ -3,6 +3,8 @@
 The runtime is the real one, and its model takes 5, 20 or 100 ms. Calls arrive at random moments, whether or not earlier
 ones have been answered, so the load doesn't give way as the server slows down. Goodput is the rate of calls answered in
 time, as a share of the rate at which two callers who wait for their answers get them, measured just before.
+
+The model takes as long for many rows as for one, so batches would answer many times as much: they are off.
 """
 
 from __future__ import annotations
@@ -134,11 +136,12 @@ def main() -> int:
     """Serve the slow model with the default settings, and measure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__)
     parser.add_argument("--seconds", type=float, default=6.0, help="length of one cell")
+    parser.add_argument("--batching", choices=["on", "off", "auto"], default="off", help="see SERVING_BATCHING")
     parser.add_argument("--milliseconds", type=float, nargs="+", default=SERVICE_MS, help="of a model call")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         slow().lay_out(Path(folder))
-        with ServerProcess(Path(folder)) as server:
+        with ServerProcess(Path(folder), SERVING_BATCHING=options.batching) as server:
             asyncio.run(measure(server.target, options.seconds, options.milliseconds))
     return 0
 
