@@ -129,7 +129,7 @@ class Batcher:
             for call in batch.calls:
                 call.batch = batch
             self._running += 1
-            # In a context of its own: log lines must not carry the id of the call that happened to end.
+            # A new context: the log lines of a batch must not carry the id of the call that has just ended.
             batch.task = asyncio.get_running_loop().create_task(self._together(batch), context=contextvars.Context())
 
     def _next_calls(self) -> list[_Waiting]:

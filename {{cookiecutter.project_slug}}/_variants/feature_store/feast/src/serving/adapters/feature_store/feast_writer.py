@@ -61,7 +61,7 @@ class FeastWriter:
     def write(self, rows: FeatureRows, *, replace: bool = False) -> None:
         """Insert or replace one row per entity, all or none; a watermark follows the rows.
 
-        With `replace`, every other entity is removed after that, in a step of its own.
+        With `replace`, a second step then removes every other entity.
         """
         cells = {feature.name: to_values(feature, rows.columns[feature.name]) for feature in rows.features}
         entity = self._entity()

@@ -28,7 +28,7 @@ from serving.domain.ports import Column
 from serving.domain.tensors import Tensor
 
 PRESENT = b"features-present"
-"""Holds the generation to read and the watermark of the last materialization; gone when Redis comes back empty."""
+"""The generation to read, then the watermark of the last materialization. An emptied Redis has no such key."""
 
 _SOCKET_TIMEOUT_S = 1.0
 """A bound for what is left of a read that was given up; the read itself is bounded by its own timeout, 50 ms."""
@@ -65,6 +65,18 @@ class Address:
         secret = _password(query.get("password_file", [""])[0])
         return cls(parts.hostname, port, database, parts.username, secret)
 
+    def options(self, *, timeout: float) -> dict[str, Any]:
+        """Return a client's arguments; `timeout` bounds connecting and each part of an answer, in seconds."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "db": self.database,
+            "username": self.user,
+            "password": self.password,
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+        }
+
 
 class RedisStore:
     """Read static features from Redis.
@@ -81,18 +93,8 @@ class RedisStore:
     @classmethod
     def open(cls, url: str) -> RedisStore:
         """Open `redis://host:6379/0`; the first read connects."""
-        where = Address.parse(url)
-        client = redis.asyncio.Redis(
-            host=where.host,
-            port=where.port,
-            db=where.database,
-            username=where.user,
-            password=where.password,
-            socket_timeout=_SOCKET_TIMEOUT_S,
-            socket_connect_timeout=_SOCKET_TIMEOUT_S,
-            retry=AsyncRetry(NoBackoff(), 0),
-        )
-        return cls(client, Breaker())
+        options = Address.parse(url).options(timeout=_SOCKET_TIMEOUT_S)
+        return cls(redis.asyncio.Redis(**options, retry=AsyncRetry(NoBackoff(), 0)), Breaker())
 
     def supplies(self, features: FeatureSet) -> tuple[Feature, ...]:
         """Return all static features."""

@@ -46,19 +46,8 @@ class RedisWriter:
     @classmethod
     def open(cls, url: str) -> RedisWriter:
         """Open `redis://host:6379/0`; the first write connects."""
-        where = Address.parse(url)
-        return cls(
-            redis.Redis(
-                host=where.host,
-                port=where.port,
-                db=where.database,
-                username=where.user,
-                password=where.password,
-                socket_timeout=_TIMEOUT_S,
-                socket_connect_timeout=_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),
-            )
-        )
+        options = Address.parse(url).options(timeout=_TIMEOUT_S)
+        return cls(redis.Redis(**options, retry=Retry(NoBackoff(), 0)))
 
     def write(self, rows: FeatureRows, *, replace: bool = False) -> None:
         """Insert or replace one hash per entity, all or none; with `replace`, remove every other entity."""

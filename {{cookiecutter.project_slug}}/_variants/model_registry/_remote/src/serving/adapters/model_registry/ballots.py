@@ -1,6 +1,6 @@
 """One text per position, on a server that overwrites silently: writers agree by ballots.
 
-A server without compare-and-set can't refuse the second writer of a key. So each writer has a key of its own, writes
+A server without compare-and-set can't refuse the second writer of a key. So each writer uses a separate key, writes
 first and lists afterwards. No rule on one such write is enough: whoever lists early may report success before a better
 attempt arrives. A writer therefore writes twice, first its ballot and then the text that it accepts, which is the
 newest that another writer has accepted already. It settles that text if it saw no higher ballot. This is Disk Paxos
