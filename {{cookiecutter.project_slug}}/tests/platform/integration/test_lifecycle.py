@@ -122,6 +122,20 @@ async def test_a_caller_who_watches_the_health_does_not_hold_up_the_end(folder: 
         assert server.wait() == 0
 
 
+async def test_a_watcher_who_leaves_does_not_silence_the_others(folder: Path) -> None:
+    slow().lay_out(folder)
+    with ServerProcess(folder) as server:
+        async with Wire(server.target) as wire:
+            stays, leaves = wire.watch(), wire.watch()
+            assert [await anext(statuses) for statuses in (stays, leaves)] == [SERVING, SERVING]
+            await leaves.aclose()
+            for _ in range(20):  # the server hears of the end before it answers these
+                assert await wire.status() == SERVING
+            server.signal(signal.SIGTERM)
+            assert [status async for status in stays] == [NOT_SERVING]
+        assert server.wait() == 0
+
+
 async def test_a_second_signal_ends_a_busy_server_at_once(folder: Path) -> None:
     slow().lay_out(folder)
     with ServerProcess(folder, SERVING_GRACE="3600", SERVING_CALL_TIMEOUT="3600") as server:

@@ -93,8 +93,12 @@ class Wire:
 
     async def watch(self, service: str = "") -> AsyncGenerator[int, None]:
         """Yield each health status as the server reports it."""
-        async for answer in self.health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=CALL_S):
-            yield int(answer.status)
+        call = self.health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=CALL_S)
+        try:
+            async for answer in call:
+                yield int(answer.status)
+        finally:
+            call.cancel()
 
 
 def request(

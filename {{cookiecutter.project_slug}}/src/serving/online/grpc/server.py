@@ -7,11 +7,9 @@ import contextlib
 import logging
 import signal
 from contextlib import AsyncExitStack
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as grpc_health
 
 from serving.domain.errors import SettingsError, quoted
 from serving.online.bootstrap import build
@@ -19,6 +17,7 @@ from serving.online.grpc.access import Access
 from serving.online.grpc.admission import Admission, Limits
 from serving.online.grpc.codec import max_request_bytes
 from serving.online.grpc.credentials import Tokens, server_credentials
+from serving.online.grpc.health import Health
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.grpc.scope import CallScope
 from serving.online.grpc.servicer import SERVICE, InferenceServicer
@@ -34,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _SMALL_MESSAGE_BYTES = 64 * 1024
 _PAUSE_S = 1.0
+_LAST_WORDS_S = 0.3
 _NEVER_S = 3600.0  # longer than our grace period, so gRPC never cancels first
 
 
@@ -56,29 +56,6 @@ def options(max_message_bytes: int, call_timeout: float) -> list[tuple[str, int]
     ]
 
 
-class _Health(grpc_health.HealthServicer):  # type: ignore[misc]  # the package has no types
-    """Report the health, and end open watches at the end of a drain: each would hold up the stop for its grace."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._ended = asyncio.Event()
-
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: N802 - gRPC's name
-        watching = asyncio.ensure_future(super().Watch(request, context))
-        ended = asyncio.ensure_future(self._ended.wait())
-        try:
-            await asyncio.wait({watching, ended}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ended.cancel()
-            watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
-
-    def end_watches(self) -> None:
-        """End every open stream, those after it at once."""
-        self._ended.set()
-
-
 class GrpcServer:
     """Serve one service until it is stopped."""
 
@@ -86,12 +63,12 @@ class GrpcServer:
         self._settings = settings
         self._metrics = metrics
         self._ready = not isinstance(service, NoModel)
-        self._health = _Health()
-        self._names = ["", SERVICE]
+        names = ["", SERVICE]
         max_bytes = _SMALL_MESSAGE_BYTES
         if self._ready:
-            self._names.append(service.model.reference.model)
+            names.append(service.model.reference.model)
             max_bytes = max_request_bytes(service.model.signature)
+        self._health = Health(names)
         admission = Admission(
             Limits(settings.max_running, settings.max_queued, service.budget.requests, service.budget.concurrency),
             lambda reason: metrics.refused.labels(reason).inc(),
@@ -138,17 +115,16 @@ class GrpcServer:
                 f"SERVING_HEALTH_SOCKET={quoted(settings.health_socket)}: can't listen there; "
                 "is another server in this container? Choose another path, in a folder that can be written."
             ) from None
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
         await self._inside.start()
         if self._ready:
-            await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+            self._health.set(health_pb2.HealthCheckResponse.SERVING)
             self._metrics.ready.set(1)
         return port
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Report NOT_SERVING, wait for load balancers, finish calls in flight; `hurry` skips the waits."""
-        await self._health.enter_graceful_shutdown()
+        self._health.set(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._metrics.ready.set(0)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hurry.wait(), self._settings.drain)
@@ -166,16 +142,12 @@ class GrpcServer:
         await self._inside.stop(0)
 
     async def end(self) -> None:
-        """Report NOT_SERVING and end all calls at once."""
-        await self._health.enter_graceful_shutdown()
+        """Report NOT_SERVING, let watchers hear it, and end all calls."""
+        self._health.set(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._metrics.ready.set(0)
         self._health.end_watches()
-        await self._server.stop(0)
+        await self._server.stop(_LAST_WORDS_S)
         await self._inside.stop(0)
-
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in self._names:
-            await self._health.set(name, status)
 
 
 async def serve(settings: Settings) -> None:
