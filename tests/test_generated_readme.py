@@ -31,7 +31,10 @@ PAGES = (
     "docs/feature-store.md",
     "docs/runtime.md",
     "docs/grpc-transport.md",
+    "docs/deployment.md",
+    "docs/ci.md",
     "docs/operators.md",
+    "docs/scaling.md",
     "docs/updating.md",
     "docs/five-mistakes.md",
     "CONTRIBUTING.md",
@@ -39,6 +42,8 @@ PAGES = (
 )
 REGISTRY_PAGE = "docs/model-registry.md"
 PAGE_OF_AXIS = {
+    "ci": "docs/ci.md",
+    "deployment": "docs/deployment.md",
     "feature_store": "docs/feature-store.md",
     "grpc_transport": "docs/grpc-transport.md",
     "model_registry": REGISTRY_PAGE,

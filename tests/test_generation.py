@@ -313,6 +313,18 @@ def test_a_choice_is_laid_over_what_it_extends(finishing: ModuleType, unfinished
     assert (unfinished / "tools" / "tasks.py").read_text(encoding="utf-8") == "go()\n"
 
 
+def test_what_a_choice_brings_for_choices_of_another_axis_is_laid_with_those(
+    finishing: ModuleType, unfinished: Path
+) -> None:
+    """`_with/<axis>/<choice>/`: also for what the other choice extends; for no other choice."""
+    write(unfinished, ".answers.json", json.dumps({"cookiecutter": {"store": "redis", "deployment": "cluster"}}))
+    for choice in ("_shared", "redis", "none"):
+        write(unfinished, f"_variants/deployment/cluster/_with/store/{choice}/deploy/{choice}.yaml", choice)
+    assert finishing.finish(unfinished) == ["start Redis"]
+    assert sorted(path.name for path in (unfinished / "deploy").iterdir()) == ["_shared.yaml", "redis.yaml"]
+    assert not list(unfinished.rglob("_with"))
+
+
 @pytest.mark.parametrize("path", ["base.txt", "src/shared.txt"], ids=["of the base", "of what it extends"])
 def test_a_variant_that_would_replace_a_file_is_an_error(finishing: ModuleType, unfinished: Path, path: str) -> None:
     write(unfinished, f"_variants/store/redis/{path}", "other")

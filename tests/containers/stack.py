@@ -25,6 +25,8 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "neptune",
         "runtime": "onnx",
         "grpc_transport": "grpcio",
+        "deployment": "kubernetes",
+        "ci": "github",
         "python_version": "3.13",
     },
     "feast-test": {
@@ -32,6 +34,8 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "local",
         "runtime": "onnx",
         "grpc_transport": "native",
+        "deployment": "kserve",
+        "ci": "gitlab",
         "python_version": "3.14",
     },
     "mlflow-test": {
@@ -39,6 +43,8 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "mlflow",
         "runtime": "onnx",
         "grpc_transport": "grpcio",
+        "deployment": "compose",
+        "ci": "none",
         "python_version": "3.11",
     },
     "neptune-test": {
@@ -46,6 +52,8 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "neptune",
         "runtime": "onnx",
         "grpc_transport": "grpcio",
+        "deployment": "compose",
+        "ci": "github",
         "python_version": "3.12",
     },
     "plain-test": {
@@ -53,6 +61,8 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "local",
         "runtime": "python",
         "grpc_transport": "native",
+        "deployment": "compose",
+        "ci": "gitlab",
         "python_version": "3.14",
     },
     "tensorflow-test": {
@@ -60,6 +70,8 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "local",
         "runtime": "tensorflow-serving",
         "grpc_transport": "grpcio",
+        "deployment": "kubernetes",
+        "ci": "none",
         "python_version": "3.13",
     },
 }
