@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,10 @@ import pytest
 import yaml
 
 from tests.mistakes import Mistake
-from tests.support import CHOICES, PAIRED, Repo, combination_id, run
+from tests.support import CHOICES, PAIRED, ROOT, Repo, combination_id, run
+from tools.environment import Environment
+
+pytestmark = pytest.mark.usefixtures("kubectl")
 
 ENVIRONMENTS = ("dev", "staging", "production")
 NEWEST = ("1.37", "1.36", "1.35")
@@ -31,11 +33,7 @@ COMBINATIONS = [choices for choices in PAIRED if choices["deployment"] in CLUSTE
 ELSEWHERE = {"PodMonitor": "monitoring.coreos.com/v1", "InferenceService": "serving.kserve.io/v1beta1"}
 IMAGES = ("server", "fetch", "batch", "feature-store", "tensorflow-serving")
 MODEL = f"local:any/1#sha256={'0' * 64}"
-KUBECTL = "kubectl-1.32:local"
-DOCKERFILE = """\
-FROM debian:trixie-slim
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends kubernetes-client
-"""
+KSERVE = ROOT / "benchmarks" / "peers" / "kserve" / "requirements" / "server.txt"
 
 SERVER = "deploy/base/server.yaml"
 NETWORK = "deploy/base/network.yaml"
@@ -111,25 +109,6 @@ MISTAKES = [
     ),
     Mistake("a file that nobody lists", "deploy/base/more.yaml", "", "kind: Service\n", "no kustomization lists"),
 ]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Put kubectl on PATH: that of this machine, or Debian's in a container."""
-    if shutil.which("kubectl"):
-        yield
-        return
-    if shutil.which("docker") is None:
-        (pytest.fail if os.environ.get("CONTAINER_ENGINE_REQUIRED") else pytest.skip)("neither kubectl nor docker")
-    subprocess.run(["docker", "build", "--quiet", "--tag", KUBECTL, "-"], input=DOCKERFILE, text=True, check=True)
-    folder = tmp_path_factory.mktemp("kubectl")
-    mounted = tmp_path_factory.getbasetemp()
-    words = f"exec docker run --rm --interactive --volume {mounted}:{mounted}:ro --network none {KUBECTL} kubectl"
-    (folder / "kubectl").write_text(f'#!/bin/sh\n{words} "$@"\n', encoding="utf-8")
-    (folder / "kubectl").chmod(0o755)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", str(folder), prepend=os.pathsep)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +222,18 @@ def test_a_changed_setting_restarts_the_pods(released: Callable[..., Path], depl
     assert {name.partition("-")[0] for name in before} == {"server", "model", "fetch"}
     (repo / "model.lock").write_text(f"MODEL_VERSION={MODEL.replace('/1#', '/2#')}\n", encoding="utf-8")
     assert {name.partition("-")[0] for name in before - named()} == {"model"}
+
+
+@pytest.mark.long
+def test_the_models_of_kserve_accept_the_service(released: Callable[..., Path]) -> None:
+    python = str(Environment(ROOT / "build" / "kserve" / ".venv").ensure([KSERVE]))
+    script = str(ROOT / "tests" / "cluster" / "kserve_accepts.py")
+    for choices in COMBINATIONS:
+        if choices["deployment"] == "kserve":
+            objects = json.dumps(list(yaml.safe_load_all(manifests(released(**choices), "production"))))
+            done = run([python, script], cwd=ROOT, stdin=objects)
+            assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+    typo = objects.replace('"scaleMetric"', '"scaleMetrik"')
+    done = run([python, script], cwd=ROOT, stdin=typo)
+    assert done.returncode == 1
+    assert "InferenceService.spec.predictor.scaleMetrik" in done.stdout

@@ -61,7 +61,7 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "local",
         "runtime": "python",
         "grpc_transport": "native",
-        "deployment": "compose",
+        "deployment": "kubernetes",
         "ci": "gitlab",
         "python_version": "3.14",
     },
@@ -304,12 +304,14 @@ class Stack:
             assert time.monotonic() < deadline, f"{' '.join(command)}: never ended {'well' if ends_well else 'badly'}"
 
     @contextmanager
-    def load(self, known: str, *without: str, callers: int = 10, target: str = "server:8001") -> Iterator[Load]:
+    def load(
+        self, known: str, *without: str, callers: int = 10, target: str = "server:8001", network: str = ""
+    ) -> Iterator[Load]:
         """Call the server by name from another container while the block runs."""
         name = f"{self.project}-load-{target.partition(':')[0]}-{len(without)}"
         subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False, timeout=TIMEOUT_S)
         docker(
-            "create", "--interactive", "--init", "--name", name, "--network", f"{self.project}_clients",
+            "create", "--interactive", "--init", "--name", name, "--network", network or f"{self.project}_clients",
             "--volume", f"{LOAD}:/load.py:ro", self.image("server"),
             "python", "/load.py", target, str(callers), *without,
         )  # fmt: skip
