@@ -62,7 +62,7 @@ def violations(root: Path) -> list[Violation]:
         *(finding for pod in pods for finding in _pod_violations(pod)),
         *(finding for pod in pods for container in pod.containers() for finding in _container_violations(container)),
         *(finding for container in added for finding in _container_violations(container)),
-        *(finding for pod in pods for finding in _drains(pod, documents)),
+        *(finding for pod in pods for finding in _drains(pod, _drain(root, documents))),
         *(finding for document in documents for finding in _service_violations(document)),
         *_denies_by_default(documents),
         *_memory_is_the_same_as_in_compose(pods, root),
@@ -142,7 +142,7 @@ def _container_violations(container: Entry) -> Iterator[Violation]:
             yield _violation(port, f"{name}: a port of the node", NAME_WHY, "use a Service")
 
 
-def _drains(pod: Pod, documents: list[Entry]) -> Iterator[Violation]:
+def _drains(pod: Pod, drain: int) -> Iterator[Violation]:
     """The server has time to drain before it is killed."""
     for container in pod.containers():
         if _text(container, "name") not in SERVER:
@@ -152,7 +152,7 @@ def _drains(pod: Pod, documents: list[Entry]) -> Iterator[Violation]:
             yield _violation(
                 container, "the server has no preStop", LOST_WHY, "sleep until no name leads here any more"
             )
-        needed = before + _drain(documents) + 10  # SERVING_GRACE
+        needed = before + drain + 10  # SERVING_GRACE
         if _number(_text(pod.spec, "terminationGracePeriodSeconds")) <= needed:
             yield _violation(
                 pod.spec,
@@ -165,16 +165,14 @@ def _drains(pod: Pod, documents: list[Entry]) -> Iterator[Violation]:
                 yield _violation(container, f"the server has no {probe}", LOST_WHY, "ask grpc.health.v1")
 
 
-def _drain(documents: list[Entry]) -> int:
-    """Return SERVING_DRAIN, from a list of literals or a rendered ConfigMap."""
-    for document in documents:
-        for path, entry in document.scalars():
-            name, _, value = str(entry.value).partition("=")
-            if name == "SERVING_DRAIN" and value:
+def _drain(root: Path, documents: list[Entry]) -> int:
+    """Return SERVING_DRAIN, from the file with settings or a rendered ConfigMap."""
+    for file in root.glob("deploy/**/*.env"):
+        for name, _, value in (line.partition("=") for line in file.read_text(encoding="utf-8").splitlines()):
+            if name == "SERVING_DRAIN":
                 return _number(value)
-            if path and path[-1] == "SERVING_DRAIN":
-                return _number(str(entry.value))
-    return 0
+    rendered = [document.get("data", "SERVING_DRAIN") for document in documents]
+    return max((_number(str(entry.value)) for entry in rendered if entry is not None), default=0)
 
 
 def _service_violations(document: Entry) -> Iterator[Violation]:
