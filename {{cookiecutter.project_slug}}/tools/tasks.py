@@ -239,6 +239,11 @@ def down(arguments: Arguments) -> None:
     in_containers("down", *arguments)
 
 
+def drift(arguments: Arguments) -> None:
+    """Compare the traffic with the training data."""
+    module("serving.offline.drift", *arguments, locks=without_dev())
+
+
 def support(arguments: Arguments) -> None:
     """List what is past its end of support, or soon will be."""
     code = run([sys.executable, "-m", "tools.support", *arguments], ROOT)
@@ -290,6 +295,7 @@ COMMANDS = {
     "lock": Command("resolve the requirements of model/ and of the rest again (newer versions: ARGS=--upgrade)", lock),
     "proto": Command("generate the gRPC stubs again", proto),
     "bench": Command("measure latency and throughput of the server", bench),
+    "drift": Command("compare the traffic of a running server with the training data", drift),
     "support": Command("list the parts of the images that are past their end of support, or soon will be", support),
     "clean": Command("remove .venv, caches and fetched artifacts; keeps registry/ and data/", clean),
 }

@@ -40,6 +40,7 @@ from serving.online.inference import InferenceService, NoModel, ServedModel, Ser
 from serving.online.model_queue import ModelQueue
 from serving.online.settings import Batching, Settings
 from serving.online.telemetry import Metrics
+from serving.online.value_counts import ValueCounts
 
 log = logging.getLogger(__name__)
 
@@ -110,11 +111,13 @@ async def _load(
             await store.read([_NOBODY], supplied, timeout=_START_TIMEOUT_S)
         except (FeatureStoreUnavailable, FeaturesOutdated) as error:
             log.warning("the feature store can't be used yet: %s", error)
-    metrics.announce(reference)
+    values = ValueCounts(reference, manifest.features.model_inputs, manifest.outputs, artifact.lineage.distributions)
+    metrics.announce(reference, supplied, values)
     log.info("serving %s", reference, extra={"max_rows": max_rows, "batching": batching, "budget": asdict(budget)})
     model = ServedModel(reference, manifest, signature, artifact.lineage)
     queue = ModelQueue(runtime, metrics.model_seconds.observe)
-    return InferenceService(model, enricher, queue, budget, metrics.batch_calls.observe if batching else None)
+    observe_batch = metrics.batch_calls.observe if batching else None
+    return InferenceService(model, enricher, queue, budget, observe_batch, values.count)
 
 
 async def _answered(artifact: Artifact, runtime: ModelRuntime) -> None:

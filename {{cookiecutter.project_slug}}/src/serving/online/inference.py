@@ -76,6 +76,10 @@ class Service(Protocol):
         """Return for how many seconds the oldest of the model's running calls has run; 0 if none runs."""
 
 
+def _nothing(rows: int, inputs: Tensors, outputs: Tensors) -> None:
+    """Observe nothing."""
+
+
 @dataclass(frozen=True)
 class InferenceService:
     """Serve a loaded model."""
@@ -86,6 +90,8 @@ class InferenceService:
     budget: Budget
     observe_batch: Callable[[int], None] | None = None
     """Receives the number of calls in each batch; None turns batching off."""
+    observe_values: Callable[[int, Tensors, Tensors], None] = _nothing
+    """Receives the number of rows, the inputs and the outputs of each model call that succeeded."""
 
     async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
         """Return the model's answer for one call."""
@@ -116,6 +122,7 @@ class InferenceService:
         results, seconds = await self.queue.predict(enriched.inputs, timeout=deadline.left())
         if fault := self.model.signature.check_outputs(results, rows):
             raise ModelFailed(f"model {self.model.reference}: {fault}")
+        self.observe_values(rows, enriched.inputs, results)
         return Answer(results, enriched.defaulted, enriched.last_known, seconds)
 
     def longest(self) -> float:

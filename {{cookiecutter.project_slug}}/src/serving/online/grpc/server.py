@@ -69,12 +69,14 @@ class GrpcServer:
             names.append(service.model.reference.model)
             max_bytes = max_request_bytes(service.model.signature)
         self._health = Health(names)
-        admission = Admission(
-            Limits(settings.max_running, settings.max_queued, service.budget.requests, service.budget.concurrency),
-            lambda reason: metrics.refused.labels(reason).inc(),
-        )
+        limits = Limits(settings.max_running, settings.max_queued, service.budget.requests, service.budget.concurrency)
+        admission = Admission(limits, lambda reason: metrics.refused.labels(reason).inc())
         metrics.in_flight.set_function(lambda: admission.running)
         metrics.queued.set_function(lambda: admission.queued)
+        metrics.held_bytes.set_function(lambda: admission.held_bytes)
+        metrics.limit.labels("in_flight").set(limits.max_running)
+        metrics.limit.labels("queued").set(limits.max_queued)
+        metrics.limit.labels("request_bytes").set(limits.max_bytes)
         interceptors = []
         if settings.token_file or settings.names():
             tokens = Tokens(settings.token_file) if settings.token_file else None
