@@ -35,6 +35,7 @@ PAGES = (
     "docs/ci.md",
     "docs/operators.md",
     "docs/scaling.md",
+    "docs/monitoring.md",
     "docs/updating.md",
     "docs/five-mistakes.md",
     "CONTRIBUTING.md",
@@ -73,6 +74,10 @@ NOT_RUN = {
         "not run: needs model files; the template's tests/test_import.py runs it",
     ],
     "docs/operators.md": [IN_CONTAINERS, "not run: there is one version, and none before it to go back to"],
+    "docs/monitoring.md": [
+        IN_CONTAINERS,
+        "not run: needs a server that has answered calls; tests/platform/unit/test_drift.py runs it",
+    ],
     "docs/updating.md": 2 * ["not run: needs the template where it is published"],
     "docs/five-mistakes.md": 4 * [MISTAKE],  # and a Dockerfile
 }
@@ -261,7 +266,10 @@ def test_it_and_the_pages_of_the_choices_name_every_variable_that_compose_reads(
         ]
         read = set().union(*(re.findall(r"(?<!\$)\$\{(\w+)", repo.text(str(path))) for path in files))
         listed = set(example_variables(repo))
-        assert listed <= read | set(declared_settings()) | {"COMPOSE_FILE"}  # which Compose itself reads
+        assert listed <= read | set(declared_settings()) | {
+            "COMPOSE_FILE",
+            "COMPOSE_PROFILES",
+        }  # which Compose itself reads
         named = set().union(*(re.findall(r"\b[A-Z][A-Z_]+\b", repo.text(page)) for page in PAGE_OF_AXIS.values()))
         assert read <= listed | named
 

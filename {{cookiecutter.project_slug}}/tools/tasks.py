@@ -269,6 +269,11 @@ def down(arguments: Arguments) -> None:
     in_containers("down", *arguments)
 
 
+def drift(arguments: Arguments) -> None:
+    """Compare the traffic with the training data."""
+    module("serving.offline.drift", *arguments, locks=without_dev())
+
+
 def support(arguments: Arguments) -> None:
     """List what is past its end of support, or soon will be."""
     code = run([sys.executable, "-m", "tools.support", *arguments], ROOT)
@@ -324,6 +329,7 @@ COMMANDS = {
     "sizing": Command(
         "how many replicas a load needs, by the figures of `bench` (for yours: ARGS='--rate 2500')", sizing
     ),
+    "drift": Command("compare the traffic of a running server with the training data", drift),
     "support": Command("list the parts of the images that are past their end of support, or soon will be", support),
     "clean": Command("remove .venv, caches and fetched artifacts; keeps registry/ and data/", clean),
 }

@@ -40,6 +40,8 @@ from serving.online.inference import InferenceService, NoModel, ServedModel, Ser
 from serving.online.model_queue import ModelQueue
 from serving.online.settings import Batching, Settings
 from serving.online.telemetry import Metrics
+from serving.online.tracing import Tracing
+from serving.online.value_counts import ValueCounts
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,9 @@ _PAUSE_S = 1.0
 _NOBODY = b"warm-up"  # not empty: some stores skip connecting for an empty key
 
 
-async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> Service:
+async def build(
+    settings: Settings, metrics: Metrics, resources: AsyncExitStack, tracing: Tracing | None = None
+) -> Service:
     """Return the service that the settings describe; `resources` closes what it opened, in reverse.
 
     Without a verified artifact, the service answers every call with the reason.
@@ -65,7 +69,7 @@ async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack)
         log.error("no model is served: %s", error)
         return NoModel("no model is served: no version is chosen; the server's log says more.")
     try:
-        return await _load(reference, settings, metrics, store, resources)
+        return await _load(reference, settings, metrics, store, resources, tracing)
     except (ArtifactError, ModelFailed, DeadlineExceeded) as error:
         # The log has the details; callers see the reference only.
         log.error("no model is served: %s: %s", reference, error)
@@ -73,7 +77,12 @@ async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack)
 
 
 async def _load(
-    reference: Reference, settings: Settings, metrics: Metrics, store: FeatureStore, resources: AsyncExitStack
+    reference: Reference,
+    settings: Settings,
+    metrics: Metrics,
+    store: FeatureStore,
+    resources: AsyncExitStack,
+    tracing: Tracing | None,
 ) -> Service:
     folder = artifact_folder(settings.artifacts, reference.digest)
     if not _there(folder):
@@ -97,7 +106,7 @@ async def _load(
         call = functools.partial(runtime.predict, timeout=_START_TIMEOUT_S)
         batching = await _within_limit(worthwhile(call, artifact.golden_inputs(), max_rows))
     enricher = Enricher(
-        store,
+        store if tracing is None else tracing.store(store),
         manifest.features,
         metrics,
         timeout=settings.feature_timeout,
@@ -110,11 +119,16 @@ async def _load(
             await store.read([_NOBODY], supplied, timeout=_START_TIMEOUT_S)
         except (FeatureStoreUnavailable, FeaturesOutdated) as error:
             log.warning("the feature store can't be used yet: %s", error)
-    metrics.announce(reference)
+    values = ValueCounts(reference, manifest.features.model_inputs, manifest.outputs, artifact.lineage.distributions)
+    metrics.announce(reference, supplied, values)
     log.info("serving %s", reference, extra={"max_rows": max_rows, "batching": batching, "budget": asdict(budget)})
     model = ServedModel(reference, manifest, signature, artifact.lineage)
-    queue = ModelQueue(runtime, metrics.model_seconds.observe)
-    return InferenceService(model, enricher, queue, budget, metrics.batch_calls.observe if batching else None)
+    observe_batch = metrics.batch_calls.observe if batching else None
+    if tracing is None:
+        queue = ModelQueue(runtime, metrics.model_seconds.observe)
+        return InferenceService(model, enricher, queue, budget, observe_batch, values.count)
+    queue = ModelQueue(tracing.runtime(runtime, reference), metrics.model_seconds.observe)
+    return InferenceService(model, enricher, queue, budget, observe_batch, values.count, tracing.batch)
 
 
 async def _answered(artifact: Artifact, runtime: ModelRuntime) -> None:

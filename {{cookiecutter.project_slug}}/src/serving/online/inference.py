@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -13,7 +15,7 @@ from serving.domain.errors import DeadlineExceeded, ModelFailed, NotFound, NotRe
 from serving.domain.lineage import Lineage
 from serving.domain.references import Reference
 from serving.domain.tensors import Signature, Tensors
-from serving.online.batching import Answer, Batcher, Run
+from serving.online.batching import Answer, Batcher, Run, nullcontext_of
 from serving.online.budget import Budget
 from serving.online.enrichment import Enricher
 from serving.online.model_queue import ModelQueue
@@ -76,6 +78,10 @@ class Service(Protocol):
         """Return for how many seconds the oldest of the model's running calls has run; 0 if none runs."""
 
 
+def _nothing(rows: int, inputs: Tensors, outputs: Tensors) -> None:
+    """Observe nothing."""
+
+
 @dataclass(frozen=True)
 class InferenceService:
     """Serve a loaded model."""
@@ -86,6 +92,10 @@ class InferenceService:
     budget: Budget
     observe_batch: Callable[[int], None] | None = None
     """Receives the number of calls in each batch; None turns batching off."""
+    observe_values: Callable[[int, Tensors, Tensors], None] = _nothing
+    """Receives the number of rows, the inputs and the outputs of each model call that succeeded."""
+    join_batch: Callable[[Sequence[Context]], AbstractContextManager[None]] = nullcontext_of
+    """Surrounds the work for several calls, whose contexts it gets."""
 
     async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
         """Return the model's answer for one call."""
@@ -105,6 +115,7 @@ class InferenceService:
             max_rows=self.model.signature.max_rows,
             concurrency=self.budget.concurrency,
             observe=self.observe_batch,
+            join=self.join_batch,
         )
         return batcher.answer
 
@@ -116,6 +127,7 @@ class InferenceService:
         results, seconds = await self.queue.predict(enriched.inputs, timeout=deadline.left())
         if fault := self.model.signature.check_outputs(results, rows):
             raise ModelFailed(f"model {self.model.reference}: {fault}")
+        self.observe_values(rows, enriched.inputs, results)
         return Answer(results, enriched.defaulted, enriched.last_known, seconds)
 
     def longest(self) -> float:

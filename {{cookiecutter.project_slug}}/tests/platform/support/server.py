@@ -24,6 +24,7 @@ from serving.online.grpc.server import GrpcServer
 from serving.online.inference import Service
 from serving.online.settings import Settings
 from serving.online.telemetry import Metrics
+from serving.online.tracing import Tracing
 from tests.platform.support.wire import Wire
 from tests.platform.support.workspace import THIS_REPO, environment
 
@@ -46,10 +47,12 @@ needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv
 
 
 @asynccontextmanager
-async def serving(service: Service, *, metrics: Metrics | None = None, **settings: Any) -> AsyncIterator[Wire]:
+async def serving(
+    service: Service, *, metrics: Metrics | None = None, tracing: Tracing | None = None, **settings: Any
+) -> AsyncIterator[Wire]:
     """Serve a service in this process on a free port; yield a connection to it."""
     chosen = Settings(**{"grpc_port": 0, "drain": 0.0, "grace": 0.0, **settings})
-    server = GrpcServer(chosen, service, metrics or Metrics.create())
+    server = GrpcServer(chosen, service, metrics or Metrics.create(), tracing)
     port = await server.start()
     try:
         async with Wire(f"127.0.0.1:{port}") as wire:
