@@ -204,7 +204,7 @@ def test_one_module_opens_the_model() -> None:
 def declared_settings() -> dict[str, str]:
     """Read the variables of the server's settings and their defaults from the code."""
     found = {}
-    for module in ("domain", "online"):
+    for module in ("domain", "prediction", "online"):
         path = ROOT / ROOT_FOLDER / "src" / "serving" / module / "settings.py"
         for kind in ast.parse(path.read_text(encoding="utf-8")).body:
             if not isinstance(kind, ast.ClassDef):

@@ -155,6 +155,7 @@ SHARED = {"src/serving", "src/serving/adapters", DOMAIN, RUNTIME}
                 "src/serving/online",
                 "src/serving/online/grpc",
                 "src/serving/online/grpc/proto",
+                "src/serving/prediction",
             },
             {"redis"},
         ),
