@@ -32,6 +32,7 @@ PAGES = (
     "docs/runtime.md",
     "docs/grpc-transport.md",
     "docs/operators.md",
+    "docs/batch.md",
     "docs/updating.md",
     "docs/five-mistakes.md",
     "CONTRIBUTING.md",
@@ -68,6 +69,7 @@ NOT_RUN = {
         "not run: needs model files; the template's tests/test_import.py runs it",
     ],
     "docs/operators.md": [IN_CONTAINERS, "not run: there is one version, and none before it to go back to"],
+    "docs/batch.md": [IN_CONTAINERS],
     "docs/updating.md": 2 * ["not run: needs the template where it is published"],
     "docs/five-mistakes.md": 4 * [MISTAKE],  # and a Dockerfile
 }

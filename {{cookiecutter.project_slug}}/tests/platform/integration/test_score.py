@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -87,9 +89,11 @@ def test_rows_without_a_key_are_named_by_file_and_number(given: Job, output: str
 
 
 def test_any_columns_can_be_copied_as_keys(given: Job) -> None:
-    write(given.folder / "keyed.parquet", {**numbers(2), "id": pa.array([7, 8], pa.int16()), "day": ["x", None]})
-    given.run("keyed.parquet", keys=("day", "id"))
-    assert (given.table()["day"], given.table()["id"]) == (["x", None], [7, 8])
+    write(given.folder / "keyed.parquet", {**numbers(2), "row": pa.array([7, 8], pa.int16()), "file": ["x", None]})
+    for output in ("out.parquet", "out.csv"):
+        given.run("keyed.parquet", keys=("file", "row"), output=output)
+        table = given.table(output)
+        assert ([cell or None for cell in table["file"]], table["row"]) == (["x", None], [7, 8])
 
 
 def test_arrays_are_lists_in_parquet_and_columns_in_csv(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,3 +139,18 @@ def test_more_refused_rows_than_allowed_end_the_run_and_are_named(given: Job) ->
     assert len(given.refused()) == 10
     assert given.run("bad.parquet", max_rejected=50, rows=10).counts.rejected == 50
     assert given.left() == {"out.parquet.rejected.csv", "out.parquet"}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_progress_is_shown_only_where_somebody_watches(
+    given: Job, watched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stderr = Terminal() if watched else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    given.run("in.parquet")
+    assert ("100/100" in stderr.getvalue()) is watched

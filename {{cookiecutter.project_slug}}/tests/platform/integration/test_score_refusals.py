@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from serving.domain.errors import OperatorError
 from serving.domain.features import FeatureSet
 from serving.domain.tensors import Datatype
+from serving.offline.score.__main__ import main
 from tests.platform.support.artifacts import rich, tiny
 from tests.platform.support.scoring import Job, lay_out, numbers, write
 
@@ -91,6 +94,7 @@ def prepare(folder: Path) -> None:
     (folder / "torn.parquet").write_bytes((folder / "in.parquet").read_bytes()[:-20])
     (folder / "nothing").mkdir()
     (folder / "there.csv").write_text("", encoding="utf-8")
+    os.mkfifo(folder / "pipe.csv")
 
 
 @pytest.mark.parametrize(
@@ -99,6 +103,7 @@ def prepare(folder: Path) -> None:
         (["no.csv"], {}, "'no.csv': there is no such file, folder or pattern"),
         (["nothing"], {}, "'nothing': there is no such"),
         (["x*.csv"], {}, r"'x\*\.csv': there is no such"),
+        (["pipe.csv"], {}, r"pipe\.csv: is no regular file; write its content to one"),
         (["notes.txt"], {}, r"notes\.txt: must end in \.csv or \.parquet; rename or convert it"),
         (["missing.csv"], {}, r"missing\.csv: has no column 'value', which the model needs; add it"),
         (["cased.csv"], {}, r"cased\.csv: has no column 'value', which the model needs; it has 'Value'"),
@@ -151,3 +156,24 @@ def test_a_model_that_is_not_there_is_one_sentence(given: Job) -> None:
     given.folder.joinpath("artifacts").rename(given.folder / "elsewhere")
     with pytest.raises(OperatorError, match=r"is not in artifacts; fetch it with `make versions ARGS=fetch`"):
         given.run("in.parquet")
+
+
+def test_the_exit_code_and_the_summary_say_that_rows_were_refused(
+    given: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(given.folder / "bad.csv", {"base": ["x", "1", "1"], "value": ["1", "1", "y"]})
+    assert main(["bad.csv", "--output", "out.csv"]) == 3
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["rows"], summary["rejected"], summary["rejected_file"]) == (1, 2, "out.csv.rejected.csv")
+    assert main(["in.parquet", "--output", "out.csv", "--replace"]) == 0
+    assert json.loads(capsys.readouterr().out)["rejected_file"] is None
+
+
+@pytest.mark.parametrize(
+    "option", [["--max-rejected", "-1"], ["--threads", "0"], ["--rows", "x"], ["--timeout", "soon"]]
+)
+def test_a_wrong_option_is_refused_by_its_name(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        main(["in.parquet", "--output", "out.csv", *option])
+    assert refusal.value.code == 2
+    assert f"argument {option[0]}: " in capsys.readouterr().err

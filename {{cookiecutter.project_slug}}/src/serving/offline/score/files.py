@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,8 @@ def seen(path: Path) -> InputFile:
         state = path.stat()
     except OSError as error:
         raise OperatorError(f"{path}: can't be read ({error.strerror}).") from None
+    if not stat.S_ISREG(state.st_mode):
+        raise OperatorError(f"{path}: is no regular file; write its content to one.")  # a pipe can't be read twice
     return InputFile(str(path), state.st_size, state.st_mtime_ns)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,19 @@ import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
 
-from serving.domain.references import Reference
 from serving.offline.score import layout as names
 from serving.offline.score.files import CSV
+from serving.offline.score.scorer import Scorer
 from serving.offline.score.work import Part, Work, sync_folder
 
+_REPEATED = pa.dictionary(pa.int32(), pa.string())
 _TITLES = ("file", "row", "column", "reason")
 
 
-def publish(work: Work, schema: pa.Schema, reference: Reference, output: Path) -> None:
+def publish(work: Work, scorer: Scorer, files: Sequence[str], output: Path) -> None:
     """Write the output and the refused rows beside it; the output gets its name last."""
     staged = work.folder / f"result{output.suffix}"
-    final = _Final(schema, reference, csv=output.suffix.lower() == CSV)
+    final = _Final(scorer, files, csv=output.suffix.lower() == CSV)
     with staged.open("wb") as file:
         with final.writer(file) as writer:
             for part in work.parts:
@@ -57,12 +59,19 @@ def publish_refusals(work: Work, output: Path) -> Path:
 class _Final:
     """Bring parts to the columns of the output."""
 
-    def __init__(self, schema: pa.Schema, reference: Reference, *, csv: bool) -> None:
-        self._csv = csv
+    def __init__(self, scorer: Scorer, files: Sequence[str], *, csv: bool) -> None:
+        reference, schema = scorer.pipeline.reference, scorer.schema
+        self._csv, self._numbered = csv, not scorer.layout.keys
+        self._files = pa.array(files, pa.string())
         self._constant = {names.VERSION: reference.version, names.DIGEST: reference.digest}
         flags = (names.DEFAULTED, names.LAST_KNOWN)
-        fields = [field for field in schema if field.name not in flags]
-        fields += [pa.field(name, pa.string()) for name in (*self._constant, *flags)]
+        fields = [
+            pa.field(names.FILE, _REPEATED) if self._numbered and field.name == names.FILE else field
+            for field in schema
+            if field.name not in flags
+        ]
+        fields += [pa.field(name, _REPEATED) for name in self._constant]
+        fields += [pa.field(name, pa.string()) for name in flags]
         self._schema = pa.schema(fields)
 
     def writer(self, file: Any) -> Any:
@@ -70,7 +79,10 @@ class _Final:
         if self._csv:
             return pyarrow.csv.CSVWriter(file, self._flat(self._schema.empty_table()).schema)
         return pyarrow.parquet.ParquetWriter(
-            file, self._schema, use_dictionary=[*names.ADDED, names.FILE], store_schema=True
+            file,
+            self._schema,
+            use_dictionary=[*names.ADDED, names.FILE],
+            column_encoding={names.ROW: "DELTA_BINARY_PACKED"} if self._numbered else None,
         )
 
     def table(self, part: Part) -> pa.Table:
@@ -80,7 +92,11 @@ class _Final:
         columns = []
         for field in self._schema:
             if field.name in self._constant:
-                column = pa.repeat(pa.scalar(self._constant[field.name]), len(rows))
+                first = pa.repeat(pa.scalar(0, pa.int32()), len(rows))
+                column = pa.DictionaryArray.from_arrays(first, [self._constant[field.name]])
+            elif self._numbered and field.name == names.FILE:
+                numbers = rows.column(field.name).combine_chunks()
+                column = pa.DictionaryArray.from_arrays(numbers, self._files)
             elif field.name in rows.schema.names:
                 column = rows.column(field.name)
             else:
@@ -94,6 +110,8 @@ class _Final:
         columns: dict[str, Any] = {}
         for field in table.schema:
             column = table.column(field.name)
+            if pa.types.is_dictionary(field.type):
+                column = column.cast(pa.string())
             if not pa.types.is_fixed_size_list(field.type):
                 columns[field.name] = column
                 continue

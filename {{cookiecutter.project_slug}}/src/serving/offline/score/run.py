@@ -105,7 +105,7 @@ async def _run(options: Options) -> Summary:
             resumed = sum(part.counts.rows + part.counts.rejected for part in place.parts)
             await _score(place, scorer, found, schemas, options, rows)
             try:
-                result.publish(place, scorer.schema, opened.reference, output)
+                result.publish(place, scorer, [file.path for file in found], output)
             except OSError as error:
                 raise _stopped(error, place) from None
             total = Counts()

@@ -48,9 +48,9 @@ class Scorer:
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns of the parts: the model's name and digest are the same in each row, and left out."""
+        """The columns of the parts: a file is its number; version and digest, the same in each row, are left out."""
         outputs = [pa.field(spec.name, arrow_type(spec)) for spec in self.pipeline.signature.outputs]
-        keys = list(self.layout.keys) or [pa.field(names.FILE, pa.string()), pa.field(names.ROW, pa.int64())]
+        keys = list(self.layout.keys) or [pa.field(names.FILE, pa.int32()), pa.field(names.ROW, pa.int64())]
         flags = [pa.field(name, pa.string()) for name in (names.DEFAULTED, names.LAST_KNOWN)]
         return pa.schema([*keys, *outputs, *(flags if self.layout.source is not Source.COLUMNS else [])])
 
@@ -146,8 +146,8 @@ class Scorer:
             column = chunk.columns.column(key.name)
             columns.append(key_column(column if whole else column.take(pa.array(places)), key.type))
         if not self.layout.keys:
-            files = pa.DictionaryArray.from_arrays(np.zeros(len(places), np.int32), [chunk.file.path])
-            columns += [files.dictionary_decode(), pa.array(chunk.numbers if whole else chunk.numbers[places])]
+            number = pa.repeat(pa.scalar(chunk.after[0], pa.int32()), len(places))
+            columns += [number, pa.array(chunk.numbers if whole else chunk.numbers[places])]
         schema = self.schema
         for spec in self.pipeline.signature.outputs:
             columns.append(output_column(answer.outputs[spec.name], spec))
