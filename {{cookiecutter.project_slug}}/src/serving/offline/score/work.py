@@ -54,17 +54,13 @@ class Work:
         return self.parts[-1].after if self.parts else START
 
     def load(self) -> None:
-        """Read which parts are whole, and remove what is not."""
+        """Read which parts are whole; the files of others are written again."""
         self.parts = []
         while (record := self._file("json")).exists():
             written = json.loads(record.read_bytes())
             counts = Counts.of(written["counts"])
             place = (written["after"][0], written["after"][1], written["after"][2])
             self.parts.append(Part(self._file("arrow"), self._file("refused"), counts, place))
-        whole = {path for part in self.parts for path in (part.rows, part.refusals, part.rows.with_suffix(".json"))}
-        for left in self.folder.glob("part-*"):
-            if left not in whole:
-                left.unlink()
 
     def write(self, schema: pa.Schema) -> PartWriter:
         """Begin the next part."""
