@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from serving.domain.errors import OperatorError
+from serving.domain.errors import NotReady, OperatorError
 from serving.domain.features import FeatureSet
 from serving.domain.tensors import Datatype
+from serving.offline.score import model
 from serving.offline.score.__main__ import main
 from tests.platform.support.artifacts import rich, tiny
 from tests.platform.support.scoring import Job, lay_out, numbers, write
@@ -145,8 +146,8 @@ def test_what_is_wrong_from_the_start_is_one_sentence_and_nothing_is_written(
 
 def test_static_features_in_part_and_no_key_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two = FeatureSet(tiny(static=True).manifest.features.entity, tiny().manifest.features.real_time, ())
-    model = tiny()
-    lay = lay_out(folder, replace(model, manifest=replace(model.manifest, features=two)), monkeypatch)
+    changed = replace(tiny(), manifest=replace(tiny().manifest, features=two))
+    lay = lay_out(folder, changed, monkeypatch)
     write(folder / "in.csv", {"base": [1.0]})
     with pytest.raises(OperatorError, match=r"in\.csv: has base and no value; give all static features, or the key"):
         lay.run("in.csv")
@@ -177,3 +178,24 @@ def test_a_wrong_option_is_refused_by_its_name(option: list[str], capsys: pytest
         main(["in.parquet", "--output", "out.csv", *option])
     assert refusal.value.code == 2
     assert f"argument {option[0]}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_model_in_another_process_may_come_late_but_not_too_late(
+    given: Job, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def replayed(*_arguments: object, timeout: float) -> None:
+        asked.append(timeout)
+        if len(asked) == 1:
+            raise NotReady("the model's process gives no answer.")
+
+    monkeypatch.setattr(model, "replay", replayed)
+    monkeypatch.setattr(model, "_PAUSE_S", 0.0)
+    if late:
+        monkeypatch.setattr(model, "_START_TIMEOUT_S", 0.0)
+        with pytest.raises(NotReady, match="gives no answer"):
+            given.run("in.parquet")
+    else:
+        assert given.run("in.parquet").counts.rows == 100

@@ -98,6 +98,21 @@ def test_parts_of_a_run_on_other_input_are_not_mixed_in(given: Job, monkeypatch:
     assert given.run("in.parquet", restart=True).counts.rows == 50
 
 
+def test_parts_that_a_killed_run_was_removing_are_not_mixed_in(given: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(_folder: Path, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as removing:
+        removing.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            given.run("in.parquet")
+    assert (given.folder / "out.parquet.work" / "part-000000.json").exists()
+    write(given.folder / "in.parquet", numbers(50))
+    summary = given.run("in.parquet", replace=True)
+    assert (summary.resumed, summary.counts.rows) == (0, 50)
+    assert given.left() == {"out.parquet"}
+
+
 def test_two_runs_cannot_write_the_same_output(given: Job) -> None:
     with (
         work.opened(Path("out.parquet"), {}, restart=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 
 from serving.adapters.runtime import load_runtime
 from serving.domain.artifacts import Artifact, artifact_folder, open_artifact
-from serving.domain.errors import ArtifactError, quoted
+from serving.domain.deadline import Deadline
+from serving.domain.errors import ArtifactError, NotReady, quoted
 from serving.domain.features import Feature, FeatureSet
 from serving.domain.golden import replay
 from serving.domain.ports import Column, FeatureStore, ModelRuntime
@@ -26,7 +28,7 @@ from serving.prediction.pipeline import Pipeline
 from serving.prediction.settings import PredictionSettings
 from serving.prediction.stores import open_store
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S, _PAUSE_S = 60.0, 1.0
 _STORE_TIMEOUT_S = 30.0
 
 
@@ -85,8 +87,21 @@ async def open_model(settings: PredictionSettings, threads: int, resources: Asyn
     artifact = _verified(settings, reference)
     runtime = load_runtime(artifact, threads=threads)
     resources.push_async_callback(runtime.close)
-    await replay(artifact, runtime, timeout=_START_TIMEOUT_S)
+    await _answered(artifact, runtime)
     return Opened(reference, artifact, runtime, store)
+
+
+async def _answered(artifact: Artifact, runtime: ModelRuntime) -> None:
+    """Replay the golden rows; a model in another process may need some time to start."""
+    deadline = Deadline(_START_TIMEOUT_S)
+    while True:
+        try:
+            await replay(artifact, runtime, timeout=_START_TIMEOUT_S)
+            return
+        except NotReady:
+            if deadline.passed():
+                raise
+            await asyncio.sleep(_PAUSE_S)
 
 
 def _verified(settings: PredictionSettings, reference: Reference) -> Artifact:

@@ -130,17 +130,17 @@ def opened(output: Path, plan: Mapping[str, Any], *, restart: bool) -> Iterator[
     with (folder / _LOCK).open("ab") as lock:
         if not _only_one(lock):
             raise OperatorError(f"{output}: another run is writing it; wait for its end, or name another output.")
-        if restart:
-            for path in folder.iterdir():
-                if path.name != _LOCK:
-                    path.unlink()
         wanted = json.loads(json.dumps(plan))
         path = folder / _PLAN
+        if restart:
+            path.unlink(missing_ok=True)
         if path.exists():
             _compare(folder, json.loads(path.read_bytes()), wanted)
         else:
+            for left in folder.iterdir():  # parts without a plan can be of any run
+                if left.name != _LOCK:
+                    left.unlink()
             staged = path.with_suffix(_NEW)
-            staged.unlink(missing_ok=True)
             write_synced(staged, json.dumps(wanted, indent=1).encode())
             staged.replace(path)
         work = Work(folder)
@@ -149,7 +149,8 @@ def opened(output: Path, plan: Mapping[str, Any], *, restart: bool) -> Iterator[
 
 
 def remove(work: Work) -> None:
-    """Remove the folder of a run that has ended."""
+    """Remove the folder of a run that has ended; first the plan, without which the parts count for nothing."""
+    (work.folder / _PLAN).unlink()
     shutil.rmtree(work.folder, ignore_errors=True)
 
 
