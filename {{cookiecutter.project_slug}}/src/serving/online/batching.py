@@ -110,6 +110,8 @@ class Batcher:
             self._running += 1
             # A new context: the log lines of a batch must not carry the id of the call that has just ended.
             batch.task = asyncio.get_running_loop().create_task(self._together(batch), context=contextvars.Context())
+            # Not in a `finally`: a task that is cancelled before its first step never gets there.
+            batch.task.add_done_callback(lambda _: self._free())
 
     def _next_calls(self) -> list[_Waiting]:
         """Take the calls of one batch, in the order of arrival, as long as each keeps its deadline."""
@@ -125,29 +127,26 @@ class Batcher:
 
     async def _together(self, batch: _Batch) -> None:
         calls = batch.calls
+        if len(calls) == 1:
+            await self._alone(calls[0])
+            return
+        rows = sum(call.rows for call in calls)
+        most_patient = max((call.deadline for call in calls), key=Deadline.left)
         try:
-            if len(calls) == 1:
-                await self._alone(calls[0])
-                return
-            rows = sum(call.rows for call in calls)
             inputs = {name: np.concatenate([call.inputs[name] for call in calls]) for name in calls[0].inputs}
-            most_patient = max((call.deadline for call in calls), key=Deadline.left)
-            try:
-                answer = await self._timed(inputs, rows, most_patient, calls=len(calls))
-            except _OF_ALL as error:
-                for call in calls:
-                    _fail(call, error)
-            except Exception:  # noqa: BLE001 - whatever it is, it may be the fault of one call alone
-                for call in calls:
-                    await self._alone(call)
-            else:
-                start = 0
-                for call in calls:
-                    if not call.answer.done():
-                        call.answer.set_result(answer.part(start, call.rows, rows))
-                    start += call.rows
-        finally:
-            self._free()
+            answer = await self._timed(inputs, rows, most_patient, calls=len(calls))
+        except _OF_ALL as error:
+            for call in calls:
+                _fail(call, error)
+        except Exception:  # noqa: BLE001 - whatever it is, it may be the fault of one call alone
+            for call in calls:
+                await self._alone(call)
+        else:
+            start = 0
+            for call in calls:
+                if not call.answer.done():
+                    call.answer.set_result(answer.part(start, call.rows, rows))
+                start += call.rows
 
     async def _alone(self, call: _Waiting) -> None:
         if call.answer.done():

@@ -190,6 +190,17 @@ async def test_a_batch_that_everybody_has_left_is_ended(batcher: Batcher, model:
     assert model.batches == [[0.0], [1.0, 2.0], [3.0]]
 
 
+async def test_the_next_call_runs_after_all_callers_have_left_at_once(batcher: Batcher, model: Model) -> None:
+    """The next batch is made and abandoned in one step of the loop: its task ends before it begins."""
+    gone = [await occupied(batcher, model), ask(batcher, 1.0), ask(batcher, 2.0)]
+    await asyncio.sleep(0)
+    for call in gone:
+        call.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+    model.gate.set()
+    assert await values(ask(batcher, 3.0, timeout=1.0)) == [6.0]
+
+
 async def test_a_call_that_would_miss_its_deadline_in_a_large_batch_does_not_join_it(model: Model) -> None:
     now = 0.0
     batcher = Batcher(model.run, max_rows=1 << 10, concurrency=1, observe=lambda _: None, clock=lambda: now)
