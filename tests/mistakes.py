@@ -146,7 +146,7 @@ PREPROCESSING = [
     add("training by a relative import", INFERENCE, AT_THE_TOP, "from ..offline import train\n", "serving.offline"),
     add("a detour by the benchmarks", INFERENCE, IN_THE_CALL, "        from benchmarks import load\n", "benchmarks"),
     add(
-        "pandas by importlib", "src/serving/online/enrichment.py", AT_THE_TOP,
+        "pandas by importlib", "src/serving/prediction/enrichment.py", AT_THE_TOP,
         'import importlib\npandas = importlib.import_module("pandas")\n', "pandas",
     ),
     add(

@@ -36,6 +36,7 @@ PAGES = (
     "docs/operators.md",
     "docs/scaling.md",
     "docs/monitoring.md",
+    "docs/batch.md",
     "docs/updating.md",
     "docs/five-mistakes.md",
     "CONTRIBUTING.md",
@@ -78,6 +79,7 @@ NOT_RUN = {
         IN_CONTAINERS,
         "not run: needs a server that has answered calls; tests/platform/unit/test_drift.py runs it",
     ],
+    "docs/batch.md": [IN_CONTAINERS],
     "docs/updating.md": 2 * ["not run: needs the template where it is published"],
     "docs/five-mistakes.md": 4 * [MISTAKE],  # and a Dockerfile
 }
@@ -214,7 +216,7 @@ def test_one_module_opens_the_model() -> None:
 def declared_settings() -> dict[str, str]:
     """Read the variables of the server's settings and their defaults from the code."""
     found = {}
-    for module in ("domain", "online"):
+    for module in ("domain", "prediction", "online"):
         path = ROOT / ROOT_FOLDER / "src" / "serving" / module / "settings.py"
         for kind in ast.parse(path.read_text(encoding="utf-8")).body:
             if not isinstance(kind, ast.ClassDef):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import subprocess
 import tarfile
@@ -156,6 +157,7 @@ SHARED = {"src/serving", "src/serving/adapters", DOMAIN, RUNTIME}
                 "src/serving/online",
                 "src/serving/online/grpc",
                 "src/serving/online/grpc/proto",
+                "src/serving/prediction",
             },
             {"redis"},
         ),
@@ -187,6 +189,22 @@ def test_both_replicas_answer_the_host_and_other_containers_by_name(stack: Stack
             re.findall(r'grpc_server_handled_total{grpc_code="OK",grpc_method="ModelInfer"} (\S+)', page)[0]
         )
         assert answered >= 100
+
+
+def test_files_are_scored_in_a_container_with_the_features_of_the_servers_store(stack: Stack) -> None:
+    names = re.findall(
+        r'^        Feature\("(\w+)"', stack.repo.text("model/features.py").partition("real_time=")[2], re.M
+    )
+    lines = [["patient_id", *names], ["patient-001", *"1" * len(names)], ["patient-002", "x", *"1" * (len(names) - 1)]]
+    text = "\n".join(",".join(line) for line in lines)
+    (stack.repo.path / "batch" / "rows.csv").write_text(text + "\n", encoding="utf-8")
+    words = ["--user", str(os.getuid()), "score", "/batch/rows.csv", "--output", "/batch/scores.csv"]
+    done = stack.compose("run", "--rm", *words)
+    assert done.returncode == 3, done.stderr  # one row is refused
+    summary = json.loads(done.stdout)
+    assert (summary["rows"], summary["rejected"], summary["defaulted"]) == (1, 1, {})
+    assert stack.repo.text("batch/scores.csv").splitlines()[1].startswith('"patient-001",')
+    assert stack.repo.text("batch/scores.csv.rejected.csv").splitlines()[1].startswith("/batch/rows.csv,2,")
 
 
 def test_the_gateway_gives_each_replica_its_share_and_has_the_metrics_of_each(stack: Stack, known: str) -> None:

@@ -1,4 +1,4 @@
-"""Create the untracked files that Docker Compose needs: `.env`, `secrets/` and `registry/`.
+"""Create the untracked files that Docker Compose needs: `.env`, `secrets/`, `registry/` and `batch/`.
 
 `make setup`, `train`, `rebuild` and `up` call `prepare` first, so that plain `docker compose` commands work
 afterwards. Needs only the standard library, and no Docker.
@@ -30,7 +30,8 @@ def prepare(root: Path) -> None:
     :raises SetupError: a file can't be written
     """
     try:
-        (root / "registry").mkdir(exist_ok=True)
+        for folder in ("registry", "batch"):
+            (root / folder).mkdir(exist_ok=True)
         _create_secrets(root)
         _name_project(root)
     except OSError as error:

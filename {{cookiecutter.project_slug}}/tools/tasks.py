@@ -14,6 +14,7 @@ if sys.version_info < (3, 11):
     )
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -139,6 +140,13 @@ def features(arguments: Arguments) -> None:
         return
     for name in MATERIALIZE:
         module(name, *arguments, locks=without_dev())
+
+
+def score(arguments: Arguments) -> None:
+    """Score files with the pinned version."""
+    given = shlex.split(os.environ.get("INPUT", ""))
+    output = ["--output", os.environ["OUTPUT"]] if os.environ.get("OUTPUT") else []
+    module("serving.offline.score", *given, *output, *arguments, locks=without_dev())
 
 
 def run_server(arguments: Arguments) -> None:
@@ -306,6 +314,7 @@ COMMANDS = {
         "in a clone: train the version in model.lock again, if this checkout gives the same one", rebuild
     ),
     "features": Command("fill the feature store from the data", features),
+    "score": Command("score files with the pinned version: INPUT=rows.parquet OUTPUT=scores.parquet", score),
     "run": Command("serve the pinned version on localhost:8001 until Ctrl-C", run_server),
     "predict": Command("ask the running server for predictions", predict),
     "up": Command("serve in containers: images, network, feature store (replicas: SCALE=2; debug: DEV=1)", up),

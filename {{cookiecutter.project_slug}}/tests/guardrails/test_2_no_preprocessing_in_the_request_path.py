@@ -157,7 +157,7 @@ def _copies_no_training(stage: Stage) -> Iterator[Violation]:
                         step.line,
                         f"the server's image gets {folder}/: {step.name} {step.text}",
                         "what is in the image can be imported by the request path, and reads the training data",
-                        "copy the domain, the adapters that the server opens, online and client/serving_client only",
+                        "copy domain, the adapters that the server opens, prediction, online and serving_client only",
                     )
 
 

@@ -157,10 +157,13 @@ class TensorSpec:
                     f"input {quoted(self.name)}: an element has {longest} bytes, at most {self.max_bytes} are allowed."
                 )
         elif (row := self.forbidden_row(tensor)) is not None:
-            kind = "an infinity" if self.allow_nan else "NaN or an infinity"
-            raise InvalidRequest(
-                f"input {quoted(self.name)}: row {row} holds {kind}, which this model does not accept."
-            )
+            raise InvalidRequest(f"input {quoted(self.name)}: row {row} {self.forbidden}.")
+
+    @property
+    def forbidden(self) -> str:
+        """What is wrong with a row that holds a forbidden number."""
+        kind = "an infinity" if self.allow_nan else "NaN or an infinity"
+        return f"holds {kind}, which this model does not accept"
 
     def forbidden_row(self, tensor: Tensor) -> int | None:
         """Return the first row with a number that is not allowed: an infinity, or NaN without `allow_nan`."""

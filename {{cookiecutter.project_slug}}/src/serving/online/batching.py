@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from serving.domain.deadline import Deadline
 from serving.domain.errors import DeadlineExceeded, FeatureStoreUnavailable, NotReady
 from serving.domain.tensors import Tensors
 from serving.online.costs import Costs
+from serving.prediction.pipeline import Answer, Run
 
 _OF_ALL = (DeadlineExceeded, FeatureStoreUnavailable, NotReady)
 """Failures that no row causes; after any other, each call of the batch runs alone."""
@@ -28,31 +29,9 @@ _TRIED_ROWS, _TRIES = 8, 3
 _WORTHWHILE = 0.5
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Hold what the model gave for some rows: its outputs, and by feature the rows that used a fallback."""
-
-    outputs: Tensors
-    defaulted: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    last_known: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    seconds: float = 0.0
-    """How long the model took for these rows."""
-
-    def part(self, start: int, rows: int, of: int) -> Answer:
-        """Return the answer for `rows` of its rows, from `start` on, when it has `of` rows."""
-        rest = slice(start, start + rows)
-        outputs = {name: tensor[rest] for name, tensor in self.outputs.items()}
-        flags = (_within(self.defaulted, rest), _within(self.last_known, rest))
-        return Answer(outputs, *flags, seconds=self.seconds * rows / of)
-
-
 def nullcontext_of(_calls: Sequence[Context]) -> AbstractContextManager[None]:
     """Surround the work for several calls with nothing."""
     return nullcontext()
-
-
-Run = Callable[[Tensors, int, Deadline], Awaitable[Answer]]
-"""Answer a batch with that number of rows until the deadline."""
 
 
 @dataclass(eq=False)
@@ -215,13 +194,6 @@ async def worthwhile(call: Callable[[Tensors], Awaitable[object]], rows: Tensors
         return min(times)
 
     return await seconds(_TRIED_ROWS) < _WORTHWHILE * _TRIED_ROWS * await seconds(1)
-
-
-def _within(flags: Mapping[str, Sequence[int]], rows: slice) -> dict[str, list[int]]:
-    parts = {
-        name: [row - rows.start for row in flagged if rows.start <= row < rows.stop] for name, flagged in flags.items()
-    }
-    return {name: part for name, part in parts.items() if part}
 
 
 def _fail(call: _Waiting, error: Exception) -> None:

@@ -15,7 +15,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from serving.adapters.feature_store import READERS
 from serving.adapters.runtime import load_runtime
 from serving.domain.artifacts import Artifact, artifact_folder, open_artifact
 from serving.domain.errors import (
@@ -25,7 +24,6 @@ from serving.domain.errors import (
     FeatureStoreUnavailable,
     ModelFailed,
     NotReady,
-    SettingsError,
     UnresolvedReference,
     quoted,
 )
@@ -35,13 +33,14 @@ from serving.domain.references import Reference
 from serving.domain.tensors import Signature, TensorSpec
 from serving.online.batching import worthwhile
 from serving.online.budget import Budget, before_the_model_ran, work_of_a_row
-from serving.online.enrichment import Enricher
 from serving.online.inference import InferenceService, NoModel, ServedModel, Service
 from serving.online.model_queue import ModelQueue
 from serving.online.settings import Batching, Settings
 from serving.online.telemetry import Metrics
 from serving.online.tracing import Tracing
 from serving.online.value_counts import ValueCounts
+from serving.prediction.enrichment import Enricher
+from serving.prediction.stores import open_store
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ async def build(
 
     :raises SettingsError: the settings can't be met at all
     """
-    store = _open_store(settings.store_url())
+    store = open_store(settings.store_url())
     resources.push_async_callback(store.close)
     try:
         reference = settings.reference()
@@ -164,12 +163,3 @@ async def _within_limit(step: Coroutine[Any, Any, _T]) -> _T:
     finally:
         task.cancel()
     raise DeadlineExceeded(f"the model did not answer within {_START_TIMEOUT_S:.0f} s and can't be ended.")
-
-
-def _open_store(url: str) -> FeatureStore:
-    scheme = url.partition(":")[0]
-    if scheme not in READERS:
-        raise SettingsError(
-            f"SERVING_FEATURE_STORE={quoted(url)}: this repo can open {', '.join(f'{known}:' for known in READERS)}."
-        )
-    return READERS[scheme](url)

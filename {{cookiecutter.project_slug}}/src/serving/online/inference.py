@@ -11,14 +11,15 @@ from typing import Protocol
 
 from serving.domain.artifacts import Manifest
 from serving.domain.deadline import Deadline
-from serving.domain.errors import DeadlineExceeded, ModelFailed, NotFound, NotReady, quoted
+from serving.domain.errors import NotFound, NotReady, quoted
 from serving.domain.lineage import Lineage
 from serving.domain.references import Reference
 from serving.domain.tensors import Signature, Tensors
-from serving.online.batching import Answer, Batcher, Run, nullcontext_of
+from serving.online.batching import Batcher, nullcontext_of
 from serving.online.budget import Budget
-from serving.online.enrichment import Enricher
 from serving.online.model_queue import ModelQueue
+from serving.prediction.enrichment import Enricher
+from serving.prediction.pipeline import Observe, Pipeline, Run
 
 _TO_REFUSE = 64 << 20
 
@@ -78,10 +79,6 @@ class Service(Protocol):
         """Return for how many seconds the oldest of the model's running calls has run; 0 if none runs."""
 
 
-def _nothing(rows: int, inputs: Tensors, outputs: Tensors) -> None:
-    """Observe nothing."""
-
-
 @dataclass(frozen=True)
 class InferenceService:
     """Serve a loaded model."""
@@ -92,8 +89,7 @@ class InferenceService:
     budget: Budget
     observe_batch: Callable[[int], None] | None = None
     """Receives the number of calls in each batch; None turns batching off."""
-    observe_values: Callable[[int, Tensors, Tensors], None] = _nothing
-    """Receives the number of rows, the inputs and the outputs of each model call that succeeded."""
+    observe_values: Observe | None = None
     join_batch: Callable[[Sequence[Context]], AbstractContextManager[None]] = nullcontext_of
     """Surrounds the work for several calls, whose contexts it gets."""
 
@@ -108,27 +104,17 @@ class InferenceService:
 
     @cached_property
     def _answer(self) -> Run:
+        pipeline = Pipeline(self.model.reference, self.model.signature, self.enricher, self.queue, self.observe_values)
         if self.observe_batch is None:
-            return self._run
+            return pipeline.run
         batcher = Batcher(
-            self._run,
+            pipeline.run,
             max_rows=self.model.signature.max_rows,
             concurrency=self.budget.concurrency,
             observe=self.observe_batch,
             join=self.join_batch,
         )
         return batcher.answer
-
-    async def _run(self, inputs: Tensors, rows: int, deadline: Deadline) -> Answer:
-        """Return the model's answer for one batch, of one call or several."""
-        enriched = await self.enricher.enrich(inputs, deadline)
-        if deadline.passed():
-            raise DeadlineExceeded(f"the deadline of {deadline.timeout:.3f} s passed before the model was called.")
-        results, seconds = await self.queue.predict(enriched.inputs, timeout=deadline.left())
-        if fault := self.model.signature.check_outputs(results, rows):
-            raise ModelFailed(f"model {self.model.reference}: {fault}")
-        self.observe_values(rows, enriched.inputs, results)
-        return Answer(results, enriched.defaulted, enriched.last_known, seconds)
 
     def longest(self) -> float:
         """Return for how many seconds the oldest of the model's running calls has run; 0 if none runs."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 from serving.domain.errors import quoted
-from serving.domain.settings import PREFIX, SharedSettings, read_settings
-from serving.online.fallback import Fallback
+from serving.domain.settings import PREFIX, read_settings
+from serving.prediction.settings import PredictionSettings
 
 # What Kubernetes sets in each pod for a Service named `serving` or `serving-...`:
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
@@ -31,17 +31,13 @@ class Batching(enum.StrEnum):
     AUTO = "auto"
 
 
-class Settings(SharedSettings):
+class Settings(PredictionSettings):
     """Hold every setting of the server; all defaults suit production."""
 
     allow_unpinned: bool = False
     """For development: `make run` resolves an unpinned MODEL_VERSION; a server never does."""
     feature_timeout: float = Field(default=0.05, gt=0, le=60)
     """Seconds that one read of the feature store may take."""
-    store_unavailable: Fallback = Fallback.REFUSE
-    """While the feature store is unavailable: `refuse` the call as UNAVAILABLE, or `default` to what they declare."""
-    unknown_entity: Fallback = Fallback.DEFAULT
-    """For an unknown entity: `refuse` the call as NOT_FOUND, or use the features' `default`, flagged."""
     host: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 inside a container, :: for IPv6."""
     metrics_host: str = "127.0.0.1"

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from serving.domain.features import Feature, Missing
-from serving.online.fallback import Fallback
+from serving.prediction.fallback import Fallback
 from tests.platform.support.artifacts import Model, tiny
 from tests.platform.support.fakes import FakeStore
 from tests.platform.support.server import serving

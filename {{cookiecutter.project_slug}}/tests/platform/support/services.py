@@ -13,10 +13,10 @@ from serving.domain.ports import FeatureStore, ModelRuntime
 from serving.domain.references import Reference
 from serving.domain.tensors import Signature, Tensors
 from serving.online.budget import Budget
-from serving.online.enrichment import Enricher
-from serving.online.fallback import Fallback
 from serving.online.inference import InferenceService, ServedModel
 from serving.online.model_queue import ModelQueue
+from serving.prediction.enrichment import Enricher
+from serving.prediction.fallback import Fallback
 from tests.platform.support.artifacts import Model
 from tests.platform.support.fakes import FakeRuntime, FakeStore
 

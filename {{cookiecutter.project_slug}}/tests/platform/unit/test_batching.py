@@ -9,8 +9,9 @@ import pytest
 from serving.domain.deadline import Deadline
 from serving.domain.errors import DeadlineExceeded, FeatureStoreUnavailable, InvalidRequest, ModelFailed, NotReady
 from serving.domain.tensors import Tensors
-from serving.online.batching import Answer, Batcher, worthwhile
+from serving.online.batching import Batcher, worthwhile
 from serving.online.telemetry import RequestId, request_id
+from serving.prediction.pipeline import Answer
 
 LONG = 60.0
 BAD = -1.0

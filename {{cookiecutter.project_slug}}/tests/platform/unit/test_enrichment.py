@@ -17,8 +17,8 @@ from serving.domain.errors import (
 )
 from serving.domain.features import Entity, Feature, FeatureSet, Missing
 from serving.domain.tensors import Datatype, Tensors
-from serving.online.enrichment import Enricher
-from serving.online.fallback import Fallback
+from serving.prediction.enrichment import Enricher
+from serving.prediction.fallback import Fallback
 from tests.platform.support.fakes import FakeStore
 from tests.platform.support.services import Observed
 

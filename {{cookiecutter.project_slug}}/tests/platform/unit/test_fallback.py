@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from serving.domain.features import Feature, Missing
-from serving.online.fallback import Fallback, FallbackPolicy, Substitutes
+from serving.prediction.fallback import Fallback, FallbackPolicy, Substitutes
 
 DECLARED = Feature("age", default=50.0, missing=Missing.LAST_KNOWN)
 NOTHING = Substitutes()

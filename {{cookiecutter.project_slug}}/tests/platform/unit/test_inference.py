@@ -9,8 +9,8 @@ import pytest
 from serving.domain.deadline import Deadline
 from serving.domain.errors import DeadlineExceeded, InvalidRequest, ModelFailed, NotFound, NotReady, UnknownEntity
 from serving.domain.tensors import Tensors
-from serving.online.fallback import Fallback
 from serving.online.inference import NoModel
+from serving.prediction.fallback import Fallback
 from tests.platform.support.artifacts import rich, tiny
 from tests.platform.support.fakes import FakeRuntime, FakeStore
 from tests.platform.support.services import Observed, fake_service

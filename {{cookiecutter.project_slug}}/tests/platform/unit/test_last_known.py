@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from serving.domain.features import Feature
 from serving.domain.ports import Column
-from serving.online.last_known import LastKnown
+from serving.prediction.last_known import LastKnown
 
 AGE = Feature("age")
 CURVE = Feature("curve", shape=(2,))

@@ -6,8 +6,8 @@ import pytest
 
 from serving.domain.errors import SettingsError, UnresolvedReference
 from serving.domain.references import Reference, write_lock
-from serving.online.fallback import Fallback
 from serving.online.settings import load_settings
+from serving.prediction.fallback import Fallback
 
 HEX = "0123456789abcdef" * 4
 PINNED = f"local:my-model/3#sha256={HEX}"

@@ -31,10 +31,10 @@ from serving.domain.tensors import Tensors
 from serving.modeling import History
 from serving.offline import project, user_model
 from serving.offline.materialize import materialize, open_writer
-from serving.online.enrichment import Enricher
-from serving.online.fallback import Fallback
 from serving.online.settings import load_settings
 from serving.online.telemetry import Metrics
+from serving.prediction.enrichment import Enricher
+from serving.prediction.fallback import Fallback
 
 ROWS = (1, 64)
 COPIES = (1, 50)

@@ -17,8 +17,8 @@ from serving.domain.tensors import Tensors
 from serving.modeling import History
 from serving.offline import user_model
 from serving.offline.materialize import materialize
-from serving.online.enrichment import Enricher
-from serving.online.fallback import Fallback
+from serving.prediction.enrichment import Enricher
+from serving.prediction.fallback import Fallback
 from tests.platform.support.services import Observed
 
 # Nothing is read from the store then: test_materialize.py tests that nothing is written either.

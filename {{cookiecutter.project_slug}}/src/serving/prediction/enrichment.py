@@ -19,8 +19,8 @@ from serving.domain.errors import DeadlineExceeded, FeaturesNotFilled, FeatureSt
 from serving.domain.features import Feature, FeatureSet, Missing
 from serving.domain.ports import Column, FeatureStore
 from serving.domain.tensors import Tensor, Tensors
-from serving.online.fallback import Fallback, FallbackPolicy
-from serving.online.last_known import MAX_BYTES, LastKnown
+from serving.prediction.fallback import Fallback, FallbackPolicy
+from serving.prediction.last_known import MAX_BYTES, LastKnown
 
 _NAMED_ENTITIES = 5
 _DAY_S = 86_400

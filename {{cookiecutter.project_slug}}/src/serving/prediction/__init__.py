@@ -1,0 +1,1 @@
+"""What online and batch share: the features of rows, the substitutes for missing ones, the call of the model."""

@@ -1,0 +1,177 @@
+"""Batch scoring that is stopped: nothing half-written, and the same command goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from serving.domain.errors import OperatorError
+from serving.offline.score import work
+from serving.offline.score.result import publish
+from tests.platform.support.artifacts import tiny
+from tests.platform.support.fakes import FakeStore
+from tests.platform.support.scoring import (
+    DURABLE,
+    ENVIRONMENT,
+    KEYS,
+    OUTPUT,
+    SMALL,
+    VALUES,
+    Job,
+    command,
+    count_durable,
+    lay_out,
+    numbers,
+    write,
+)
+
+STATIC = tiny(static=True)
+VALUE = {"value": [0.5] * 100}
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore({b"a": {"base": 1.0}, b"b": {"base": 2.0}})
+
+
+@pytest.fixture
+def job(folder: Path, store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """Return a job for the model with a static feature."""
+    return lay_out(folder, STATIC, monkeypatch, store)
+
+
+@pytest.fixture
+def given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """Return a job for the model whose features are all given, and its input of 100 rows."""
+    made = lay_out(folder, tiny(), monkeypatch)
+    write(folder / "in.parquet", numbers(100))
+    return made
+
+
+def test_a_store_that_gives_no_answer_ends_the_run_which_then_goes_on(job: Job, store: FakeStore) -> None:
+    write(job.folder / "in.parquet", {"key": KEYS * 10, "value": VALUES * 10})
+    whole = job.run("in.parquet", output="out1.parquet", rows=4, part_rows=8)
+    reads = store.reads
+    store.unavailable = True
+    with pytest.raises(OperatorError, match=r"the feature store can't be read\. Nothing was published; the same comm"):
+        job.run("in.parquet", output="out2.parquet", rows=4, part_rows=8)
+    assert "out2.parquet" not in job.left()
+    store.unavailable = False
+    assert job.run("in.parquet", output="out2.parquet", rows=4, part_rows=8).counts == whole.counts
+    assert store.reads == 2 * reads + 1
+    assert job.table("out1.parquet") == job.table("out2.parquet")
+
+
+def test_a_full_disk_ends_the_run_which_then_goes_on(given: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = iter(range(5))
+
+    def full(self: work.PartWriter) -> None:
+        if next(parts) == 2:
+            raise OSError(28, "No space left on device")
+        commit(self)
+
+    commit = work.PartWriter.commit
+    monkeypatch.setattr(work.PartWriter, "commit", full)
+    with pytest.raises(OperatorError, match=r"No space left on device\. Nothing was published; the same command goes"):
+        given.run("in.parquet", rows=10, part_rows=30)
+    assert given.left() == {"out.parquet.work"}
+    assert given.run("in.parquet", rows=10, part_rows=30).resumed == 60
+    assert given.table()["total"] == [row + 0.5 for row in range(100)]
+
+
+def test_parts_of_a_run_on_other_input_are_not_mixed_in(given: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("serving.offline.score.result.publish", stop)
+    with pytest.raises(OperatorError):
+        given.run("in.parquet")
+    monkeypatch.setattr("serving.offline.score.result.publish", publish)
+    write(given.folder / "in.parquet", numbers(50))
+    with pytest.raises(OperatorError, match=r"out\.parquet\.work: holds the parts of a run with another input"):
+        given.run("in.parquet")
+    assert given.run("in.parquet", restart=True).counts.rows == 50
+
+
+def test_parts_that_a_killed_run_was_removing_are_not_mixed_in(given: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(_folder: Path, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as removing:
+        removing.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            given.run("in.parquet")
+    assert (given.folder / "out.parquet.work" / "part-000000.json").exists()
+    write(given.folder / "in.parquet", numbers(50))
+    summary = given.run("in.parquet", replace=True)
+    assert (summary.resumed, summary.counts.rows) == (0, 50)
+    assert given.left() == {"out.parquet"}
+
+
+def test_two_runs_cannot_write_the_same_output(given: Job) -> None:
+    with (
+        work.opened(Path("out.parquet"), {}, restart=False),
+        pytest.raises(OperatorError, match=r"out\.parquet: another run is writing it; wait for its end"),
+    ):
+        given.run("in.parquet")
+
+
+def test_an_output_is_replaced_only_on_demand_and_its_refused_rows_with_it(given: Job) -> None:
+    write(given.folder / "bad.csv", {"base": ["x", "1"], "value": ["1", "1"]})
+    given.run("bad.csv")
+    assert given.left() == {"out.parquet", "out.parquet.rejected.csv"}
+    given.run("in.parquet", replace=True)
+    assert given.left() == {"out.parquet"}
+    assert len(given.table()["total"]) == 100
+
+
+TIMEOUT_S = 60.0
+
+
+def results(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in (OUTPUT, f"{OUTPUT}.rejected.csv")]
+
+
+def test_a_run_that_was_killed_at_any_moment_goes_on_and_gives_the_same_bytes(
+    given: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(given.folder / "in.parquet", {"base": [float("nan") if row % 9 == 4 else row for row in range(100)]} | VALUE)
+    steps: list[None] = []
+    with monkeypatch.context() as counting:
+        counted = count_durable(lambda: steps.append(None))
+        for name in DURABLE:
+            counting.setattr(os, name, counted(name))
+        given.run("in.parquet", **SMALL)
+    undisturbed = results(given.folder)
+    for step in random.Random(len(steps)).sample(range(len(steps)), 5):
+        (given.folder / OUTPUT).unlink()
+        killed = subprocess.run(
+            command("die", str(step)), cwd=given.folder, env=ENVIRONMENT, check=False, timeout=TIMEOUT_S
+        )
+        assert killed.returncode == -signal.SIGKILL
+        if not (given.folder / OUTPUT).exists():
+            given.run("in.parquet", **SMALL)
+        assert results(given.folder) == undisturbed
+
+
+def test_memory_does_not_grow_with_the_file(given: Job) -> None:
+    peaks = []
+    for count in (20_000, 200_000):
+        name = f"{count}.parquet"
+        rows = {**numbers(count), "pad": ["x" * 500] * count}
+        write(given.folder / name, rows, row_group_size=8192, use_dictionary=False)
+        measured = subprocess.run(
+            command("peak", name),
+            cwd=given.folder,
+            env=ENVIRONMENT,
+            check=True,
+            timeout=TIMEOUT_S,
+            stdout=subprocess.PIPE,
+        )
+        peaks.append(int(measured.stdout))
+    assert peaks[1] - peaks[0] < 30 << 20  # the rows that are more have 90 MB
