@@ -25,6 +25,7 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "neptune",
         "runtime": "onnx",
         "grpc_transport": "grpcio",
+        "rest_api": "none",
         "python_version": "3.13",
     },
     "feast-test": {
@@ -32,6 +33,7 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "local",
         "runtime": "onnx",
         "grpc_transport": "native",
+        "rest_api": "none",
         "python_version": "3.14",
     },
     "mlflow-test": {
@@ -39,6 +41,7 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "mlflow",
         "runtime": "onnx",
         "grpc_transport": "grpcio",
+        "rest_api": "open-inference",
         "python_version": "3.11",
     },
     "neptune-test": {
@@ -46,6 +49,7 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "neptune",
         "runtime": "onnx",
         "grpc_transport": "grpcio",
+        "rest_api": "none",
         "python_version": "3.12",
     },
     "plain-test": {
@@ -53,6 +57,7 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "local",
         "runtime": "python",
         "grpc_transport": "native",
+        "rest_api": "open-inference",
         "python_version": "3.14",
     },
     "tensorflow-test": {
@@ -60,6 +65,7 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "local",
         "runtime": "tensorflow-serving",
         "grpc_transport": "grpcio",
+        "rest_api": "none",
         "python_version": "3.13",
     },
 }
