@@ -68,6 +68,17 @@ class Repo:
         """The interpreter of the repo's environment."""
         return str(Environment(self.path / ".venv").python)
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether its server has a REST API too."""
+        return (self.path / "src" / "serving" / "online" / "rest").exists()
+
+    @property
+    def free_ports(self) -> dict[str, str]:
+        """Return the variables with which its server takes free ports, and stops without delay."""
+        rest = {"SERVING_REST_PORT": "0"} if self.has_rest else {}
+        return {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0", "SERVING_DRAIN": "0"} | rest
+
     def files(self) -> list[Path]:
         """Return the paths of all files, relative to the repo."""
         return files_below(self.path)

@@ -31,6 +31,7 @@ PAGES = (
     "docs/feature-store.md",
     "docs/runtime.md",
     "docs/grpc-transport.md",
+    "docs/rest-api.md",
     "docs/deployment.md",
     "docs/ci.md",
     "docs/operators.md",
@@ -49,6 +50,7 @@ PAGE_OF_AXIS = {
     "feature_store": "docs/feature-store.md",
     "grpc_transport": "docs/grpc-transport.md",
     "model_registry": REGISTRY_PAGE,
+    "rest_api": "docs/rest-api.md",
     "runtime": "docs/runtime.md",
 }
 RUNNABLE = {"sh", "python"}
@@ -90,7 +92,7 @@ MAX_WORDS = 700
 MAX_LINE = 120
 MAX_LINE_IN_A_PAGE = 120
 STOP_TIMEOUT_S = 30.0
-PORT = "8001"
+PORT, REST_PORT = "8001", "8000"
 
 
 def page(repo: Repo, name: str) -> list[Block]:
@@ -331,6 +333,7 @@ class Reader:
     repo: Repo
     folder: Path
     port: str = field(default_factory=lambda: str(free_port()))
+    rest_port: str = field(default_factory=lambda: str(free_port()))
     done: set[str] = field(default_factory=set)
     printed: str = ""
 
@@ -342,6 +345,8 @@ class Reader:
     def environment(self) -> dict[str, str]:
         """The pages are for a machine on which nothing else listens; here something may."""
         ports = {"SERVING_GRPC_PORT": self.port, "SERVING_METRICS_PORT": "0"}
+        if self.repo.has_rest:
+            ports["SERVING_REST_PORT"] = self.rest_port
         return os.environ | ports | {"PYTHON": sys.executable}
 
     def caller(self) -> dict[str, str]:
@@ -364,7 +369,7 @@ class Reader:
             python = self.repo.python if block.note == IN_THE_REPO else "python"
             words = [python, "-c", command.replace(f"localhost:{PORT}", self.server)]
         else:
-            words = ["sh", "-e", "-c", command]
+            words = ["sh", "-e", "-c", command.replace(f"localhost:{REST_PORT}", f"localhost:{self.rest_port}")]
         options = {"ARGS": f"--target {self.server}"} if command == "make predict" else {}
         self.printed = passes(words, self.repo, environment | options)
 

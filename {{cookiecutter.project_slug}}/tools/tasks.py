@@ -36,6 +36,8 @@ Arguments = Sequence[str]
 DEV = ROOT / "requirements" / "dev.txt"
 # Pickles are opened in a separate environment, and uv is installed outside of every environment.
 APART = (DEV, DEV.with_name("import.txt"), DEV.with_name("uv.txt"))
+# What the tests of a slot need besides.
+TESTS = "*_tests.txt"
 CHECKS = {
     "ruff check": ("-m", "ruff", "check", "."),
     "ruff format --check": ("-m", "ruff", "format", "--check", "."),
@@ -62,12 +64,12 @@ class StepError(Exception):
 
 def everything() -> list[Path]:
     """Return all locks: those of the model, of the checks and of the tests."""
-    return [*without_dev(), DEV]
+    return [*without_dev(), *sorted(DEV.parent.glob(TESTS)), DEV]
 
 
 def without_dev() -> list[Path]:
     """Return the locks for training and serving: one per slot."""
-    return [lock for lock in sorted(DEV.parent.glob("*.txt")) if lock not in APART]
+    return [lock for lock in sorted(DEV.parent.glob("*.txt")) if lock not in APART and not lock.match(TESTS)]
 
 
 def module(name: str, *arguments: str, locks: Sequence[Path]) -> None:

@@ -15,6 +15,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from serving.adapters.runtime import load_runtime
 from serving.domain.artifacts import Artifact, artifact_folder, open_artifact
 from serving.domain.errors import (
@@ -30,7 +32,7 @@ from serving.domain.errors import (
 from serving.domain.golden import replay
 from serving.domain.ports import FeatureStore, ModelRuntime
 from serving.domain.references import Reference
-from serving.domain.tensors import Signature, TensorSpec
+from serving.domain.tensors import Signature, Tensors, TensorSpec
 from serving.online.batching import worthwhile
 from serving.online.budget import Budget, before_the_model_ran, work_of_a_row
 from serving.online.inference import InferenceService, NoModel, ServedModel, Service
@@ -48,6 +50,7 @@ _T = TypeVar("_T")
 
 _START_TIMEOUT_S = 60.0
 _PAUSE_S = 1.0
+_EXAMPLES = 2
 _NOBODY = b"warm-up"  # not empty: some stores skip connecting for an empty key
 
 
@@ -121,13 +124,20 @@ async def _load(
     values = ValueCounts(reference, manifest.features.model_inputs, manifest.outputs, artifact.lineage.distributions)
     metrics.announce(reference, supplied, values)
     log.info("serving %s", reference, extra={"max_rows": max_rows, "batching": batching, "budget": asdict(budget)})
-    model = ServedModel(reference, manifest, signature, artifact.lineage)
+    model = ServedModel(reference, manifest, signature, artifact.lineage, _examples(artifact, signature.inputs))
     observe_batch = metrics.batch_calls.observe if batching else None
     if tracing is None:
         queue = ModelQueue(runtime, metrics.model_seconds.observe)
         return InferenceService(model, enricher, queue, budget, observe_batch, values.count)
     queue = ModelQueue(tracing.runtime(runtime, reference), metrics.model_seconds.observe)
     return InferenceService(model, enricher, queue, budget, observe_batch, values.count, tracing.batch)
+
+
+def _examples(artifact: Artifact, inputs: Sequence[TensorSpec]) -> Tensors:
+    """Return a few golden rows as inputs of a request, which may have a key in place of values."""
+    keys = np.array([key.encode() for key in artifact.golden.entities], object)
+    rows = {artifact.manifest.features.entity.name: keys, **artifact.golden_inputs()}
+    return {spec.name: rows[spec.name][:_EXAMPLES] for spec in inputs}
 
 
 async def _answered(artifact: Artifact, runtime: ModelRuntime) -> None:

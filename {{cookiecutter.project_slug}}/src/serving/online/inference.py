@@ -32,6 +32,8 @@ class ServedModel:
     manifest: Manifest
     signature: Signature
     lineage: Lineage = field(default_factory=Lineage)
+    examples: Tensors = field(default_factory=dict)
+    """A few golden rows as inputs of a request."""
 
     def check_named(self, name: str, version: str) -> None:
         """Refuse a request for another model or version.

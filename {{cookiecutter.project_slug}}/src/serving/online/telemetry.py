@@ -40,7 +40,7 @@ request_id: contextvars.ContextVar[RequestId | None] = contextvars.ContextVar("r
 _DAY_S = 86_400
 _DAYS = (1 / 24, 0.25, 1.0, 2.0, 7.0, 30.0, 90.0, 365.0, 3650.0)
 _CALLS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Metrics:
             return Gauge(name, text, labels, registry=registry)
 
         def histogram(name: str, text: str, *labels: str) -> Histogram:
-            return Histogram(name, text, labels, registry=registry, buckets=_SECONDS)
+            return Histogram(name, text, labels, registry=registry, buckets=SECONDS)
 
         return cls(
             registry,

@@ -31,6 +31,9 @@ from tests.platform.support.workspace import THIS_REPO, environment
 PATIENCE_S = 60.0
 """How long a test waits for what must happen; only a test that fails waits that long."""
 
+PORTS = tuple(name for name in Settings.model_fields if name.endswith("_port"))
+"""The settings of all ports; 0 takes a free one."""
+
 Record = dict[str, Any]
 
 
@@ -51,11 +54,11 @@ async def serving(
     service: Service, *, metrics: Metrics | None = None, tracing: Tracing | None = None, **settings: Any
 ) -> AsyncIterator[Wire]:
     """Serve a service in this process on a free port; yield a connection to it."""
-    chosen = Settings(**{"grpc_port": 0, "drain": 0.0, "grace": 0.0, **settings})
+    chosen = Settings(**{**dict.fromkeys(PORTS, 0), "drain": 0.0, "grace": 0.0, **settings})
     server = GrpcServer(chosen, service, metrics or Metrics.create(), tracing)
-    port = await server.start()
+    ports = await server.start()
     try:
-        async with Wire(f"127.0.0.1:{port}") as wire:
+        async with Wire(f"127.0.0.1:{ports['grpc_port']}") as wire:
             yield wire
     finally:
         await server.drain(asyncio.Event())
@@ -68,7 +71,7 @@ class ServerProcess:
     """
 
     def __init__(self, folder: Path, *, module: str = "serving", **variables: str) -> None:
-        chosen = {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0", "SERVING_DRAIN": "0"}
+        chosen = {f"SERVING_{name.upper()}": "0" for name in (*PORTS, "drain")}
         if not (folder / "config").exists():
             chosen["SERVING_FEATURE_STORE"] = default_store_url()
         code = folder if (folder / "src").exists() else THIS_REPO

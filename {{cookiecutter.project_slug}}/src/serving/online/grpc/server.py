@@ -13,11 +13,13 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.domain.errors import SettingsError, UnresolvedReference, quoted
+from serving.online.admission import Admission, Limits
 from serving.online.bootstrap import build
+from serving.online.credentials import Tokens
+from serving.online.entrypoints import open_entrypoints
 from serving.online.grpc.access import Access
-from serving.online.grpc.admission import Admission, Limits
 from serving.online.grpc.codec import max_request_bytes
-from serving.online.grpc.credentials import Tokens, server_credentials
+from serving.online.grpc.credentials import server_credentials
 from serving.online.grpc.health import Health
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.grpc.scope import CallScope
@@ -93,6 +95,7 @@ class GrpcServer:
         servicer = InferenceServicer(service, admission, settings.call_timeout)
         self._server.add_generic_rpc_handlers((servicer.handler(wrap),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._beside = open_entrypoints(settings, service, admission, metrics)
         # Health alone, for a check from the same container: it needs no key in the image.
         self._inside = grpc.aio.server()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._inside)
@@ -101,8 +104,8 @@ class GrpcServer:
 
             reflection.enable_server_reflection([SERVICE], self._server, pool=pb.DESCRIPTOR.pool)
 
-    async def start(self) -> int:
-        """Listen, say SERVING if there is a model, and return the port.
+    async def start(self) -> dict[str, int]:
+        """Listen, say SERVING if there is a model, and return the ports by their names.
 
         :raises SettingsError: an address or a TLS file can't be used
         """
@@ -124,23 +127,28 @@ class GrpcServer:
                 f"SERVING_HEALTH_SOCKET={quoted(settings.health_socket)}: can't listen there; "
                 "is another server in this container? Choose another path, in a folder that can be written."
             ) from None
+        ports = {"grpc_port": port}
+        for entrypoint in self._beside:
+            ports |= await entrypoint.start()
         await self._server.start()
         await self._inside.start()
         if self._ready:
             self._health.set(health_pb2.HealthCheckResponse.SERVING)
             self._metrics.ready.set(1)
-        return port
+        return ports
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Report NOT_SERVING, wait for load balancers, finish calls in flight; `hurry` skips the waits."""
         self._health.set(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._metrics.ready.set(0)
+        for entrypoint in self._beside:
+            entrypoint.leave()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hurry.wait(), self._settings.drain)
         self._health.end_watches()
         if not hurry.is_set():
             grace = self._settings.grace
-            stopping = asyncio.ensure_future(self._server.stop(grace + _NEVER_S))
+            stopping = asyncio.ensure_future(self._finish(grace + _NEVER_S))
             hurried = asyncio.ensure_future(hurry.wait())
             await asyncio.wait({stopping, hurried}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
             hurried.cancel()
@@ -148,14 +156,24 @@ class GrpcServer:
             stopping.cancel()
             await asyncio.wait({stopping})
         await self._server.stop(0)
-        await self._inside.stop(0)
+        await self._close()
 
     async def end(self) -> None:
         """Report NOT_SERVING, let watchers hear it, and end all calls."""
         self._health.set(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._metrics.ready.set(0)
         self._health.end_watches()
+        for entrypoint in self._beside:
+            entrypoint.leave()
         await self._server.stop(_LAST_WORDS_S)
+        await self._close()
+
+    async def _finish(self, grace: float) -> None:
+        await asyncio.gather(self._server.stop(grace), *(entrypoint.finish() for entrypoint in self._beside))
+
+    async def _close(self) -> None:
+        for entrypoint in self._beside:
+            await entrypoint.close()
         await self._inside.stop(0)
 
 
@@ -184,8 +202,8 @@ async def serve(settings: Settings) -> None:
             return
         service = building.result()
         server = GrpcServer(settings, service, metrics, tracing)
-        port = await server.start()
-        log.info("listening", extra={"grpc_port": port, "metrics_port": metrics_port})
+        ports = await server.start()
+        log.info("listening", extra={**ports, "metrics_port": metrics_port})
         stuck = asyncio.ensure_future(watch(service.longest, settings.call_timeout))
         await asyncio.wait({stuck, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stuck.done():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from serving.online.grpc.admission import Admission, Call, Limits
+from serving.online.admission import Admission, Call, Limits
 from serving.online.grpc.servicer import SERVICE, Context, Method
 from serving.online.tracing import Tracing
 
