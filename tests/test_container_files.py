@@ -20,6 +20,11 @@ def test_hadolint_accepts_the_dockerfile(generated: Callable[..., Repo], feature
     tool("hadolint", "Dockerfile", cwd=generated(feature_store=feature_store).path)
 
 
+def test_hadolint_accepts_the_dockerfiles_of_gateway_and_monitoring(generated: Callable[..., Repo]) -> None:
+    for folder in ("gateway", "monitoring"):
+        tool("hadolint", f"{folder}/Dockerfile", cwd=generated().path)
+
+
 @pytest.mark.parametrize("feature_store", STORES)
 def test_the_compose_files_match_their_schema(generated: Callable[..., Repo], feature_store: str) -> None:
     repo = generated(feature_store=feature_store)

@@ -36,6 +36,7 @@ class _Column:
         self.distribution = distribution
         self.counts = [0] * len(distribution.shares)
         self.bounds = [*distribution.edges, inf]
+        self.single = not spec.row_shape and not spec.holds_bytes
         self._known = {name.encode(): place for place, name in enumerate(distribution.categories)}
 
     def count(self, tensor: Tensor) -> None:
@@ -70,19 +71,23 @@ class ValueCounts(Collector):
         self._served = (served.model, served.version)
         self._rows = 0
         inputs = [feature.spec for feature in features]
-        self._inputs = _columns("input", inputs, distributions.inputs)
-        self._outputs = _columns("output", outputs, distributions.outputs)
+        of_inputs = _columns("input", inputs, distributions.inputs)
+        of_outputs = _columns("output", outputs, distributions.outputs)
+        self._columns = [*of_inputs, *of_outputs]
+        self._others = [column for column in self._columns if not column.single]
+        self._single_inputs, self._single_outputs = _single(of_inputs), _single(of_outputs)
 
     def count(self, rows: int, inputs: Tensors, outputs: Tensors) -> None:
         """Count the rows of one model call."""
         self._rows += rows
-        for columns, tensors in ((self._inputs, inputs), (self._outputs, outputs)):
-            for name, bounds, column in columns:
-                tensor = tensors[name]
-                if tensor.size == 1 and bounds:  # the common case
-                    column.counts[bisect_right(bounds, tensor.item())] += 1
-                else:
-                    column.count(tensor)
+        if rows == 1:  # the common case: one number for each of most columns
+            for name, bounds, counts in self._single_inputs:
+                counts[bisect_right(bounds, inputs[name].item())] += 1
+            for name, bounds, counts in self._single_outputs:
+                counts[bisect_right(bounds, outputs[name].item())] += 1
+        for column in self._others if rows == 1 else self._columns:
+            tensors = inputs if column.kind == "input" else outputs
+            column.count(tensors[column.spec.name])
 
     def collect(self) -> Iterator[Metric]:
         """Yield the counts, and beside them the shares of the training rows."""
@@ -90,7 +95,7 @@ class ValueCounts(Collector):
         values = CounterMetricFamily(*_VALUES, labels=_LABELS)
         shares = GaugeMetricFamily(*_SHARES, labels=_LABELS)
         rows.add_metric(self._served, self._rows)
-        for _, _, column in (*self._inputs, *self._outputs):
+        for column in self._columns:
             known = column.distribution
             for name, count, share in zip(known.names, column.counts, known.shares, strict=True):
                 labels = (*self._served, column.kind, column.spec.name, name)
@@ -99,13 +104,16 @@ class ValueCounts(Collector):
         return iter((rows, values, shares))
 
 
-def _columns(
-    kind: str, specs: Sequence[TensorSpec], known: Mapping[str, Distribution]
-) -> list[tuple[str, list[float], _Column]]:
-    """Return name, bounds of numbers and column of each declared tensor that has a fitting distribution."""
-    found = []
-    for spec in specs:
-        if (distribution := known.get(spec.name)) and bool(distribution.categories) == spec.holds_bytes:
-            column = _Column(kind, spec, distribution)
-            found.append((spec.name, [] if spec.holds_bytes else column.bounds, column))
-    return found
+def _columns(kind: str, specs: Sequence[TensorSpec], known: Mapping[str, Distribution]) -> list[_Column]:
+    """Return the columns of declared tensors that have a fitting distribution."""
+    return [
+        _Column(kind, spec, distribution)
+        for spec in specs
+        if (distribution := known.get(spec.name)) and bool(distribution.categories) == spec.holds_bytes
+        if not (spec.holds_bytes and spec.row_shape)  # nothing describes an array of text
+    ]
+
+
+def _single(columns: Sequence[_Column]) -> list[tuple[str, list[float], list[int]]]:
+    """Return name, bounds and counts of each column with one number a row: all that counting a row needs."""
+    return [(column.spec.name, column.bounds, column.counts) for column in columns if column.single]

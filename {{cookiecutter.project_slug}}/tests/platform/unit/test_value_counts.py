@@ -106,3 +106,9 @@ def test_a_version_without_fitting_distributions_counts_rows_only(unfit: Distrib
     rows, values, shares = counts.collect()
     assert [sample.value for sample in rows.samples] == [3]
     assert values.samples == shares.samples == []
+
+
+def test_an_array_of_text_is_not_counted_whatever_the_version_says() -> None:
+    counts = counts_of(Feature("x", datatype=Datatype.TEXT, shape=(2,)), COLORS)
+    count(counts, np.array([[b"red", b"blue"]], object))
+    assert counted(counts) == []
