@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -15,6 +17,8 @@ from tests.containers.stack import STACKS, Stack, docker, known_answers, needs_e
 from tests.support import CHOICES, Repo, generate, run
 
 SLUG = "plain-test"
+REST = "http://127.0.0.1:8000"
+PATIENCE_S = 30.0
 MAX_ADDED_BYTES = 550 * 1000 * 1000  # with scikit-learn and pandas
 COMMANDS = (
     ["config"],
@@ -50,6 +54,18 @@ def test_each_command_exits_0_after_training(stack: Stack) -> None:
             printed = stack.command("predict")
             assert f"answered by {SLUG} version 1" in printed
             assert "defaults" not in printed
+            assert predicted_by_rest() == f"{SLUG} 1"
+
+
+def predicted_by_rest() -> str:
+    """Send the example of the OpenAPI document through the gateway; return which model answered."""
+    with urlopen(f"{REST}/v2/openapi.json", timeout=PATIENCE_S) as document:  # noqa: S310 - our own address
+        calls = json.loads(document.read())["paths"]
+    content = calls[f"/v2/models/{SLUG}/infer"]["post"]["requestBody"]["content"]["application/json"]
+    body = json.dumps(content["examples"]["rows"]["value"]).encode()
+    with urlopen(f"{REST}/v2/models/{SLUG}/infer", body, timeout=PATIENCE_S) as answer:  # noqa: S310
+        found = json.loads(answer.read())
+    return f"{found['model_name']} {found['model_version']}"
 
 
 @pytest.mark.long
@@ -93,7 +109,10 @@ def test_two_clones_share_no_container_volume_network_or_image(stack: Stack, tmp
     prepare = "from pathlib import Path; from tools.compose_setup import prepare; prepare(Path.cwd())"
     prepared = run([sys.executable, "-c", prepare], cwd=other.repo.path)
     assert "this folder was copied or moved" in prepared.stdout, prepared.stderr
-    clones: dict[Stack, dict[str, str]] = {stack: {}, other: {"GRPC_PORT": "9001", "METRICS_PORT": "9002"}}
+    clones: dict[Stack, dict[str, str]] = {
+        stack: {},
+        other: {"GRPC_PORT": "9001", "METRICS_PORT": "9002", "REST_PORT": "9000"},
+    }
     try:
         for clone, variables in clones.items():
             done = clone.compose("up", "--build", "--wait", **variables)

@@ -16,7 +16,7 @@ from tests.guardrails.dockerfile import stages
 from tests.guardrails.source import calls, python_files, texts, tree_of
 from tests.guardrails.violations import ROOT, Violation, report
 
-PUBLISH = "compose/publish.yaml"
+PUBLISH = "compose/publish"
 CHANNEL = "client/serving_client/channel.py"
 READ_AS_LINES = (".conf", ".cfg", ".env", ".ini", ".json", ".properties", ".sh", ".toml", ".yaml", ".yml")
 # Where an address is one's own, to listen on: in these settings and calls, and nowhere else.
@@ -136,16 +136,16 @@ def _service_network(service: Service, declared: set[str]) -> Iterator[Violation
 
 
 def ports_are_published_for_this_machine_only(root: Path) -> Iterator[Violation]:
-    """In compose/publish.yaml or behind a profile, on 127.0.0.1, at a port that a variable moves."""
+    """In compose/publish*.yaml or behind a profile, on 127.0.0.1, at a port that a variable moves."""
     for service in services(root):
         for ports in service.all("ports"):
             for port in ports.value if isinstance(ports.value, list) else [ports]:
                 host = port.get("host_ip")
                 for_this_machine = host.value == "127.0.0.1" if host else str(port.value).startswith("127.0.0.1:")
-                if port.file != PUBLISH and not service.all("profiles"):
-                    what = f"{service.name} publishes a port outside {PUBLISH}"
+                if not port.file.startswith(PUBLISH) and not service.all("profiles"):
+                    what = f"{service.name} publishes a port outside {PUBLISH}.yaml"
                     why = "containers reach each other without it, and what this machine opens must stand in one place"
-                    yield Violation(port.file, port.line, what, why, f"publish it in {PUBLISH}")
+                    yield Violation(port.file, port.line, what, why, f"publish it in {PUBLISH}.yaml")
                 at = port.get("published") or port
                 if "${" not in str(at.value):
                     what = f"{service.name} is published at a fixed port"

@@ -110,7 +110,8 @@ def _check_counts(request: pb.ModelInferRequest, signature: Signature) -> None:
         parameters += len(tensor.parameters)
     for output in request.outputs:
         parameters += len(output.parameters)
-    check_parameters(parameters)
+    if parameters:
+        check_parameters(parameters)
 
 
 def _from_typed(spec: TensorSpec, shape: tuple[int, ...], contents: pb.InferTensorContents) -> Tensor:
@@ -142,8 +143,9 @@ def encode(inference: Inference, *, raw: bool, request_id: str) -> pb.ModelInfer
     reference, known = inference.model.reference, inference.model.signature.outputs_by_name
     response = pb.ModelInferResponse(id=request_id)
     response.MergeFrom(_from_model(reference.model, reference.version, reference.digest))
-    for key, flags in fallback_flags(inference).items():
-        response.parameters[key].string_param = flags
+    if inference.defaulted or inference.last_known:
+        for key, flags in fallback_flags(inference).items():
+            response.parameters[key].string_param = flags
     for name, tensor in inference.outputs.items():
         spec = known[name]
         message = response.outputs.add(name=name, datatype=spec.wire, shape=tensor.shape)

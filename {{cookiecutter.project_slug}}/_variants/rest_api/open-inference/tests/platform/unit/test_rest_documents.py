@@ -64,7 +64,7 @@ def test_it_has_the_names_units_and_examples_of_the_model() -> None:
     examples = {"base": np.array([1.5, 2], "<f4"), "value": np.array([3, 4], "<f4")}
     model = replace(fake_service(tiny()).model, examples=examples)
     found = described(model)
-    tensors = found["components"]["schemas"]["Request"]["properties"]["inputs"]["prefixItems"]
+    tensors = found["components"]["schemas"]["Request"]["properties"]["inputs"]["items"]["anyOf"]
     assert [(tensor["title"], tensor.get("description")) for tensor in tensors] == [
         ("base", None),
         ("value", "What is added. Unit: 1."),
