@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,11 @@ from tests.support import Answers, Repo, copy_of_template, generate
 
 collect_ignore = ["other_model", "estimators"]  # its tests run in a repo: test_other_model.py
 
+KUBECTL = "kubectl-1.32:local"
+KUBECTL_IMAGE = """\
+FROM debian:trixie-slim
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends kubernetes-client
+"""
 CONTAINERS = "containers"
 LONGEST = (
     CONTAINERS,
@@ -94,3 +101,22 @@ def default_repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Re
     repo = generate(template, tmp_path_factory.mktemp("default"), {})
     repo.passes("setup")
     return repo
+
+
+@pytest.fixture(scope="session")
+def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Put kubectl on PATH: that of this machine, or Debian's in a container."""
+    if shutil.which("kubectl"):
+        yield
+        return
+    if shutil.which("docker") is None:
+        (pytest.fail if os.environ.get("CONTAINER_ENGINE_REQUIRED") else pytest.skip)("neither kubectl nor docker")
+    subprocess.run(["docker", "build", "--quiet", "--tag", KUBECTL, "-"], input=KUBECTL_IMAGE, text=True, check=True)
+    folder = tmp_path_factory.mktemp("kubectl")
+    mounted = tmp_path_factory.getbasetemp()
+    words = f"exec docker run --rm --interactive --volume {mounted}:{mounted}:ro --network none {KUBECTL} kubectl"
+    (folder / "kubectl").write_text(f'#!/bin/sh\n{words} "$@"\n', encoding="utf-8")
+    (folder / "kubectl").chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(folder), prepend=os.pathsep)
+        yield

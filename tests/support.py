@@ -68,6 +68,17 @@ class Repo:
         """The interpreter of the repo's environment."""
         return str(Environment(self.path / ".venv").python)
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether its server has a REST API too."""
+        return (self.path / "src" / "serving" / "online" / "rest").exists()
+
+    @property
+    def free_ports(self) -> dict[str, str]:
+        """Return the variables with which its server takes free ports, and stops without delay."""
+        rest = {"SERVING_REST_PORT": "0"} if self.has_rest else {}
+        return {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0", "SERVING_DRAIN": "0"} | rest
+
     def files(self) -> list[Path]:
         """Return the paths of all files, relative to the repo."""
         return files_below(self.path)
@@ -178,16 +189,32 @@ def expected_files(template: Path, choices: Mapping[str, str]) -> Iterator[Path]
     yield from (path for path in files_below(template / ROOT_FOLDER) if path.parts[0] != "_variants")
     for axis in AXES:
         yield from brought(template, axis, choices[axis])
+        yield from beside(template, axis, choices)
 
 
 def brought(template: Path, axis: str, choice: str) -> Iterator[Path]:
-    """Return the paths of the files that a choice adds to a repo."""
+    """Return the paths of the files that a choice adds to a repo, whatever the other choices are."""
+    for folder in laid(template, axis, choice):
+        mine = {"_extends", "_next_steps"}
+        yield from (path for path in files_below(folder) if path.name not in mine and path.parts[0] != "_with")
+
+
+def laid(template: Path, axis: str, choice: str) -> Iterator[Path]:
+    """Return the folders of a choice: its own, and those it extends."""
     name: str | None = choice
     while name:
         folder = template / ROOT_FOLDER / "_variants" / axis / name
-        yield from (path for path in files_below(folder) if path.name not in {"_extends", "_next_steps"})
+        yield folder
         extends = folder / "_extends"
         name = extends.read_text(encoding="utf-8").strip() if extends.exists() else None
+
+
+def beside(template: Path, axis: str, choices: Mapping[str, str]) -> Iterator[Path]:
+    """Return the paths of the files that a choice adds because of choices of other axes."""
+    for folder in laid(template, axis, choices[axis]):
+        for other in sorted((folder / "_with").glob("*")):
+            for below in laid(template, other.name, choices[other.name]):
+                yield from files_below(other / below.name)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ ORDER = {
     "identity": ["project_name", "project_slug", "project_description", "organization"],
     "features": ["feature_store"],
     "registry": ["model_registry"],
-    "operation": ["runtime", "grpc_transport", "python_version"],
+    "operation": ["runtime", "grpc_transport", "rest_api", "deployment", "ci", "python_version"],
 }
 HOSTILE_SLUGS = {
     "way out of the folder": "../../escaped/deep/x",

@@ -89,10 +89,14 @@ def module(python: str, repo: Repo, *words: str, cwd: Path | None = None) -> str
 @contextmanager
 def served(command: list[str], repo: Repo) -> Iterator[str]:
     """Run a server on free ports, yield its address, stop it; it must exit with 0."""
-    free = {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0", "SERVING_DRAIN": "0"}
     said: list[str] = []
     with subprocess.Popen(
-        command, cwd=repo.path, env=borrowed(repo) | free, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=repo.path,
+        env=borrowed(repo) | repo.free_ports,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as server:
         assert server.stderr is not None
         for line in server.stderr:

@@ -31,7 +31,12 @@ PAGES = (
     "docs/feature-store.md",
     "docs/runtime.md",
     "docs/grpc-transport.md",
+    "docs/rest-api.md",
+    "docs/deployment.md",
+    "docs/ci.md",
     "docs/operators.md",
+    "docs/scaling.md",
+    "docs/monitoring.md",
     "docs/batch.md",
     "docs/updating.md",
     "docs/five-mistakes.md",
@@ -40,9 +45,12 @@ PAGES = (
 )
 REGISTRY_PAGE = "docs/model-registry.md"
 PAGE_OF_AXIS = {
+    "ci": "docs/ci.md",
+    "deployment": "docs/deployment.md",
     "feature_store": "docs/feature-store.md",
     "grpc_transport": "docs/grpc-transport.md",
     "model_registry": REGISTRY_PAGE,
+    "rest_api": "docs/rest-api.md",
     "runtime": "docs/runtime.md",
 }
 RUNNABLE = {"sh", "python"}
@@ -69,6 +77,10 @@ NOT_RUN = {
         "not run: needs model files; the template's tests/test_import.py runs it",
     ],
     "docs/operators.md": [IN_CONTAINERS, "not run: there is one version, and none before it to go back to"],
+    "docs/monitoring.md": [
+        IN_CONTAINERS,
+        "not run: needs a server that has answered calls; tests/platform/unit/test_drift.py runs it",
+    ],
     "docs/batch.md": [IN_CONTAINERS],
     "docs/updating.md": 2 * ["not run: needs the template where it is published"],
     "docs/five-mistakes.md": 4 * [MISTAKE],  # and a Dockerfile
@@ -80,7 +92,7 @@ MAX_WORDS = 700
 MAX_LINE = 120
 MAX_LINE_IN_A_PAGE = 120
 STOP_TIMEOUT_S = 30.0
-PORT = "8001"
+PORT, REST_PORT = "8001", "8000"
 
 
 def page(repo: Repo, name: str) -> list[Block]:
@@ -258,7 +270,10 @@ def test_it_and_the_pages_of_the_choices_name_every_variable_that_compose_reads(
         ]
         read = set().union(*(re.findall(r"(?<!\$)\$\{(\w+)", repo.text(str(path))) for path in files))
         listed = set(example_variables(repo))
-        assert listed <= read | set(declared_settings()) | {"COMPOSE_FILE"}  # which Compose itself reads
+        assert listed <= read | set(declared_settings()) | {
+            "COMPOSE_FILE",
+            "COMPOSE_PROFILES",
+        }  # which Compose itself reads
         named = set().union(*(re.findall(r"\b[A-Z][A-Z_]+\b", repo.text(page)) for page in PAGE_OF_AXIS.values()))
         assert read <= listed | named
 
@@ -318,6 +333,7 @@ class Reader:
     repo: Repo
     folder: Path
     port: str = field(default_factory=lambda: str(free_port()))
+    rest_port: str = field(default_factory=lambda: str(free_port()))
     done: set[str] = field(default_factory=set)
     printed: str = ""
 
@@ -329,6 +345,8 @@ class Reader:
     def environment(self) -> dict[str, str]:
         """The pages are for a machine on which nothing else listens; here something may."""
         ports = {"SERVING_GRPC_PORT": self.port, "SERVING_METRICS_PORT": "0"}
+        if self.repo.has_rest:
+            ports["SERVING_REST_PORT"] = self.rest_port
         return os.environ | ports | {"PYTHON": sys.executable}
 
     def caller(self) -> dict[str, str]:
@@ -351,7 +369,7 @@ class Reader:
             python = self.repo.python if block.note == IN_THE_REPO else "python"
             words = [python, "-c", command.replace(f"localhost:{PORT}", self.server)]
         else:
-            words = ["sh", "-e", "-c", command]
+            words = ["sh", "-e", "-c", command.replace(f"localhost:{REST_PORT}", f"localhost:{self.rest_port}")]
         options = {"ARGS": f"--target {self.server}"} if command == "make predict" else {}
         self.printed = passes(words, self.repo, environment | options)
 

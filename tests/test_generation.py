@@ -41,6 +41,7 @@ Generated = Callable[..., Repo]
 WINDOWS_FORBIDS = re.compile(r'[<>:"|?*\x00-\x1f\\]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 LONGEST_PATH = 120
 LONGEST_IN_TEMPLATE = 150  # below the folders of a choice; Windows allows 260 with the folder of the clone
+NAMES_REST = {"docs/rest-api.md"}
 COMMAND = re.compile(r'^    "([\w-]+)": Command\(', re.MULTILINE)
 FINISHING = (b"_variants", b"until finished", b"finish.py")
 
@@ -109,6 +110,24 @@ def test_a_repo_is_the_base_and_the_folders_of_its_choices(
     generated: Generated, template: Path, choices: dict[str, str]
 ) -> None:
     assert generated(**choices).files() == sorted(expected_files(template, choices))
+
+
+@EVERY
+def test_a_repo_without_a_rest_api_has_nothing_of_one(generated: Generated, choices: dict[str, str]) -> None:
+    repo = generated(**choices)
+    of_rest = re.compile(r"serving\.online\.rest\b|SERVING_REST|REST_PORT|rest_server|swagger_ui")
+    # One page may name it: it says what the other choice has.
+    found = {
+        str(path)
+        for path in repo.files()
+        if is_text(repo.path / path) and of_rest.search((repo.path / path).read_text(encoding="utf-8"))
+    }
+    brought = {str(path) for path in repo.files() if "rest" in path.stem.split("_") or "rest" in path.parts}
+    if choices["rest_api"] == "none":
+        assert found | brought <= NAMES_REST
+    else:
+        assert len(found) > 5
+        assert len(brought) > 10
 
 
 @EVERY
@@ -311,6 +330,18 @@ def test_a_choice_is_laid_over_what_it_extends(finishing: ModuleType, unfinished
     assert not (unfinished / "_variants").exists()
     assert (unfinished / "README.md").read_text(encoding="utf-8") == "# Name\n"
     assert (unfinished / "tools" / "tasks.py").read_text(encoding="utf-8") == "go()\n"
+
+
+def test_what_a_choice_brings_for_choices_of_another_axis_is_laid_with_those(
+    finishing: ModuleType, unfinished: Path
+) -> None:
+    """`_with/<axis>/<choice>/`: also for what the other choice extends; for no other choice."""
+    write(unfinished, ".answers.json", json.dumps({"cookiecutter": {"store": "redis", "deployment": "cluster"}}))
+    for choice in ("_shared", "redis", "none"):
+        write(unfinished, f"_variants/deployment/cluster/_with/store/{choice}/deploy/{choice}.yaml", choice)
+    assert finishing.finish(unfinished) == ["start Redis"]
+    assert sorted(path.name for path in (unfinished / "deploy").iterdir()) == ["_shared.yaml", "redis.yaml"]
+    assert not list(unfinished.rglob("_with"))
 
 
 @pytest.mark.parametrize("path", ["base.txt", "src/shared.txt"], ids=["of the base", "of what it extends"])

@@ -40,7 +40,11 @@ CHECKS = (
 # One worker runs what shares a repo: tests/conftest.py has the groups and their order.
 IN_PARALLEL = ("-n", "2", "--dist", "loadscope", "--no-loadscope-reorder")
 # They put a load on containers: on a busy machine every store looks slow to it.
-UNDER_LOAD = ("tests/containers/test_containers.py", "tests/containers/test_feast_in_containers.py")
+UNDER_LOAD = (
+    "tests/containers/test_containers.py",
+    "tests/containers/test_feast_in_containers.py",
+    "tests/containers/test_plain_compose.py",
+)
 DISPOSABLE = (".venv", ".mypy_cache", ".ruff_cache", ".hypothesis", "build")
 
 ENVIRONMENT = Environment(ROOT / ".venv")

@@ -25,6 +25,9 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "neptune",
         "runtime": "onnx",
         "grpc_transport": "grpcio",
+        "rest_api": "none",
+        "deployment": "kubernetes",
+        "ci": "github",
         "python_version": "3.13",
     },
     "feast-test": {
@@ -32,6 +35,9 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "local",
         "runtime": "onnx",
         "grpc_transport": "native",
+        "rest_api": "none",
+        "deployment": "kserve",
+        "ci": "gitlab",
         "python_version": "3.14",
     },
     "mlflow-test": {
@@ -39,6 +45,9 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "mlflow",
         "runtime": "onnx",
         "grpc_transport": "grpcio",
+        "rest_api": "open-inference",
+        "deployment": "compose",
+        "ci": "none",
         "python_version": "3.11",
     },
     "neptune-test": {
@@ -46,6 +55,9 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "neptune",
         "runtime": "onnx",
         "grpc_transport": "grpcio",
+        "rest_api": "none",
+        "deployment": "compose",
+        "ci": "github",
         "python_version": "3.12",
     },
     "plain-test": {
@@ -53,6 +65,9 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "local",
         "runtime": "python",
         "grpc_transport": "native",
+        "rest_api": "open-inference",
+        "deployment": "kubernetes",
+        "ci": "gitlab",
         "python_version": "3.14",
     },
     "tensorflow-test": {
@@ -60,6 +75,9 @@ STACKS: dict[str, dict[str, str]] = {
         "model_registry": "local",
         "runtime": "tensorflow-serving",
         "grpc_transport": "grpcio",
+        "rest_api": "none",
+        "deployment": "kubernetes",
+        "ci": "none",
         "python_version": "3.13",
     },
 }
@@ -292,12 +310,14 @@ class Stack:
             assert time.monotonic() < deadline, f"{' '.join(command)}: never ended {'well' if ends_well else 'badly'}"
 
     @contextmanager
-    def load(self, known: str, *without: str, callers: int = 10, target: str = "server:8001") -> Iterator[Load]:
+    def load(
+        self, known: str, *without: str, callers: int = 10, target: str = "server:8001", network: str = ""
+    ) -> Iterator[Load]:
         """Call the server by name from another container while the block runs."""
         name = f"{self.project}-load-{target.partition(':')[0]}-{len(without)}"
         subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False, timeout=TIMEOUT_S)
         docker(
-            "create", "--interactive", "--init", "--name", name, "--network", f"{self.project}_clients",
+            "create", "--interactive", "--init", "--name", name, "--network", network or f"{self.project}_clients",
             "--volume", f"{LOAD}:/load.py:ro", self.image("server"),
             "python", "/load.py", target, str(callers), *without,
         )  # fmt: skip

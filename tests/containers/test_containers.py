@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers.faults import CAUSES, broken, pin_other_golden_rows
+from tests.containers.prometheus import Prometheus, dashboard
 from tests.containers.stack import Stack, docker, known_answers, needs_engine
 from tests.support import Repo
 
@@ -216,6 +217,21 @@ def test_the_gateway_gives_each_replica_its_share_and_has_the_metrics_of_each(st
     assert len(shares) == REPLICAS
     assert max(shares) <= 1.1 * sum(shares) / REPLICAS, shares
     assert page("/metrics/64")[0] == 404
+
+
+def test_prometheus_tests_its_alerts_and_each_query_of_the_dashboard_finds_data(stack: Stack, known: str) -> None:
+    prometheus = Prometheus(stack)
+    stack.is_unprivileged("prometheus")
+    assert prometheus.tool("test", "rules", "alerts.test.yml").rstrip().endswith("SUCCESS")
+    with stack.load(known) as load:
+        load.wait_for(1000)
+        assert len(prometheus.wait_for(f"count by (instance) (serving_ready == 1) and on () (count(up) == {REPLICAS})"))
+        name = prometheus.wait_for("serving_values_trained_share")[0]["metric"]["name"]
+        for query in dashboard(stack):
+            assert prometheus.wait_for(query.replace("$name", name)), query
+        assert len(prometheus.wait_for("serving:calls:rate5m > 0")) == 1
+    # The load repeats a few rows, so it does drift.
+    assert prometheus.ask('ALERTS{alertstate="firing", alertname!="ServingValuesDrift"}') == []
 
 
 ANSWERED = re.compile(r'grpc_server_handled_total{grpc_code="OK",grpc_method="ModelInfer"} (\S+)')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.stack import STACKS, Stack, docker, needs_engine
+from tests.containers.pods import Pods, pushed, registry
+from tests.containers.stack import STACKS, Stack, docker, known_answers, needs_engine
 from tests.support import CHOICES, Repo, generate, run
 
 SLUG = "plain-test"
@@ -53,6 +55,34 @@ def test_each_command_exits_0_after_training(stack: Stack) -> None:
 @pytest.mark.long
 def test_the_image_with_the_training_library_stays_in_its_budget(stack: Stack) -> None:
     assert stack.added_bytes() <= MAX_ADDED_BYTES
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("kubectl")
+def test_pods_of_the_pushed_images_come_and_go_under_load_without_losing_a_call(stack: Stack) -> None:
+    """From the commands of docs/deployment.md to the end of a pod, by the times of the manifest."""
+    with registry(f"{SLUG}-registry") as address:
+        stack.command("build")
+        stack.command("push", IMAGE_PREFIX=f"{address}/team", IMAGE_TAG="release-1")
+        images = pushed(stack.repo.path)
+        assert sorted(images) == ["batch", "fetch", "server"]
+        assert all(image.startswith(f"{address}/team/{SLUG}-{name}@sha256:") for name, image in images.items())
+        docker("image", "rm", *images.values(), *(f"{address}/team/{SLUG}-{name}:release-1" for name in images))
+        manifests = stack.command("manifests", TO="dev")
+        fetch = [stack.repo.python, "-m", "serving.offline.model_version", "fetch"]
+        assert run(fetch, cwd=stack.repo.path).returncode == 0
+        pods = Pods(manifests, f"{SLUG}-pod", {"registry": stack.repo.path / "registry"})
+        with pods.running():
+            pods.add()  # pulls the images by their digests
+            pods.add()
+            known = known_answers(stack.repo, re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock")))
+            with stack.load(known, network=pods.network) as load:
+                for _ in range(2):  # a rollout: one more pod first, then one less
+                    pods.add()
+                    assert pods.remove() == 0
+                    load.wait_for(100)
+    assert load.seen["failures"] == {}
+    assert load.seen["wrong"] == 0
 
 
 @pytest.mark.long

@@ -17,6 +17,8 @@ VARIANTS = "_variants"
 # Files of a variant that are read, not laid: the variant it extends, and its next steps.
 EXTENDS = "_extends"
 NEXT_STEPS = "_next_steps"
+# Folder of a variant with what it adds beside choices of other axes: `_with/<axis>/<choice>/`.
+WITH = "_with"
 # Lines with this text, in these files, say that the repo is unfinished.
 NOTICE = "until finished"
 NOTICED = ("README.md", "tools/tasks.py")
@@ -39,6 +41,9 @@ def finish(root: Path) -> list[str]:
     for axis in sorted(folder.name for folder in variants.iterdir() if folder.is_dir()):
         for folder in chain(variants / axis / answers[axis]):
             move(folder, root)
+            for other in sorted(path.name for path in (folder / WITH).glob("*")):
+                for beside in chain(variants / other / answers[other]):
+                    move(folder / WITH / other / beside.name, root)
             said = folder / NEXT_STEPS
             steps += said.read_text(encoding="utf-8").splitlines() if said.exists() else []
     for path in NOTICED:
@@ -59,10 +64,10 @@ def chain(folder: Path) -> list[Path]:
 
 
 def move(folder: Path, root: Path) -> None:
-    """Move every file of `folder` to the same path under `root`."""
+    """Move every file of `folder` to the same path under `root`, but for what it has for other axes."""
     for source in sorted(path for path in folder.rglob("*") if path.is_file()):
         path = source.relative_to(folder)
-        if path.name in (EXTENDS, NEXT_STEPS):
+        if path.name in (EXTENDS, NEXT_STEPS) or path.parts[0] == WITH:
             continue
         target = root / path
         if target.exists():

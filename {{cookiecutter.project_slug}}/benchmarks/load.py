@@ -37,7 +37,7 @@ from serving.domain.tensors import Datatype
 from serving.offline import project
 from serving.offline.bootstrap import fetch, open_registry
 from serving.online.grpc.proto import open_inference_pb2 as pb
-from serving.online.settings import load_settings
+from serving.online.settings import Settings, load_settings
 
 CALLERS = (1, 2, 4, 8, 16, 32, 64)
 ROWS = (1, 10, 100, 1000, 10_000)
@@ -252,7 +252,7 @@ class Server:
 @contextmanager
 def process(*arguments: str, **variables: str) -> Iterator[Server]:
     """Run a server that logs its port, until the block ends."""
-    ports = {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0"}
+    ports = {f"SERVING_{name.upper()}": "0" for name in Settings.model_fields if name.endswith("_port")}
     environment = os.environ | ports | {"SERVING_LOG_LEVEL": "INFO"} | variables
     start = time.perf_counter()
     child = subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE, text=True)

@@ -25,6 +25,7 @@ from serving.domain.references import Reference, find_lock, write_lock
 from serving.domain.settings import default_store_url
 from serving.offline import project, user_model
 from serving.offline.bootstrap import fetch, open_registry
+from serving.online.settings import Settings
 from tools import predict
 
 _PLACE = Path("build/demo")
@@ -49,7 +50,8 @@ def main() -> int:
         del os.environ[name]
     shown = pinned() or own()
     os.environ["SERVING_FEATURE_STORE"] = fill_store()
-    with_port = {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0", "SERVING_DRAIN": "0"}
+    ports = [name for name in Settings.model_fields if name.endswith("_port")]
+    with_port = {f"SERVING_{name.upper()}": "0" for name in (*ports, "drain")}
     model = {"MODEL_VERSION": str(shown.reference), "SERVING_ARTIFACTS": str(shown.artifacts)}
     answers(shown, os.environ | with_port | model)
     return 0

@@ -18,12 +18,14 @@ import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 sys.exit("error: the template's hook did not run; finish the repo: python3 _variants/finish.py")  # until finished
+from tools import cluster
 from tools.compose_setup import prepare
 from tools.environment import Environment
 from tools.feature_store import BENCHMARKS, MATERIALIZE, NOTE
@@ -34,6 +36,8 @@ Arguments = Sequence[str]
 DEV = ROOT / "requirements" / "dev.txt"
 # Pickles are opened in a separate environment, and uv is installed outside of every environment.
 APART = (DEV, DEV.with_name("import.txt"), DEV.with_name("uv.txt"))
+# What the tests of a slot need besides.
+TESTS = "*_tests.txt"
 CHECKS = {
     "ruff check": ("-m", "ruff", "check", "."),
     "ruff format --check": ("-m", "ruff", "format", "--check", "."),
@@ -60,12 +64,12 @@ class StepError(Exception):
 
 def everything() -> list[Path]:
     """Return all locks: those of the model, of the checks and of the tests."""
-    return [*without_dev(), DEV]
+    return [*without_dev(), *sorted(DEV.parent.glob(TESTS)), DEV]
 
 
 def without_dev() -> list[Path]:
     """Return the locks for training and serving: one per slot."""
-    return [lock for lock in sorted(DEV.parent.glob("*.txt")) if lock not in APART]
+    return [lock for lock in sorted(DEV.parent.glob("*.txt")) if lock not in APART and not lock.match(TESTS)]
 
 
 def module(name: str, *arguments: str, locks: Sequence[Path]) -> None:
@@ -84,6 +88,19 @@ def in_containers(command: str, *arguments: str) -> None:
     """Run a command of tools/containers.py; first create the files that Compose needs."""
     prepare(ROOT)
     module("tools.containers", command, *arguments, locks=without_dev())
+
+
+def in_cluster(command: str, arguments: Arguments) -> None:
+    """Run a command of the module that knows the cluster.
+
+    :raises SetupError: this repo has none
+    """
+    if not cluster.MODULE:
+        raise SetupError(
+            f"error: TO={os.environ['TO']}: this repo runs on one machine; without TO, `make {command}` is for its "
+            "containers. Generate it with deployment=kubernetes or kserve for a cluster."
+        )
+    module(cluster.MODULE, command, *arguments, locks=without_dev())
 
 
 def show_help(_arguments: Arguments) -> None:
@@ -194,6 +211,11 @@ def bench(arguments: Arguments) -> None:
         print(NOTE)
 
 
+def sizing(arguments: Arguments) -> None:
+    """Print how many replicas a load needs."""
+    module("benchmarks.sizing", *arguments, locks=without_dev())
+
+
 def up(arguments: Arguments) -> None:
     """Run everything in containers."""
     in_containers("up", *arguments)
@@ -221,9 +243,18 @@ def logs(arguments: Arguments) -> None:
     in_containers("logs", *arguments)
 
 
+def push(arguments: Arguments) -> None:
+    """Push the images to a registry."""
+    prepare(ROOT)
+    module("tools.push", *arguments, locks=without_dev())
+
+
 def deploy(arguments: Arguments) -> None:
-    """Change the version in running containers."""
-    in_containers("deploy", *arguments)
+    """Change the version in running containers; with TO, what runs in a cluster."""
+    if os.environ.get("TO"):
+        in_cluster("deploy", arguments)
+    else:
+        in_containers("deploy", *arguments)
 
 
 def versions(arguments: Arguments) -> None:
@@ -246,6 +277,11 @@ def rollback(arguments: Arguments) -> None:
 def down(arguments: Arguments) -> None:
     """Remove the containers."""
     in_containers("down", *arguments)
+
+
+def drift(arguments: Arguments) -> None:
+    """Compare the traffic with the training data."""
+    module("serving.offline.drift", *arguments, locks=without_dev())
 
 
 def support(arguments: Arguments) -> None:
@@ -286,6 +322,7 @@ COMMANDS = {
     "up": Command("serve in containers: images, network, feature store (replicas: SCALE=2; debug: DEV=1)", up),
     "certificates": Command("make certificates for development in secrets/, for TLS in containers", certificates),
     "build": Command("build the images of `up`", build),
+    "push": Command("push the images by commit, and write down their digests (to IMAGE_PREFIX, in .env)", push),
     "ps": Command("list the containers", ps),
     "logs": Command("show the containers' logs, and follow them in a terminal (one service: ARGS=server)", logs),
     "deploy": Command("switch running containers to the version in model.lock, without losing a call", deploy),
@@ -300,9 +337,14 @@ COMMANDS = {
     "lock": Command("resolve the requirements of model/ and of the rest again (newer versions: ARGS=--upgrade)", lock),
     "proto": Command("generate the gRPC stubs again", proto),
     "bench": Command("measure latency and throughput of the server", bench),
+    "sizing": Command(
+        "how many replicas a load needs, by the figures of `bench` (for yours: ARGS='--rate 2500')", sizing
+    ),
+    "drift": Command("compare the traffic of a running server with the training data", drift),
     "support": Command("list the parts of the images that are past their end of support, or soon will be", support),
     "clean": Command("remove .venv, caches and fetched artifacts; keeps registry/ and data/", clean),
 }
+COMMANDS |= {name: Command(purpose, partial(in_cluster, name)) for name, purpose in cluster.COMMANDS.items()}
 ALIASES = {"install": "setup", "serve": "run", "lint": "check", "format": "fmt"}
 """Names that users know from other tools."""
 

@@ -16,6 +16,7 @@ from .channel import OPTIONS, WITH_RETRIES, Tls, checked_target, connect_aio
 from .deadline import Deadline
 from .errors import Cancelled, InvalidRequest, NotFound, ServingClientError, Unavailable, closed, from_status
 from .model import ModelMetadata, Prediction
+from .tracing import span
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -144,11 +145,13 @@ class AsyncClient:
 
     async def _ask(self, question: protocol.InferRequest, metadata: ModelMetadata, deadline: Deadline) -> Prediction:
         request = question.request(metadata)
-        return question.prediction(await _call(self._infer, request, deadline, question.request_id))
+        return question.prediction(await _call(self._infer, request, deadline, question.request_id, protocol.INFER[0]))
 
     async def _metadata(self, deadline: Deadline) -> ModelMetadata:
         request = pb.ModelMetadataRequest(name=self._model)
-        response = await _call(self._describe, request, deadline, protocol.checked_request_id(None))
+        response = await _call(
+            self._describe, request, deadline, protocol.checked_request_id(None), protocol.METADATA[0]
+        )
         self._known = protocol.model_metadata(response)
         return self._known
 
@@ -166,9 +169,12 @@ async def _call(
     request: _Request,
     deadline: Deadline,
     request_id: str,
+    name: str,
 ) -> _Response:
     try:
-        return await method(request, timeout=deadline.left(), metadata=((protocol.REQUEST_ID_KEY, request_id),))
+        with span(name) as headers:
+            metadata = ((protocol.REQUEST_ID_KEY, request_id), *headers)
+            return await method(request, timeout=deadline.left(), metadata=metadata)
     except grpc.aio.AioRpcError as error:
         raise from_status(error.code(), error.details(), request_id) from None
     except grpc.aio.UsageError:  # closed by another task, after this call was let in

@@ -15,6 +15,7 @@ from .deadline import Deadline
 from .errors import InvalidRequest, NotFound, ServingClientError, closed, from_status
 from .health import SERVING, Health
 from .model import ModelMetadata, Prediction
+from .tracing import span
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -138,11 +139,13 @@ class Client:
 
     def _ask(self, question: protocol.InferRequest, metadata: ModelMetadata, deadline: Deadline) -> Prediction:
         request = question.request(metadata)
-        return question.prediction(self._call(self._infer, request, deadline, question.request_id))
+        return question.prediction(self._call(self._infer, request, deadline, question.request_id, protocol.INFER[0]))
 
     def _metadata(self, deadline: Deadline) -> ModelMetadata:
         request = pb.ModelMetadataRequest(name=self._model)
-        response = self._call(self._describe, request, deadline, protocol.checked_request_id(None))
+        response = self._call(
+            self._describe, request, deadline, protocol.checked_request_id(None), protocol.METADATA[0]
+        )
         self._known = protocol.model_metadata(response)
         return self._known
 
@@ -160,9 +163,12 @@ class Client:
         request: _Request,
         deadline: Deadline,
         request_id: str,
+        name: str,
     ) -> _Response:
         try:
-            return method(request, timeout=deadline.left(), metadata=((protocol.REQUEST_ID_KEY, request_id),))
+            with span(name) as headers:
+                metadata = ((protocol.REQUEST_ID_KEY, request_id), *headers)
+                return method(request, timeout=deadline.left(), metadata=metadata)
         except grpc.RpcError as error:
             raise from_status(error.code(), error.details(), request_id) from None
         except ValueError:

@@ -91,6 +91,18 @@ def read(root: Path, file: Path) -> Entry:
         loader.dispose()
 
 
+def read_every(root: Path, file: Path) -> list[Entry]:
+    """Read a YAML file with several documents."""
+    loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+    found = []
+    try:
+        while loader.check_node():
+            found.append(_entry(file.relative_to(root).as_posix(), loader.get_node(), loader))
+    finally:
+        loader.dispose()
+    return found
+
+
 def files(root: Path) -> list[Path]:
     """Return all Compose files of the repo."""
     return sorted({file for name in _NAMES for file in root.glob(name)})

@@ -1,7 +1,7 @@
 """Mistake 1: REST and JSON where gRPC belongs.
 
 This repo's contract is the Open Inference Protocol over gRPC: typed tensors instead of JSON, and a deadline on every
-call. A REST front, where one is wanted, is a separate process that calls this service through the client.
+call. HTTP is answered in one folder, and only in a repo generated with a REST API beside gRPC.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ WEB_MODULES = (
     "socketserver", "starlette", "streamlit", "tornado", "uvicorn", "waitress", "werkzeug", "wsgiref", "xmlrpc.server",
 )  # fmt: skip
 METRICS_PAGE = "src/serving/online/metrics_page.py"
+REST, CHOSEN = "src/serving/online/rest/", "requirements/rest_api.in"
 WEB_PACKAGES = ("aiohttp", "djangorestframework", *(name for name in WEB_MODULES if "." not in name))
 MAKES_STUBS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 ALSO_CALLS = ("future", "with_call")
@@ -76,7 +77,7 @@ def protocol_is_there(root: Path) -> Iterator[Violation]:
                 number,
                 "an HTTP mapping in the protocol",
                 "it makes REST part of the contract, which is gRPC",
-                "remove it; a REST front is a separate process that calls this service through the client",
+                "remove it; the template's choice rest_api=open-inference has REST in a folder of its own",
             )
 
 
@@ -97,11 +98,14 @@ def methods_are_served(root: Path) -> Iterator[Violation]:
 
 
 def no_web_framework(root: Path) -> Iterator[Violation]:
-    """Nothing in the server answers HTTP, but for the page of metrics."""
+    """Nothing in the server answers HTTP, but for the page of metrics and the REST API, in a repo that has one."""
     why = "JSON turns every number into text and back, has no types, no deadlines and no streams"
-    fix = "answer through gRPC; put a REST front into a separate process that calls it through the client"
+    fix = "answer through gRPC; for callers without it, generate the repo with rest_api=open-inference"
+    rest = (root / CHOSEN).exists()
     for file in python_files(root, "src/serving"):
         name = file.relative_to(root).as_posix()
+        if rest and name.startswith(REST):
+            continue
         for found in of_modules(imports(root, file), *WEB_MODULES):
             yield Violation(name, found.line, f"imports {found.module}, which answers HTTP", why, fix)
         for call in calls(tree_of(file), "start_server", "create_server") if name != METRICS_PAGE else ():

@@ -11,9 +11,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from serving.domain.distributions import Distributions
 from serving.domain.errors import ArtifactError
 from serving.domain.files import read_bounded, write_synced
 
@@ -27,7 +29,8 @@ class Lineage:
     """Describe how a version was made.
 
     `trained_at` is ISO 8601 in UTC. `libraries` has a version by package, that of Python among them; `machine` has the
-    system and the CPU, since both can change the last digits of a number.
+    system and the CPU, since both can change the last digits of a number. `distributions` are those of the rows that
+    it was trained on, or imported with.
     """
 
     description: str = ""
@@ -38,6 +41,13 @@ class Lineage:
     metrics: Mapping[str, float] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
+    distributions: Distributions = field(default_factory=Distributions)
+
+    def outline(self) -> dict[str, Any]:
+        """Return all but the distributions, hundreds of numbers that nobody reviews."""
+        outline = asdict(self)
+        del outline["distributions"]
+        return outline
 
 
 def read_lineage(folder: Path) -> Lineage:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from serving.adapters.runtime import load_runtime
 from serving.domain.artifacts import Artifact, GoldenRows, Manifest, open_artifact, write_artifact
+from serving.domain.distributions import Distributions, describe
 from serving.domain.errors import ArtifactError, quoted
 from serving.domain.golden import agreeing
 from serving.domain.lineage import Lineage
@@ -48,9 +49,20 @@ def write_export(export: Export, folder: Path) -> str:
     """Write a model's artifact to a new folder and return its digest; raises like `register`."""
     print("comparing the exported model with the original ...")
     with tempfile.TemporaryDirectory() as staging:
-        every = Path(staging, "every-row")
-        asyncio.run(_compare(open_artifact(every, _write(export, every, export.rows))))
-    return _write(export, folder, min(_GOLDEN_ROWS, export.rows))
+        folder_of_all = Path(staging, "every-row")
+        every = open_artifact(folder_of_all, _write(export, folder_of_all, export.rows))
+    asyncio.run(_compare(every))
+    described = replace(export, lineage=replace(export.lineage, distributions=_distributions(every)))
+    return _write(described, folder, min(_GOLDEN_ROWS, export.rows))
+
+
+def _distributions(every: Artifact) -> Distributions:
+    """Describe the values of all rows, the original model's answers among them."""
+    inputs = [feature.spec for feature in every.manifest.features.model_inputs]
+    return Distributions(
+        describe(inputs, every.golden_inputs(), outputs=False),
+        describe(every.manifest.outputs, every.golden_outputs(), outputs=True),
+    )
 
 
 def _write(export: Export, folder: Path, rows: int) -> str:

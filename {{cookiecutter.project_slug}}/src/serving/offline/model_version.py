@@ -126,7 +126,7 @@ def _show(options: _Options) -> int:
         "format": manifest.format,
         "inputs": {feature.name: feature.datatype.value for feature in manifest.features.model_inputs},
         "outputs": {spec.name: spec.datatype.value for spec in manifest.outputs},
-        "lineage": asdict(artifact.lineage),
+        "lineage": artifact.lineage.outline(),
         "promotions": promotions,
     }
     _print(options, details, _outline(details))

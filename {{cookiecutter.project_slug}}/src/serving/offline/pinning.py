@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -33,7 +33,9 @@ def pin(registry: ModelRegistry, reference: Reference, artifacts: Path) -> bool:
     """
     lineage = open_artifact(registry.fetch(reference, artifacts), reference.digest).lineage
     if pinned_lineage(reference) is None:
-        content = json.dumps(asdict(_Pinned(reference.digest, lineage)), indent=1, sort_keys=True) + "\n"
+        content = (
+            json.dumps({"digest": reference.digest, "lineage": lineage.outline()}, indent=1, sort_keys=True) + "\n"
+        )
         staged = _file().with_name(f".{_LINEAGE}.new")
         staged.write_text(content, encoding="utf-8")
         staged.replace(_file())

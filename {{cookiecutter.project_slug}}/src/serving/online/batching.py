@@ -7,10 +7,11 @@ and run together when it is free again. So batches form under load only, as larg
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +29,18 @@ _TRIED_ROWS, _TRIES = 8, 3
 _WORTHWHILE = 0.5
 
 
+def nullcontext_of(_calls: Sequence[Context]) -> AbstractContextManager[None]:
+    """Surround the work for several calls with nothing."""
+    return nullcontext()
+
+
 @dataclass(eq=False)
 class _Waiting:
     inputs: Tensors
     rows: int
     deadline: Deadline
     answer: asyncio.Future[Answer]
+    context: Context
     batch: _Batch | None = None
 
 
@@ -50,7 +57,8 @@ class _Batch:
 class Batcher:
     """Run calls alone or together, at most `concurrency` batches at once, none with more than `max_rows` rows.
 
-    `observe` receives the number of calls in each batch.
+    `observe` receives the number of calls in each batch; `join` surrounds the work for several calls, whose contexts it
+    gets.
     """
 
     def __init__(
@@ -60,9 +68,11 @@ class Batcher:
         max_rows: int,
         concurrency: int,
         observe: Callable[[int], None],
+        join: Callable[[Sequence[Context]], AbstractContextManager[None]] = nullcontext_of,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
+        self._join = join
         self._run = run
         self._max_rows = max_rows
         self._concurrency = concurrency
@@ -82,7 +92,7 @@ class Batcher:
                 return await self._timed(inputs, rows, deadline, calls=1)
             finally:
                 self._free()
-        call = _Waiting(inputs, rows, deadline, asyncio.get_running_loop().create_future())
+        call = _Waiting(inputs, rows, deadline, asyncio.get_running_loop().create_future(), copy_context())
         self._waiting.append(call)
         try:
             async with asyncio.timeout(max(0.0, deadline.left())):
@@ -108,8 +118,9 @@ class Batcher:
             for call in batch.calls:
                 call.batch = batch
             self._running += 1
-            # A new context: the log lines of a batch must not carry the id of the call that has just ended.
-            batch.task = asyncio.get_running_loop().create_task(self._together(batch), context=contextvars.Context())
+            # Not the context of the call that has just ended: the log lines would carry its id.
+            context = batch.calls[0].context if len(batch.calls) == 1 else Context()
+            batch.task = asyncio.get_running_loop().create_task(self._together(batch), context=context)
             # Not in a `finally`: a task that is cancelled before its first step never gets there.
             batch.task.add_done_callback(lambda _: self._free())
 
@@ -134,7 +145,8 @@ class Batcher:
         most_patient = max((call.deadline for call in calls), key=Deadline.left)
         try:
             inputs = {name: np.concatenate([call.inputs[name] for call in calls]) for name in calls[0].inputs}
-            answer = await self._timed(inputs, rows, most_patient, calls=len(calls))
+            with self._join([call.context for call in calls]):
+                answer = await self._timed(inputs, rows, most_patient, calls=len(calls))
         except _OF_ALL as error:
             for call in calls:
                 _fail(call, error)

@@ -15,6 +15,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from serving.adapters.runtime import load_runtime
 from serving.domain.artifacts import Artifact, artifact_folder, open_artifact
 from serving.domain.errors import (
@@ -30,13 +32,15 @@ from serving.domain.errors import (
 from serving.domain.golden import replay
 from serving.domain.ports import FeatureStore, ModelRuntime
 from serving.domain.references import Reference
-from serving.domain.tensors import Signature, TensorSpec
+from serving.domain.tensors import Signature, Tensors, TensorSpec
 from serving.online.batching import worthwhile
 from serving.online.budget import Budget, before_the_model_ran, work_of_a_row
 from serving.online.inference import InferenceService, NoModel, ServedModel, Service
 from serving.online.model_queue import ModelQueue
 from serving.online.settings import Batching, Settings
 from serving.online.telemetry import Metrics
+from serving.online.tracing import Tracing
+from serving.online.value_counts import ValueCounts
 from serving.prediction.enrichment import Enricher
 from serving.prediction.stores import open_store
 
@@ -46,10 +50,13 @@ _T = TypeVar("_T")
 
 _START_TIMEOUT_S = 60.0
 _PAUSE_S = 1.0
+_EXAMPLES = 2
 _NOBODY = b"warm-up"  # not empty: some stores skip connecting for an empty key
 
 
-async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack) -> Service:
+async def build(
+    settings: Settings, metrics: Metrics, resources: AsyncExitStack, tracing: Tracing | None = None
+) -> Service:
     """Return the service that the settings describe; `resources` closes what it opened, in reverse.
 
     Without a verified artifact, the service answers every call with the reason.
@@ -64,7 +71,7 @@ async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack)
         log.error("no model is served: %s", error)
         return NoModel("no model is served: no version is chosen; the server's log says more.")
     try:
-        return await _load(reference, settings, metrics, store, resources)
+        return await _load(reference, settings, metrics, store, resources, tracing)
     except (ArtifactError, ModelFailed, DeadlineExceeded) as error:
         # The log has the details; callers see the reference only.
         log.error("no model is served: %s: %s", reference, error)
@@ -72,7 +79,12 @@ async def build(settings: Settings, metrics: Metrics, resources: AsyncExitStack)
 
 
 async def _load(
-    reference: Reference, settings: Settings, metrics: Metrics, store: FeatureStore, resources: AsyncExitStack
+    reference: Reference,
+    settings: Settings,
+    metrics: Metrics,
+    store: FeatureStore,
+    resources: AsyncExitStack,
+    tracing: Tracing | None,
 ) -> Service:
     folder = artifact_folder(settings.artifacts, reference.digest)
     if not _there(folder):
@@ -96,7 +108,7 @@ async def _load(
         call = functools.partial(runtime.predict, timeout=_START_TIMEOUT_S)
         batching = await _within_limit(worthwhile(call, artifact.golden_inputs(), max_rows))
     enricher = Enricher(
-        store,
+        store if tracing is None else tracing.store(store),
         manifest.features,
         metrics,
         timeout=settings.feature_timeout,
@@ -109,11 +121,23 @@ async def _load(
             await store.read([_NOBODY], supplied, timeout=_START_TIMEOUT_S)
         except (FeatureStoreUnavailable, FeaturesOutdated) as error:
             log.warning("the feature store can't be used yet: %s", error)
-    metrics.announce(reference)
+    values = ValueCounts(reference, manifest.features.model_inputs, manifest.outputs, artifact.lineage.distributions)
+    metrics.announce(reference, supplied, values)
     log.info("serving %s", reference, extra={"max_rows": max_rows, "batching": batching, "budget": asdict(budget)})
-    model = ServedModel(reference, manifest, signature, artifact.lineage)
-    queue = ModelQueue(runtime, metrics.model_seconds.observe)
-    return InferenceService(model, enricher, queue, budget, metrics.batch_calls.observe if batching else None)
+    model = ServedModel(reference, manifest, signature, artifact.lineage, _examples(artifact, signature.inputs))
+    observe_batch = metrics.batch_calls.observe if batching else None
+    if tracing is None:
+        queue = ModelQueue(runtime, metrics.model_seconds.observe)
+        return InferenceService(model, enricher, queue, budget, observe_batch, values.count)
+    queue = ModelQueue(tracing.runtime(runtime, reference), metrics.model_seconds.observe)
+    return InferenceService(model, enricher, queue, budget, observe_batch, values.count, tracing.batch)
+
+
+def _examples(artifact: Artifact, inputs: Sequence[TensorSpec]) -> Tensors:
+    """Return a few golden rows as inputs of a request, which may have a key in place of values."""
+    keys = np.array([key.encode() for key in artifact.golden.entities], object)
+    rows = {artifact.manifest.features.entity.name: keys, **artifact.golden_inputs()}
+    return {spec.name: rows[spec.name][:_EXAMPLES] for spec in inputs}
 
 
 async def _answered(artifact: Artifact, runtime: ModelRuntime) -> None:

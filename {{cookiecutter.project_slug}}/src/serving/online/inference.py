@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -13,11 +15,11 @@ from serving.domain.errors import NotFound, NotReady, quoted
 from serving.domain.lineage import Lineage
 from serving.domain.references import Reference
 from serving.domain.tensors import Signature, Tensors
-from serving.online.batching import Batcher
+from serving.online.batching import Batcher, nullcontext_of
 from serving.online.budget import Budget
 from serving.online.model_queue import ModelQueue
 from serving.prediction.enrichment import Enricher
-from serving.prediction.pipeline import Pipeline, Run
+from serving.prediction.pipeline import Observe, Pipeline, Run
 
 _TO_REFUSE = 64 << 20
 
@@ -30,6 +32,8 @@ class ServedModel:
     manifest: Manifest
     signature: Signature
     lineage: Lineage = field(default_factory=Lineage)
+    examples: Tensors = field(default_factory=dict)
+    """A few golden rows as inputs of a request."""
 
     def check_named(self, name: str, version: str) -> None:
         """Refuse a request for another model or version.
@@ -87,6 +91,9 @@ class InferenceService:
     budget: Budget
     observe_batch: Callable[[int], None] | None = None
     """Receives the number of calls in each batch; None turns batching off."""
+    observe_values: Observe | None = None
+    join_batch: Callable[[Sequence[Context]], AbstractContextManager[None]] = nullcontext_of
+    """Surrounds the work for several calls, whose contexts it gets."""
 
     async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
         """Return the model's answer for one call."""
@@ -99,7 +106,7 @@ class InferenceService:
 
     @cached_property
     def _answer(self) -> Run:
-        pipeline = Pipeline(self.model.reference, self.model.signature, self.enricher, self.queue)
+        pipeline = Pipeline(self.model.reference, self.model.signature, self.enricher, self.queue, self.observe_values)
         if self.observe_batch is None:
             return pipeline.run
         batcher = Batcher(
@@ -107,6 +114,7 @@ class InferenceService:
             max_rows=self.model.signature.max_rows,
             concurrency=self.budget.concurrency,
             observe=self.observe_batch,
+            join=self.join_batch,
         )
         return batcher.answer
 

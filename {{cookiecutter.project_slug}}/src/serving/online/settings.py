@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from serving.domain.errors import quoted
 from serving.domain.settings import PREFIX, read_settings
+from serving.online.entrypoint_settings import EntrypointSettings
 from serving.prediction.settings import PredictionSettings
 
 # What Kubernetes sets in each pod for a Service named `serving` or `serving-...`:
@@ -31,7 +32,7 @@ class Batching(enum.StrEnum):
     AUTO = "auto"
 
 
-class Settings(PredictionSettings):
+class Settings(EntrypointSettings, PredictionSettings):
     """Hold every setting of the server; all defaults suit production."""
 
     allow_unpinned: bool = False
@@ -98,16 +99,18 @@ class Settings(PredictionSettings):
 
     @model_validator(mode="after")
     def _nothing_is_readable_by_mistake(self) -> Settings:
-        if self.tls_key or _is_loopback(self.host):
+        hosts = {"SERVING_HOST": self.host} | self.further_hosts()
+        open_to = [f"{name}={quoted(host)}" for name, host in hosts.items() if not _is_loopback(host)]
+        if self.tls_key or not open_to:
             return self
         if self.token_file:
             raise ValueError(
-                f"SERVING_TOKEN_FILE without TLS: the network of SERVING_HOST={quoted(self.host)} could read the "
+                f"SERVING_TOKEN_FILE without TLS: the network of {open_to[0]} could read the "
                 "tokens; set SERVING_TLS_CERTIFICATE and SERVING_TLS_KEY"
             )
         if self.plaintext != "allowed":
             raise ValueError(
-                f"SERVING_HOST={quoted(self.host)} without TLS: its network can read and change every call; set "
+                f"{open_to[0]} without TLS: its network can read and change every call; set "
                 "SERVING_TLS_CERTIFICATE and SERVING_TLS_KEY, or accept that with SERVING_PLAINTEXT=allowed"
             )
         return self

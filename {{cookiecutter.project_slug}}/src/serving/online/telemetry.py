@@ -6,11 +6,13 @@ import contextvars
 import logging
 import sys
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.registry import Collector
 from pythonjsonlogger.json import JsonFormatter
 
 from serving.domain.features import Feature, Missing
@@ -38,7 +40,7 @@ request_id: contextvars.ContextVar[RequestId | None] = contextvars.ContextVar("r
 _DAY_S = 86_400
 _DAYS = (1 / 24, 0.25, 1.0, 2.0, 7.0, 30.0, 90.0, 365.0, 3650.0)
 _CALLS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Metrics:
     seconds: Histogram
     in_flight: Gauge
     queued: Gauge
+    held_bytes: Gauge
+    limit: Gauge
     refused: Counter
     denied: Counter
     store_seconds: Histogram
@@ -76,7 +80,7 @@ class Metrics:
             return Gauge(name, text, labels, registry=registry)
 
         def histogram(name: str, text: str, *labels: str) -> Histogram:
-            return Histogram(name, text, labels, registry=registry, buckets=_SECONDS)
+            return Histogram(name, text, labels, registry=registry, buckets=SECONDS)
 
         return cls(
             registry,
@@ -85,6 +89,8 @@ class Metrics:
             seconds=histogram("grpc_server_handling_seconds", "Duration of a call in seconds.", "grpc_method"),
             in_flight=gauge("serving_in_flight", "ModelInfer calls in progress."),
             queued=gauge("serving_queued", "ModelInfer calls that wait in the queue."),
+            held_bytes=gauge("serving_request_bytes", "Bytes of all requests that are held."),
+            limit=gauge("serving_limit", "The most that admission control lets in, of calls or bytes.", "what"),
             refused=counter("serving_refused", "ModelInfer calls refused by admission control.", "reason"),
             denied=counter("serving_denied", "Calls of any service refused for want of a token or name.", "reason"),
             store_failures=counter("serving_feature_store_failures", "Reads that gave no features.", "reason"),
@@ -129,9 +135,15 @@ class Metrics:
         if feature.max_age_days is not None:
             self.stale.labels(feature.name).inc(int(np.count_nonzero(days > feature.max_age_days)))
 
-    def announce(self, reference: Reference) -> None:
-        """Export the served model as a metric."""
+    def announce(self, reference: Reference, supplied: Sequence[Feature], values: Collector) -> None:
+        """Export the served model and its counts of values; begin the counts of the store's features at 0."""
         self.model_info.labels(reference.model, reference.version, reference.digest).set(1)
+        self.registry.register(values)
+        for feature in supplied:
+            self.defaults.labels(feature.name)
+            self.last_known.labels(feature.name)
+            if feature.max_age_days is not None:
+                self.stale.labels(feature.name)
 
 
 class _RequestIdFilter(logging.Filter):

@@ -35,6 +35,10 @@ Run = Callable[[Tensors, int, Deadline], Awaitable[Answer]]
 """Answer a batch with that number of rows until the deadline."""
 
 
+Observe = Callable[[int, Tensors, Tensors], None]
+"""Receives the number of rows, the inputs and the outputs of each model call that succeeded."""
+
+
 class Predictor(Protocol):
     """Call the model."""
 
@@ -53,6 +57,7 @@ class Pipeline:
     signature: Signature
     enricher: Enricher
     predictor: Predictor
+    observe: Observe | None = None
 
     async def run(self, inputs: Tensors, rows: int, deadline: Deadline) -> Answer:
         """Return the model's answer for one batch, of one call or several."""
@@ -62,6 +67,8 @@ class Pipeline:
         results, seconds = await self.predictor.predict(enriched.inputs, timeout=deadline.left())
         if fault := self.signature.check_outputs(results, rows):
             raise ModelFailed(f"model {self.reference}: {fault}")
+        if self.observe is not None:
+            self.observe(rows, enriched.inputs, results)
         return Answer(results, enriched.defaulted, enriched.last_known, seconds)
 
 

@@ -36,9 +36,10 @@ async def main() -> None:
     hurry = asyncio.Event()
     hurry.set()
     for _ in range(300):
-        server = GrpcServer(Settings(grpc_port=0), NoModel("none"), Metrics.create())
-        port = await server.start()
-        async with Wire(f"127.0.0.1:{port}") as wire:
+        free = {name: 0 for name in Settings.model_fields if name.endswith("_port")}
+        server = GrpcServer(Settings(**free), NoModel("none"), Metrics.create())
+        ports = await server.start()
+        async with Wire(f"127.0.0.1:{ports['grpc_port']}") as wire:
             await wire.status()
         await server.drain(hurry)
     print("ended")

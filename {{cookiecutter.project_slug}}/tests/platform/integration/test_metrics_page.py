@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from serving.domain.errors import SettingsError
 from serving.domain.references import Reference
@@ -40,7 +41,7 @@ async def answer(port: int, request: bytes, host: str = "127.0.0.1") -> str:
 
 async def test_the_page_has_every_metric_and_names_the_model() -> None:
     async with page() as (metrics, port):
-        metrics.announce(Reference("local", "tiny", "7", "sha256=00"))
+        metrics.announce(Reference("local", "tiny", "7", "sha256=00"), (), CollectorRegistry())
         found = await asyncio.to_thread(parse_metrics, f"http://127.0.0.1:{port}/metrics")
     assert found["serving_model_info{digest=sha256=00,model=tiny,version=7}"] == 1
     assert found["serving_ready"] == 0

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
 from prometheus_client import Metric
 
+from serving.domain.distributions import Distribution, Distributions
+from serving.domain.lineage import Lineage
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.telemetry import Metrics
 from tests.platform.support.artifacts import tiny
@@ -52,6 +55,24 @@ async def test_the_metrics_page_has_every_metric_and_counts_what_happened(folder
         assert page["grpc_server_handled_total{grpc_code=INVALID_ARGUMENT,grpc_method=ModelInfer}"] == 1
         assert page["grpc_server_handling_seconds_count{grpc_method=ModelInfer}"] == 4
         assert page["serving_model_seconds_count"] == 3
+
+
+async def test_values_are_counted_in_the_bins_of_training_which_come_from_the_served_version(folder: Path) -> None:
+    known = Distribution((0.0, 0.5, 0.5, 0.0), (1.0, 2.0))
+    lineage = Lineage(distributions=Distributions({"value": known}))
+    replace(tiny(), lineage=lineage).lay_out(folder)
+    with ServerProcess(folder) as server:
+        async with Wire(server.target) as wire:
+            for _ in range(3):
+                await wire.infer(GOOD)
+        page = server.metrics()
+        of_two = "{bin=02 from 2,kind=input,model=tiny,name=value,version=1}"
+        assert page[f"serving_values_total{of_two}"] == 3
+        assert page[f"serving_values_trained_share{of_two}"] == 0.5
+        assert page["serving_rows_total{model=tiny,version=1}"] == 3
+        assert page["serving_limit{what=in_flight}"] == 64
+        assert page["serving_limit{what=queued}"] == 1024
+        assert page["serving_limit{what=request_bytes}"] > page["serving_request_bytes"] == 0
 
 
 async def test_every_log_record_is_one_line_of_json_whatever_callers_send(folder: Path) -> None:

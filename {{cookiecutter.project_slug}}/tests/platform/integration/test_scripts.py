@@ -5,7 +5,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,12 @@ def reference(trained: Workspace) -> Reference:
 def kept(root: Path, reference: Reference) -> Artifact:
     """Return a version as stored in the registry of a repo."""
     return open_artifact(root / "registry" / reference.model / reference.version / "artifact", reference.digest)
+
+
+def pinned(reference: Reference) -> dict[str, Any] | None:
+    """Return the committed lineage of a version."""
+    lineage = pinned_lineage(reference)
+    return None if lineage is None else lineage.outline()
 
 
 @pytest.fixture
@@ -94,7 +100,17 @@ def test_a_version_records_its_lineage(example: Workspace) -> None:
     assert lineage.metrics
     assert lineage.parameters
     content = json.loads((example.root / "model.lineage.json").read_bytes())
-    assert content == {"digest": reference.digest, "lineage": asdict(lineage)}
+    assert content == {"digest": reference.digest, "lineage": lineage.outline()}
+
+
+def test_a_version_has_the_distributions_of_its_training_rows(example: Workspace) -> None:
+    """The digest does not cover them, and they are not committed."""
+    artifact = kept(example.root, read_lock(example.root / "model.lock"))
+    assert set(artifact.lineage.distributions.outputs) <= {spec.name for spec in artifact.manifest.outputs}
+    inputs = artifact.lineage.distributions.inputs
+    assert set(inputs) <= {feature.name for feature in artifact.manifest.features.model_inputs}
+    assert all(sum(known.shares) == pytest.approx(1) for known in inputs.values())
+    assert "distributions" not in json.loads((example.root / "model.lineage.json").read_bytes())["lineage"]
 
 
 def test_versions_are_listed_and_the_served_one_is_marked(example: Workspace) -> None:
@@ -218,13 +234,13 @@ def test_promoting_pins_the_champion_and_rolling_back_pins_the_one_before(
 ) -> None:
     first, second = two_versions
     assert read_lock(project.LOCK) == second
-    assert pinned_lineage(second) == kept(project.REGISTRY.parent, second).lineage
+    assert pinned(second) == kept(project.REGISTRY.parent, second).lineage.outline()
     capsys.readouterr()
     assert model_version.main(["rollback"]) == 0
     goal, *_, again = capsys.readouterr().out.splitlines()
     assert (goal, again) == (f"rolling back to {first} ...", f"{first} is champion again")
     assert read_lock(project.LOCK) == first
-    assert pinned_lineage(first) == kept(project.REGISTRY.parent, first).lineage
+    assert pinned(first) == kept(project.REGISTRY.parent, first).lineage.outline()
     with pytest.raises(RegistryError, match="version 1 is the first that had it"):
         model_version.main(["rollback"])
     assert read_lock(project.LOCK) == first
@@ -320,7 +336,7 @@ def test_show_prints_everything_known_about_a_version(
     assert model_version.main(["show", "--json", f"local:{second.model}@champion"]) == 0
     message = json.loads(capsys.readouterr().out)
     assert message["reference"] == str(second)
-    assert set(message["lineage"]) == {field.name for field in fields(Lineage)}
+    assert set(message["lineage"]) == {field.name for field in fields(Lineage)} - {"distributions"}
     assert message["promotions"][0]["stage"] == "champion"
     assert model_version.main(["show", str(second)]) == 0
     assert f"data_digest: {message['lineage']['data_digest']}" in capsys.readouterr().out

@@ -21,7 +21,7 @@ from serving.online.settings import Settings
 from serving.online.telemetry import Metrics
 from tests.platform.support.artifacts import tiny
 from tests.platform.support.fakes import FakeRuntime
-from tests.platform.support.server import PATIENCE_S, parse_metrics
+from tests.platform.support.server import PATIENCE_S, PORTS, parse_metrics
 from tests.platform.support.services import answer_of, fake_service
 from tests.platform.support.wire import NOT_SERVING, SERVING, Wire, request
 
@@ -98,7 +98,7 @@ async def started(folder: Path, **settings: Any) -> AsyncIterator[asyncio.Task[N
     """Run a server on the files in the folder; it does not outlive the test."""
     tiny().lay_out(folder)
     places = {"model_lock": folder / "model.lock", "artifacts": folder / "artifacts"}
-    chosen = Settings(**{**places, "grpc_port": 0, "metrics_port": 0, "drain": 0.0, "grace": 0.0, **settings})
+    chosen = Settings(**{**places, **dict.fromkeys(PORTS, 0), "drain": 0.0, "grace": 0.0, **settings})
     task = asyncio.create_task(serve(chosen))
     try:
         yield task
@@ -113,9 +113,10 @@ async def serving_gated(runtime: FakeRuntime, **settings: Any) -> AsyncIterator[
     """Serve with a model whose calls wait for its gate."""
     runtime.gate = asyncio.Event()
     metrics = Metrics.create()
-    server = GrpcServer(Settings(grpc_port=0, **settings), fake_service(tiny(), runtime=runtime), metrics)
+    server = GrpcServer(Settings(**dict.fromkeys(PORTS, 0), **settings), fake_service(tiny(), runtime=runtime), metrics)
     try:
-        async with Wire(f"127.0.0.1:{await server.start()}") as wire:
+        ports = await server.start()
+        async with Wire(f"127.0.0.1:{ports['grpc_port']}") as wire:
             yield wire, server, metrics
     finally:
         await within_patience(server.end())

@@ -16,7 +16,7 @@ from model.features import FEATURES
 from serving.modeling import Dataset
 from serving.offline import user_model
 from serving.offline.exporting import FORMAT
-from serving.online.grpc import codec
+from serving.online.open_inference import platform
 from tests.platform.support.server import PATIENCE_S, ServerProcess
 from tests.platform.support.training import own_answers
 from tests.platform.support.wire import TYPED_FIELDS
@@ -122,7 +122,7 @@ def test_the_server_reports_its_name_and_that_it_is_ready(client: triton.Inferen
 
 
 def test_the_metadata_name_version_and_every_tensor(metadata: Any, name: str) -> None:
-    assert (metadata.name, list(metadata.versions), metadata.platform) == (name, ["1"], codec.platform(FORMAT))
+    assert (metadata.name, list(metadata.versions), metadata.platform) == (name, ["1"], platform(FORMAT))
     declared = {FEATURES.entity.name, *(feature.name for feature in FEATURES.model_inputs)}
     assert {tensor.name for tensor in metadata.inputs} <= declared
 

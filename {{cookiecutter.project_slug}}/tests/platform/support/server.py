@@ -24,11 +24,15 @@ from serving.online.grpc.server import GrpcServer
 from serving.online.inference import Service
 from serving.online.settings import Settings
 from serving.online.telemetry import Metrics
+from serving.online.tracing import Tracing
 from tests.platform.support.wire import Wire
 from tests.platform.support.workspace import THIS_REPO, environment
 
 PATIENCE_S = 60.0
 """How long a test waits for what must happen; only a test that fails waits that long."""
+
+PORTS = tuple(name for name in Settings.model_fields if name.endswith("_port"))
+"""The settings of all ports; 0 takes a free one."""
 
 Record = dict[str, Any]
 
@@ -46,13 +50,15 @@ needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv
 
 
 @asynccontextmanager
-async def serving(service: Service, *, metrics: Metrics | None = None, **settings: Any) -> AsyncIterator[Wire]:
+async def serving(
+    service: Service, *, metrics: Metrics | None = None, tracing: Tracing | None = None, **settings: Any
+) -> AsyncIterator[Wire]:
     """Serve a service in this process on a free port; yield a connection to it."""
-    chosen = Settings(**{"grpc_port": 0, "drain": 0.0, "grace": 0.0, **settings})
-    server = GrpcServer(chosen, service, metrics or Metrics.create())
-    port = await server.start()
+    chosen = Settings(**{**dict.fromkeys(PORTS, 0), "drain": 0.0, "grace": 0.0, **settings})
+    server = GrpcServer(chosen, service, metrics or Metrics.create(), tracing)
+    ports = await server.start()
     try:
-        async with Wire(f"127.0.0.1:{port}") as wire:
+        async with Wire(f"127.0.0.1:{ports['grpc_port']}") as wire:
             yield wire
     finally:
         await server.drain(asyncio.Event())
@@ -65,7 +71,7 @@ class ServerProcess:
     """
 
     def __init__(self, folder: Path, *, module: str = "serving", **variables: str) -> None:
-        chosen = {"SERVING_GRPC_PORT": "0", "SERVING_METRICS_PORT": "0", "SERVING_DRAIN": "0"}
+        chosen = {f"SERVING_{name.upper()}": "0" for name in (*PORTS, "drain")}
         if not (folder / "config").exists():
             chosen["SERVING_FEATURE_STORE"] = default_store_url()
         code = folder if (folder / "src").exists() else THIS_REPO

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.domain.features import Feature, Missing
+from serving.domain.ports import FeatureStore, ModelRuntime
 from serving.domain.references import Reference
 from serving.domain.tensors import Signature, Tensors
 from serving.online.budget import Budget
@@ -52,8 +53,8 @@ class Observed:
 def fake_service(
     model: Model,
     *,
-    store: FakeStore | None = None,
-    runtime: FakeRuntime | None = None,
+    store: FeatureStore | None = None,
+    runtime: ModelRuntime | None = None,
     unknown: Fallback = Fallback.DEFAULT,
     unavailable: Fallback = Fallback.REFUSE,
     feature_timeout: float = 60.0,

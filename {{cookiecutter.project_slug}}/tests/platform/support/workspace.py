@@ -84,6 +84,6 @@ def keep_below(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def environment(root: Path, **variables: str) -> dict[str, str]:
     """Return the environment of a process that imports the code below `root`, with these settings and no others."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "MODEL_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SERVING_", "MODEL_", "OTEL_"))}
     path = os.pathsep.join(str(root / folder) for folder in ("src", "client", "."))
     return kept | {"PYTHONPATH": path} | variables

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.domain.errors import DeadlineExceeded, Overloaded
-from serving.online.grpc.admission import Admission, Limits
+from serving.online.admission import Admission, Limits
 from tests.platform.support.services import AMPLE
 
 LONG = 60.0

@@ -16,6 +16,7 @@ from serving.domain.tensors import Datatype, Signature, Tensor, TensorSpec
 from serving.online.grpc import codec
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.inference import Inference
+from serving.online.open_inference import check_name, platform
 from tests.platform.support.artifacts import rich, tiny
 from tests.platform.support.requests import MODEL, good, good_typed
 from tests.platform.support.services import DIGEST, fake_service
@@ -213,8 +214,8 @@ def test_the_largest_message_never_exceeds_the_limit_of_grpc() -> None:
 
 @pytest.mark.parametrize("name", ["a", "A-b_c.d", "9", "x" * 128])
 def test_plain_names_of_models_and_versions_are_accepted(name: str) -> None:
-    codec.check_name(name, name)
-    codec.check_name(name, "")
+    check_name(name, name)
+    check_name(name, "")
 
 
 def counted(**changes: Any) -> pb.ModelInferRequest:
@@ -285,4 +286,4 @@ def test_metadata_have_the_lineage_of_the_model() -> None:
 
 
 def test_a_format_has_its_own_name_unless_triton_has_another() -> None:
-    assert [codec.platform(name) for name in ("onnx", "joblib")] == ["onnxruntime_onnx", "joblib"]
+    assert [platform(name) for name in ("onnx", "joblib")] == ["onnxruntime_onnx", "joblib"]

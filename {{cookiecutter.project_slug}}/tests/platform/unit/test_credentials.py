@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving.domain.errors import SettingsError
-from serving.online.grpc.credentials import Watched
+from serving.online.credentials import Watched
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,38 @@ async def test_calls_that_wait_share_a_read_and_a_model_call_and_the_unknown_ent
     with pytest.raises(UnknownEntity, match="'nobody'"):
         await calls[3]
     assert observed.batches == [1, 3, 1, 1, 1]
+
+
+async def test_the_values_of_each_model_call_are_observed_and_those_of_a_failed_call_are_not() -> None:
+    store = FakeStore({key: {"base": float(ord(key))} for key in (b"a", b"b")})
+    seen: list[tuple[float, ...]] = []
+    runtime = FakeRuntime(lambda inputs: {"total": inputs["base"] + inputs["value"]})
+    runtime.concurrency, store.gate = 1, asyncio.Event()
+    service = replace(
+        fake_service(STATIC, store=store, runtime=runtime, unknown=Fallback.REFUSE, batching=True),
+        observe_values=lambda rows, inputs, outputs: seen.append((rows, *inputs["base"], *outputs["total"])),
+    )
+    calls = [asyncio.ensure_future(service.infer(request(key), [], Deadline(LONG))) for key in (b"a", b"b", b"c")]
+    await asyncio.sleep(0)
+    store.gate.set()
+    await asyncio.wait(calls)
+    assert seen == [(1, 97.0, 97.0), (1, 98.0, 98.0)]
+
+
+async def test_the_rows_of_a_batch_are_observed_together() -> None:
+    store = FakeStore({b"a": {"base": 1.0}})
+    seen: list[tuple[int, int, int]] = []
+    runtime = FakeRuntime(lambda inputs: {"total": inputs["base"] + inputs["value"]})
+    runtime.concurrency, store.gate = 1, asyncio.Event()
+    service = replace(
+        fake_service(STATIC, store=store, runtime=runtime, batching=True),
+        observe_values=lambda rows, inputs, outputs: seen.append((rows, len(inputs["base"]), len(outputs["total"]))),
+    )
+    calls = [asyncio.ensure_future(service.infer(request(b"a", b"a"), ["total"], Deadline(LONG))) for _ in range(3)]
+    await asyncio.sleep(0)
+    store.gate.set()
+    await asyncio.gather(*calls)
+    assert seen == [(2, 2, 2), (4, 4, 4)]
 
 
 async def test_only_requested_outputs_are_answered_in_their_order() -> None:

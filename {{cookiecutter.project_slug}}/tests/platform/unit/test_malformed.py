@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from serving.domain.errors import InvalidRequest, NotFound
-from serving.online.grpc.admission import Admission, Limits
+from serving.online.admission import Admission, Limits
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.grpc.servicer import InferenceServicer
 from tests.platform.support.fakes import FakeRuntime

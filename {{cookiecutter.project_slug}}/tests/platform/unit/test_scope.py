@@ -8,9 +8,9 @@ import grpc
 import pytest
 
 from serving.domain import errors
-from serving.online.grpc.scope import REQUEST_ID_KEY, CallScope
+from serving.online.grpc.scope import CallScope
 from serving.online.grpc.servicer import Context, Method
-from serving.online.grpc.status import INTERNAL_TEXT
+from serving.online.refusals import INTERNAL_TEXT, REQUEST_ID_KEY
 from serving.online.telemetry import Metrics, request_id
 from tests.platform.support.grpc_context import Aborted, FakeContext
 

@@ -7,7 +7,7 @@ import pytest
 from serving import TEMPLATE_VERSION
 from serving.domain.errors import DeadlineExceeded, InvalidRequest, NotFound, NotReady, Overloaded
 from serving.domain.tensors import Tensors
-from serving.online.grpc.admission import Admission, Limits
+from serving.online.admission import Admission, Limits
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.grpc.servicer import InferenceServicer
 from serving.online.inference import NoModel, Service

@@ -6,7 +6,8 @@ import pytest
 from grpc import StatusCode
 
 from serving.domain import errors
-from serving.online.grpc.status import CODES, INTERNAL_TEXT, status_of
+from serving.online.grpc.status import CODES, status_of
+from serving.online.refusals import INTERNAL_TEXT
 
 EXPECTED = {
     errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from serving.domain.features import Feature, Missing
 from serving.domain.references import Reference
@@ -110,6 +111,8 @@ grpc_server_handled counter: Finished calls, by status code.
 grpc_server_handling_seconds histogram: Duration of a call in seconds.
 serving_in_flight gauge: ModelInfer calls in progress.
 serving_queued gauge: ModelInfer calls that wait in the queue.
+serving_request_bytes gauge: Bytes of all requests that are held.
+serving_limit gauge: The most that admission control lets in, of calls or bytes.
 serving_refused counter: ModelInfer calls refused by admission control.
 serving_denied counter: Calls of any service refused for want of a token or name.
 serving_feature_store_failures counter: Reads that gave no features.
@@ -136,13 +139,25 @@ def test_metrics_are_counted_by_these_labels() -> None:
     metrics.handled.labels("ModelInfer", "OK").inc()
     metrics.seconds.labels("ModelInfer").observe(1)
     metrics.refused.labels("queue_full").inc()
-    metrics.announce(Reference("local", "tiny", "7", "sha256=00"))
+    metrics.announce(Reference("local", "tiny", "7", "sha256=00"), (), CollectorRegistry())
     value = metrics.registry.get_sample_value
     assert value("grpc_server_started_total", {"grpc_method": "ModelInfer"}) == 1
     assert value("grpc_server_handled_total", {"grpc_method": "ModelInfer", "grpc_code": "OK"}) == 1
     assert value("grpc_server_handling_seconds_count", {"grpc_method": "ModelInfer"}) == 1
     assert value("serving_refused_total", {"reason": "queue_full"}) == 1
     assert value("serving_model_info", {"model": "tiny", "version": "7", "digest": "sha256=00"}) == 1
+
+
+def test_counts_of_the_stores_features_begin_at_0_so_that_an_alert_sees_the_first() -> None:
+    metrics = Metrics.create()
+    features = (Feature("age", max_age_days=2.0), Feature("sex"))
+    metrics.announce(Reference("local", "tiny", "7", "sha256=00"), features, CollectorRegistry())
+    value = metrics.registry.get_sample_value
+    for feature in ("age", "sex"):
+        assert value("serving_feature_defaults_total", {"feature": feature}) == 0
+        assert value("serving_feature_last_known_total", {"feature": feature}) == 0
+    assert value("serving_feature_stale_total", {"feature": "age"}) == 0
+    assert value("serving_feature_stale_total", {"feature": "sex"}) is None
 
 
 def test_durations_are_told_apart_from_half_a_millisecond_to_ten_seconds() -> None:

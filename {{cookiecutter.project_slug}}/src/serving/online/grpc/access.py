@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from serving.online.grpc.credentials import Tokens
+from serving.online.credentials import Tokens
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 

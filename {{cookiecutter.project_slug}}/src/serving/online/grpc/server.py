@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from contextlib import AsyncExitStack
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.domain.errors import SettingsError, quoted
+from serving.domain.errors import SettingsError, UnresolvedReference, quoted
+from serving.online.admission import Admission, Limits
 from serving.online.bootstrap import build
+from serving.online.credentials import Tokens
+from serving.online.entrypoints import open_entrypoints
 from serving.online.grpc.access import Access
-from serving.online.grpc.admission import Admission, Limits
 from serving.online.grpc.codec import max_request_bytes
-from serving.online.grpc.credentials import Tokens, server_credentials
+from serving.online.grpc.credentials import server_credentials
 from serving.online.grpc.health import Health
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.grpc.scope import CallScope
 from serving.online.grpc.servicer import SERVICE, InferenceServicer
+from serving.online.grpc.tracing import TracedAdmission, Wrap, traced
 from serving.online.grpc.transport import make_server
 from serving.online.grpc.watchdog import watch
 from serving.online.inference import NoModel, Service
@@ -28,6 +32,7 @@ from serving.online.listening import address, refusal
 from serving.online.metrics_page import MetricsPage
 from serving.online.settings import Settings
 from serving.online.telemetry import Metrics
+from serving.online.tracing import Tracing, open_tracing
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +64,7 @@ def options(max_message_bytes: int, call_timeout: float) -> list[tuple[str, int]
 class GrpcServer:
     """Serve one service until it is stopped."""
 
-    def __init__(self, settings: Settings, service: Service, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, service: Service, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._settings = settings
         self._metrics = metrics
         self._ready = not isinstance(service, NoModel)
@@ -69,12 +74,18 @@ class GrpcServer:
             names.append(service.model.reference.model)
             max_bytes = max_request_bytes(service.model.signature)
         self._health = Health(names)
-        admission = Admission(
-            Limits(settings.max_running, settings.max_queued, service.budget.requests, service.budget.concurrency),
-            lambda reason: metrics.refused.labels(reason).inc(),
-        )
+        limits = Limits(settings.max_running, settings.max_queued, service.budget.requests, service.budget.concurrency)
+        wrap: Wrap = CallScope(metrics).wrap
+        admission = Admission(limits, lambda reason: metrics.refused.labels(reason).inc())
+        if tracing is not None:
+            admission = TracedAdmission(limits, lambda reason: metrics.refused.labels(reason).inc(), tracing)
+            wrap = traced(wrap, tracing)
         metrics.in_flight.set_function(lambda: admission.running)
         metrics.queued.set_function(lambda: admission.queued)
+        metrics.held_bytes.set_function(lambda: admission.held_bytes)
+        metrics.limit.labels("in_flight").set(limits.max_running)
+        metrics.limit.labels("queued").set(limits.max_queued)
+        metrics.limit.labels("request_bytes").set(limits.max_bytes)
         interceptors = []
         if settings.token_file or settings.names():
             tokens = Tokens(settings.token_file) if settings.token_file else None
@@ -82,8 +93,9 @@ class GrpcServer:
         encrypted = settings.tls_certificate is not None
         self._server = make_server(interceptors, options(max_bytes, settings.call_timeout), encrypted=encrypted)
         servicer = InferenceServicer(service, admission, settings.call_timeout)
-        self._server.add_generic_rpc_handlers((servicer.handler(CallScope(metrics).wrap),))
+        self._server.add_generic_rpc_handlers((servicer.handler(wrap),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._beside = open_entrypoints(settings, service, admission, metrics)
         # Health alone, for a check from the same container: it needs no key in the image.
         self._inside = grpc.aio.server()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._inside)
@@ -92,8 +104,8 @@ class GrpcServer:
 
             reflection.enable_server_reflection([SERVICE], self._server, pool=pb.DESCRIPTOR.pool)
 
-    async def start(self) -> int:
-        """Listen, say SERVING if there is a model, and return the port.
+    async def start(self) -> dict[str, int]:
+        """Listen, say SERVING if there is a model, and return the ports by their names.
 
         :raises SettingsError: an address or a TLS file can't be used
         """
@@ -115,23 +127,28 @@ class GrpcServer:
                 f"SERVING_HEALTH_SOCKET={quoted(settings.health_socket)}: can't listen there; "
                 "is another server in this container? Choose another path, in a folder that can be written."
             ) from None
+        ports = {"grpc_port": port}
+        for entrypoint in self._beside:
+            ports |= await entrypoint.start()
         await self._server.start()
         await self._inside.start()
         if self._ready:
             self._health.set(health_pb2.HealthCheckResponse.SERVING)
             self._metrics.ready.set(1)
-        return port
+        return ports
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Report NOT_SERVING, wait for load balancers, finish calls in flight; `hurry` skips the waits."""
         self._health.set(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._metrics.ready.set(0)
+        for entrypoint in self._beside:
+            entrypoint.leave()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hurry.wait(), self._settings.drain)
         self._health.end_watches()
         if not hurry.is_set():
             grace = self._settings.grace
-            stopping = asyncio.ensure_future(self._server.stop(grace + _NEVER_S))
+            stopping = asyncio.ensure_future(self._finish(grace + _NEVER_S))
             hurried = asyncio.ensure_future(hurry.wait())
             await asyncio.wait({stopping, hurried}, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
             hurried.cancel()
@@ -139,14 +156,24 @@ class GrpcServer:
             stopping.cancel()
             await asyncio.wait({stopping})
         await self._server.stop(0)
-        await self._inside.stop(0)
+        await self._close()
 
     async def end(self) -> None:
         """Report NOT_SERVING, let watchers hear it, and end all calls."""
         self._health.set(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._metrics.ready.set(0)
         self._health.end_watches()
+        for entrypoint in self._beside:
+            entrypoint.leave()
         await self._server.stop(_LAST_WORDS_S)
+        await self._close()
+
+    async def _finish(self, grace: float) -> None:
+        await asyncio.gather(self._server.stop(grace), *(entrypoint.finish() for entrypoint in self._beside))
+
+    async def _close(self) -> None:
+        for entrypoint in self._beside:
+            await entrypoint.close()
         await self._inside.stop(0)
 
 
@@ -162,7 +189,10 @@ async def serve(settings: Settings) -> None:
         page = MetricsPage(metrics.registry)
         resources.push_async_callback(page.close)
         metrics_port = await page.start(settings.metrics_host, settings.metrics_port)
-        building = asyncio.ensure_future(build(settings, metrics, resources))
+        tracing = open_tracing(os.environ, _service_name(settings))
+        if tracing is not None:
+            resources.push_async_callback(asyncio.to_thread, tracing.close)
+        building = asyncio.ensure_future(build(settings, metrics, resources, tracing))
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait({building, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not building.done():
@@ -171,9 +201,9 @@ async def serve(settings: Settings) -> None:
             log.info("stopped before there was a model")
             return
         service = building.result()
-        server = GrpcServer(settings, service, metrics)
-        port = await server.start()
-        log.info("listening", extra={"grpc_port": port, "metrics_port": metrics_port})
+        server = GrpcServer(settings, service, metrics, tracing)
+        ports = await server.start()
+        log.info("listening", extra={**ports, "metrics_port": metrics_port})
         stuck = asyncio.ensure_future(watch(service.longest, settings.call_timeout))
         await asyncio.wait({stuck, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stuck.done():
@@ -183,3 +213,11 @@ async def serve(settings: Settings) -> None:
         await server.drain(hurry)
         stuck.cancel()
     log.info("stopped")
+
+
+def _service_name(settings: Settings) -> str:
+    """Return the model's name; where no version is chosen, that of the program."""
+    try:
+        return settings.reference().model
+    except UnresolvedReference:
+        return "serving"

@@ -9,10 +9,11 @@ import grpc
 from serving import TEMPLATE_VERSION
 from serving.domain.deadline import Deadline
 from serving.domain.errors import NotReady
+from serving.online.admission import Admission
 from serving.online.grpc import codec
-from serving.online.grpc.admission import Admission
 from serving.online.grpc.proto import open_inference_pb2 as pb
 from serving.online.inference import Service
+from serving.online.open_inference import check_name
 from serving.online.telemetry import request_id
 
 SERVICE = "inference.GRPCInferenceService"
@@ -64,7 +65,7 @@ class InferenceServicer:
     async def model_ready(self, body: bytes, context: Context) -> bytes:
         """Report whether a model is ready; an unknown model is NOT_FOUND."""
         request = codec.parse(pb.ModelReadyRequest, body)
-        codec.check_name(request.name, request.version)
+        check_name(request.name, request.version)
         if self._ready():
             self._service.model.check_named(request.name, request.version)
         return pb.ModelReadyResponse(ready=self._ready()).SerializeToString()
@@ -72,7 +73,7 @@ class InferenceServicer:
     async def model_metadata(self, body: bytes, context: Context) -> bytes:
         """Describe the model's inputs and outputs."""
         request = codec.parse(pb.ModelMetadataRequest, body)
-        codec.check_name(request.name, request.version)
+        check_name(request.name, request.version)
         model = self._service.model
         model.check_named(request.name, request.version)
         return codec.metadata(model).SerializeToString()
@@ -86,7 +87,7 @@ class InferenceServicer:
             request = codec.parse(pb.ModelInferRequest, body)
             model = self._service.model
             if request.model_name != model.reference.model or request.model_version:
-                codec.check_name(request.model_name, request.model_version)
+                check_name(request.model_name, request.model_version)
                 model.check_named(request.model_name, request.model_version)
             decoded = codec.decode(request, model.signature)
             inference = await self._service.infer(decoded.inputs, decoded.outputs, deadline)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from grpc import StatusCode
 
 from serving.domain import errors
+from serving.online.refusals import INTERNAL_TEXT, MAX_TEXT
 
 CODES: Mapping[type[errors.ServingError], StatusCode] = {
     errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
@@ -21,19 +22,11 @@ CODES: Mapping[type[errors.ServingError], StatusCode] = {
     errors.ModelFailed: StatusCode.INTERNAL,
 }
 
-NO_RETRY = (errors.FeatureStoreUnavailable,)
-"""Refusals that every replica would repeat; clients retry UNAVAILABLE otherwise, each call up to four times."""
-
 PUSHBACK = ("grpc-retry-pushback-ms", "-1")
 """Trailing metadata that forbid a retry: https://github.com/grpc/proposal/blob/master/A6-client-retries.md"""
-
-INTERNAL_TEXT = "internal error; the server's log has the detail under this request id."
-"""The text of an INTERNAL error; exception texts never reach a caller."""
-
-_MAX_TEXT = 500
 
 
 def status_of(error: errors.ServingError) -> tuple[StatusCode, str]:
     """Return the status code and text for a caller."""
     code = CODES.get(type(error), StatusCode.INTERNAL)
-    return code, INTERNAL_TEXT if code is StatusCode.INTERNAL else str(error)[:_MAX_TEXT]
+    return code, INTERNAL_TEXT if code is StatusCode.INTERNAL else str(error)[:MAX_TEXT]

@@ -68,6 +68,11 @@ class Admission:
         """How many calls wait."""
         return self._slots.waiting
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes the requests of these calls have."""
+        return self._bytes
+
     def slot(self, *, size: int, timeout: float) -> Call:
         """Return a call with a request of `size` bytes; it holds one slot while its `async with` block runs.
 

@@ -1,0 +1,1 @@
+"""Entrypoint: the REST API of the Open Inference Protocol."""
