@@ -12,7 +12,6 @@ import pytest
 
 from serving.domain.errors import OperatorError
 from serving.offline.score import work
-from serving.offline.score.result import publish
 from tests.platform.support.artifacts import tiny
 from tests.platform.support.fakes import FakeStore
 from tests.platform.support.scoring import (
@@ -84,18 +83,26 @@ def test_a_full_disk_ends_the_run_which_then_goes_on(given: Job, monkeypatch: py
     assert given.table()["total"] == [row + 0.5 for row in range(100)]
 
 
-def test_parts_of_a_run_on_other_input_are_not_mixed_in(given: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("other", ["input", "SERVING_UNKNOWN_ENTITY", "keys or date"])
+def test_parts_of_another_run_are_not_mixed_in(given: Job, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("serving.offline.score.result.publish", stop)
-    with pytest.raises(OperatorError):
-        given.run("in.parquet")
-    monkeypatch.setattr("serving.offline.score.result.publish", publish)
-    write(given.folder / "in.parquet", numbers(50))
-    with pytest.raises(OperatorError, match=r"out\.parquet\.work: holds the parts of a run with another input"):
-        given.run("in.parquet")
-    assert given.run("in.parquet", restart=True).counts.rows == 50
+    with monkeypatch.context() as full:
+        full.setattr("serving.offline.score.result.publish", stop)
+        with pytest.raises(OperatorError):
+            given.run("in.parquet")
+    keys: tuple[str, ...] = ()
+    if other == "input":
+        write(given.folder / "in.parquet", numbers(50))
+    elif other == "keys or date":
+        keys = ("base",)
+    else:
+        monkeypatch.setenv(other, "refuse")
+    with pytest.raises(OperatorError, match=rf"out\.parquet\.work: holds .* a run with another {other}; go on"):
+        given.run("in.parquet", keys=keys)
+    assert given.run("in.parquet", restart=True, keys=keys).resumed == 0
+    assert len(given.table()["total"]) == (50 if other == "input" else 100)
 
 
 def test_parts_that_a_killed_run_was_removing_are_not_mixed_in(given: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from serving.domain.errors import InvalidRequest
 from serving.domain.tensors import ROWS, Datatype, TensorSpec
-from serving.offline.score.conversion import fits, refused_rows, tensor_of
+from serving.offline.score.column_types import fits
+from serving.offline.score.conversion import refused_rows, tensor_of
 
 NAN = float("nan")
 

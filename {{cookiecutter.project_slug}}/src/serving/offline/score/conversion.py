@@ -12,42 +12,13 @@ import pyarrow.compute as pc
 
 from serving.domain.errors import InvalidRequest, quoted
 from serving.domain.tensors import Datatype, Tensor, TensorSpec
+from serving.offline.score.column_types import element, is_list, is_text
 
 Faults = dict[int, str]
 """Why rows can't be converted, by their place in the column."""
 
 _EMPTY = "holds no value"
 _WORDS = {b"true": True, b"1": True, b"false": False, b"0": False}
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Return whether a column holds text or bytes."""
-    types = pa.types
-    tests = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-    views = (types.is_string_view, types.is_binary_view, types.is_fixed_size_binary)
-    return any(test(kind) for test in (*tests, *views))
-
-
-def element(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the elements: of a list what it holds, of a dictionary its values."""
-    while True:
-        if pa.types.is_dictionary(kind) or (_is_list(kind)):
-            kind = kind.value_type
-        else:
-            return kind
-
-
-def fits(spec: TensorSpec, kind: pa.DataType, *, key: bool = False) -> bool:
-    """Return whether some values of a column's type can be those of a declared tensor; a key may be a number."""
-    inner, types = element(kind), pa.types
-    if is_text(inner):
-        return True
-    if spec.holds_bytes:
-        return bool(types.is_null(inner) or (key and types.is_integer(inner)))
-    numbers = (types.is_integer, types.is_floating, types.is_decimal, types.is_null)
-    if spec.datatype is Datatype.BOOL:
-        return bool(types.is_boolean(inner) or types.is_null(inner))
-    return any(test(inner) for test in (*numbers, types.is_boolean))
 
 
 def tensor_of(spec: TensorSpec, column: pa.Array) -> tuple[Tensor, Faults]:
@@ -203,7 +174,7 @@ def _nulls(column: pa.Array) -> Faults:
 def _flat(column: pa.Array, size: int) -> tuple[pa.Array, Sequence[int]]:
     """Return all elements of a column of arrays, and the rows that don't have `size` of them."""
     inner = column
-    while _is_list(inner.type):
+    while is_list(inner.type):
         inner = inner.flatten()
     if not column.null_count and len(inner) == len(column) * size and _even(column, size):
         return inner, ()
@@ -215,7 +186,7 @@ def _flat(column: pa.Array, size: int) -> tuple[pa.Array, Sequence[int]]:
 
 
 def _even(column: pa.Array, size: int) -> bool:
-    if _is_list(column.type.value_type):
+    if is_list(column.type.value_type):
         return bool(pa.types.is_fixed_size_list(column.type) and pa.types.is_fixed_size_list(column.type.value_type))
     return bool(pc.all(pc.equal(pc.list_value_length(column), size)).as_py())
 
@@ -224,8 +195,3 @@ def _leaves(row: Any) -> list[Any]:
     if not isinstance(row, list):
         return [row]
     return [leaf for part in row for leaf in _leaves(part)]
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))

@@ -13,7 +13,7 @@ from serving.domain.artifacts import Manifest
 from serving.domain.errors import OperatorError, quoted
 from serving.domain.features import Feature
 from serving.domain.tensors import TensorSpec
-from serving.offline.score.conversion import element, fits, is_text
+from serving.offline.score.column_types import element, fits, is_text
 from serving.offline.score.files import InputFile
 
 ROW, FILE = "row", "file"

@@ -13,7 +13,8 @@ from serving.domain.errors import OperatorError, quoted
 from serving.domain.features import Feature, FeatureSet
 from serving.domain.ports import Column
 from serving.modeling import History, Times
-from serving.offline.score.conversion import Faults, is_text
+from serving.offline.score.column_types import is_text
+from serving.offline.score.conversion import Faults
 
 
 class HistoryStore:

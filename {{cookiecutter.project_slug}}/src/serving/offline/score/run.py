@@ -101,7 +101,8 @@ async def _run(options: Options) -> Summary:
             layout.check(meaning, file, schema, [key.name for key in meaning.keys])
         rows = options.rows or _fitting(opened.artifact.manifest.features.model_inputs)
         scorer = model.scorer(opened, meaning, settings, rows=rows, timeout=options.timeout)
-        with work.opened(output, _plan(found, opened, meaning, options, rows), restart=options.restart) as place:
+        plan = {**_plan(found, opened, meaning, options, rows), **_policy(settings)}
+        with work.opened(output, plan, restart=options.restart) as place:
             resumed = sum(part.counts.rows + part.counts.rejected for part in place.parts)
             await _score(place, scorer, found, schemas, options, rows)
             try:
@@ -187,4 +188,13 @@ def _plan(
         "keys or date": [*(key.name for key in meaning.keys), quoted(options.date)],
         "number of rows": [rows, options.part_rows],
         "format": options.output.suffix.lower(),
+    }
+
+
+def _policy(settings: PredictionSettings) -> Mapping[str, str]:
+    """Return the settings that the answers depend on."""
+    return {
+        "SERVING_FEATURE_STORE": settings.store_url(),
+        "SERVING_UNKNOWN_ENTITY": settings.unknown_entity,
+        "SERVING_STORE_UNAVAILABLE": settings.store_unavailable,
     }
