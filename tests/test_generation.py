@@ -41,7 +41,7 @@ Generated = Callable[..., Repo]
 WINDOWS_FORBIDS = re.compile(r'[<>:"|?*\x00-\x1f\\]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 LONGEST_PATH = 120
 LONGEST_IN_TEMPLATE = 150  # below the folders of a choice; Windows allows 260 with the folder of the clone
-NAMES_REST = {"docs/rest-api.md"}
+NAMES_REST = {"docs/rest-api.md", "compose/publish_rest_api.yaml"}
 COMMAND = re.compile(r'^    "([\w-]+)": Command\(', re.MULTILINE)
 FINISHING = (b"_variants", b"until finished", b"finish.py")
 

@@ -1,7 +1,7 @@
 """Traces of OpenTelemetry, off until OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
-While they are off, nothing of OpenTelemetry is imported, and no call passes through this module. While they are on,
-store and runtime are wrapped when the server starts; `serving.online.grpc.tracing` does the same to the transport.
+While they are off, the server imports nothing of OpenTelemetry, and no call passes through this module. While they are
+on, store and runtime are wrapped when the server starts; `serving.online.grpc.tracing` does the same to the transport.
 """
 
 from __future__ import annotations

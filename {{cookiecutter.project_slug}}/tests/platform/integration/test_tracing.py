@@ -108,9 +108,11 @@ async def test_a_collector_that_is_not_there_costs_no_call_and_no_end(folder: Pa
 
 
 @pytest.mark.parametrize("endpoint", [{}, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}])
-def test_without_an_endpoint_nothing_of_opentelemetry_is_imported(folder: Path, endpoint: dict[str, str]) -> None:
-    """A module of that name, found first, would end the process."""
+def test_without_an_endpoint_no_exporter_is_imported(folder: Path, endpoint: dict[str, str]) -> None:
+    """A package of that name, found first, would end the process. Redis' client imports the rest of OpenTelemetry."""
     tiny().lay_out(folder)
-    (folder / "opentelemetry.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
+    exporter = folder / "opentelemetry" / "exporter"
+    exporter.mkdir(parents=True)
+    (exporter / "__init__.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
     with ServerProcess(folder, **endpoint) as server:
         ran(PLAIN, server.target)
