@@ -41,7 +41,7 @@ Generated = Callable[..., Repo]
 WINDOWS_FORBIDS = re.compile(r'[<>:"|?*\x00-\x1f\\]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 LONGEST_PATH = 120
 LONGEST_IN_TEMPLATE = 150  # below the folders of a choice; Windows allows 260 with the folder of the clone
-NAMES_REST = {"docs/rest-api.md"}
+NAMES_REST = {"docs/rest-api.md", "compose/publish_rest_api.yaml"}
 COMMAND = re.compile(r'^    "([\w-]+)": Command\(', re.MULTILINE)
 FINISHING = (b"_variants", b"until finished", b"finish.py")
 
@@ -116,7 +116,7 @@ def test_a_repo_is_the_base_and_the_folders_of_its_choices(
 def test_a_repo_without_a_rest_api_has_nothing_of_one(generated: Generated, choices: dict[str, str]) -> None:
     repo = generated(**choices)
     of_rest = re.compile(r"serving\.online\.rest\b|SERVING_REST|REST_PORT|rest_server|swagger_ui")
-    # One page may name it: it says what the other choice has.
+    # What may name it says that there is none.
     found = {
         str(path)
         for path in repo.files()
