@@ -116,7 +116,7 @@ def test_a_repo_is_the_base_and_the_folders_of_its_choices(
 def test_a_repo_without_a_rest_api_has_nothing_of_one(generated: Generated, choices: dict[str, str]) -> None:
     repo = generated(**choices)
     of_rest = re.compile(r"serving\.online\.rest\b|SERVING_REST|REST_PORT|rest_server|swagger_ui")
-    # One page may name it: it says what the other choice has.
+    # What may name it says that there is none.
     found = {
         str(path)
         for path in repo.files()

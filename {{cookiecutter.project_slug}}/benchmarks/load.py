@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ from serving.online.settings import Settings, load_settings
 CALLERS = (1, 2, 4, 8, 16, 32, 64)
 ROWS = (1, 10, 100, 1000, 10_000)
 FOLDER = project.ROOT / "build" / "bench"
-_INFER = "/inference.GRPCInferenceService/ModelInfer"
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 _METADATA = "/inference.GRPCInferenceService/ModelMetadata"
 _TIMEOUT_S = 30.0
 _ANY_SIZE = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
@@ -95,7 +95,7 @@ class Bench:
 
     def by_callers(self, counts: Sequence[int]) -> list[Point]:
         """Measure calls of one row with each number of callers; print a table."""
-        request = asyncio.run(_request(self.service.target, self.artifact, 1))
+        request = asyncio.run(make_request(self.service.target, self.artifact, 1))
         print(f"one row a call, {len(request)} bytes")
         print("callers   p50 ms   p99 ms  calls/s  failed  CPU us/call  echo calls/s  of floor")
         points = []
@@ -110,11 +110,11 @@ class Bench:
 
     def by_rows(self, counts: Sequence[int]) -> list[Point]:
         """Measure one caller with each number of rows in a call, as far as the server takes it; print a table."""
-        most = asyncio.run(_max_rows(self.service.target, self.artifact))
+        most = asyncio.run(max_rows(self.service.target, self.artifact))
         print("one caller\n   rows   p50 ms   p99 ms     rows/s  us a row  CPU us/call  of floor")
         points = []
         for rows in tqdm(sorted({min(count, most) for count in counts}), unit="point", disable=None, leave=False):
-            request = asyncio.run(_request(self.service.target, self.artifact, rows))
+            request = asyncio.run(make_request(self.service.target, self.artifact, rows))
             ours, floor, share = self._beside(request, 1)
             points.append(Point(rows, ours, floor))
             tqdm.write(
@@ -164,7 +164,7 @@ def _write(by_callers: Sequence[Point], by_rows: Sequence[Point]) -> None:
 async def _measure(server: Server, request: bytes, callers: int, seconds: float) -> Figures:
     # Both servers get and give large messages here: 10,000 rows are more than gRPC's 4 MB.
     async with grpc.aio.insecure_channel(server.target, options=_ANY_SIZE) as channel:
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_INFER)
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(INFER)
         await call(request, timeout=_TIMEOUT_S)
         took: list[float] = []
         failed, cpu = 0, server.cpu_s()
@@ -196,7 +196,7 @@ def _median(rounds: list[Figures]) -> Figures:
     )
 
 
-async def _max_rows(target: str, artifact: Artifact) -> int:
+async def max_rows(target: str, artifact: Artifact) -> int:
     """Return how many rows the server takes in a call."""
     async with grpc.aio.insecure_channel(target) as channel:
         describe: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_METADATA)
@@ -205,7 +205,7 @@ async def _max_rows(target: str, artifact: Artifact) -> int:
     return int(answer.properties["max_rows"])
 
 
-async def _request(target: str, artifact: Artifact, rows: int) -> bytes:
+async def make_request(target: str, artifact: Artifact, rows: int) -> bytes:
     """Return the bytes of a request with golden rows, repeated to the wanted number, contents raw."""
     golden, name = artifact.golden, artifact.manifest.model
     known = {artifact.manifest.features.entity.name: golden.entities, **golden.inputs}
@@ -231,6 +231,7 @@ class Server:
     pid: int
     target: str
     ready_s: float
+    ports: Mapping[str, int]
 
     def cpu_s(self) -> float:
         """Return the CPU seconds that it has used (Linux only)."""
@@ -252,15 +253,16 @@ class Server:
 @contextmanager
 def process(*arguments: str, **variables: str) -> Iterator[Server]:
     """Run a server that logs its port, until the block ends."""
-    ports = {f"SERVING_{name.upper()}": "0" for name in Settings.model_fields if name.endswith("_port")}
-    environment = os.environ | ports | {"SERVING_LOG_LEVEL": "INFO"} | variables
+    free = {f"SERVING_{name.upper()}": "0" for name in Settings.model_fields if name.endswith("_port")}
+    environment = os.environ | free | {"SERVING_LOG_LEVEL": "INFO"} | variables
     start = time.perf_counter()
     child = subprocess.Popen([sys.executable, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
     try:
         for line in child.stderr or ():
             record = json.loads(line) if line.startswith("{") else {}
             if "grpc_port" in record:
-                yield Server(child.pid, f"127.0.0.1:{record['grpc_port']}", time.perf_counter() - start)
+                ports = {name: int(value) for name, value in record.items() if name.endswith("_port")}
+                yield Server(child.pid, f"127.0.0.1:{ports['grpc_port']}", time.perf_counter() - start, ports)
                 return
         raise OperatorError(f"{' '.join(arguments)} did not start; run it alone to see why.")
     finally:

@@ -27,6 +27,7 @@ sys.path[0] = str(ROOT)
 sys.exit("error: the template's hook did not run; finish the repo: python3 _variants/finish.py")  # until finished
 from tools import cluster
 from tools.compose_setup import prepare
+from tools.entrypoints import BENCHMARKS_BESIDE
 from tools.environment import Environment
 from tools.feature_store import BENCHMARKS, MATERIALIZE, NOTE
 from tools.process import INTERRUPTED, SetupError, run
@@ -203,9 +204,9 @@ def proto(arguments: Arguments) -> None:
 
 
 def bench(arguments: Arguments) -> None:
-    """Measure the server, and the feature store if there is one."""
+    """Measure the server, and the REST API and the feature store if there are any."""
     module("benchmarks.load", *arguments, locks=without_dev())
-    for name in BENCHMARKS:
+    for name in (*BENCHMARKS_BESIDE, *BENCHMARKS):
         module(name, locks=without_dev())
     if NOTE:
         print(NOTE)

@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from benchmarks.rest import as_binary
+from benchmarks.rest import as_json as benchmark_json
 from serving.domain.errors import FeaturesNotFilled, FeatureStoreUnavailable, ModelFailed
 from serving.domain.tensors import Datatype, Tensor
 from serving.online.grpc.proto import open_inference_pb2 as pb
@@ -360,3 +362,14 @@ async def test_an_idle_connection_does_not_hold_up_the_stop() -> None:
     async with serving_rest(fake_service(MODEL), grace=PATIENCE_S) as rest:
         assert (await rest.get("/v2")).status == 200
         await asyncio.wait_for(rest.server.drain(asyncio.Event()), PATIENCE_S / 2)
+
+
+async def test_the_requests_of_the_benchmark_are_answered_alike() -> None:
+    request = good(b"text")
+    binary = as_binary(request)
+    async with serving_rest(fake_service(MODEL)) as rest:
+        by_json = await rest.infer(benchmark_json(request))
+        by_binary = await rest.infer(binary, headers={HEADER_LENGTH: str(binary.index(b"\n") + 1)})
+        answer = await rest.wire.infer(request)
+    by_grpc = dict(zip((o.name for o in answer.outputs), answer.raw_output_contents, strict=True))
+    assert outputs_of(by_json) == outputs_of(by_binary) == by_grpc
