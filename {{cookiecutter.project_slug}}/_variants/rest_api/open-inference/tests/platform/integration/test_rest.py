@@ -277,6 +277,12 @@ async def test_the_deadline_of_the_caller_ends_a_call() -> None:
     assert "did not answer within" in answer.json["detail"]
 
 
+async def test_no_caller_can_have_more_than_the_servers_own_deadline() -> None:
+    async with serving_rest(fake_service(tiny(), runtime=gated()), call_timeout=0.05) as rest:
+        answer = await rest.infer(tiny_request(), TINY, headers={"X-Request-Timeout": "3600"})
+    assert answer.status == 504
+
+
 async def test_both_apis_share_admission_and_a_full_queue_is_refused() -> None:
     runtime, metrics = gated(), Metrics.create()
     service = fake_service(tiny(), runtime=runtime)
@@ -334,7 +340,9 @@ async def test_a_drain_says_not_ready_first_and_finishes_the_calls_in_flight() -
         assert not draining.done()
         assert runtime.gate is not None
         runtime.gate.set()
-        assert (await call).json["outputs"][0]["data"] == [3.0]
+        answer = await call
+        assert answer.json["outputs"][0]["data"] == [3.0]
+        assert answer.headers["connection"] == "close"  # so that its caller goes elsewhere
         await asyncio.wait_for(draining, PATIENCE_S)
 
 

@@ -1,6 +1,6 @@
 """Schemathesis reads the OpenAPI document and sends what fits it and what does not: no request is a server error.
 
-SERVING_REST_CASES=10000 sends that many of each kind to each call of inference.
+SERVING_REST_CASES is the number of each kind for each call; 2600 are more than 10,000 requests for a prediction.
 """
 
 from __future__ import annotations

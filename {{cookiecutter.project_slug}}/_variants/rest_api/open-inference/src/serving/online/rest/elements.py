@@ -31,9 +31,8 @@ def from_json(spec: TensorSpec, rows: int, data: Any) -> Tensor:
         return np.array(values, spec.dtype).reshape(shape)
     if spec.is_float:
         _check(spec, kinds, {int, float, type(None)}, "a number")
-        if type(None) in kinds:  # how JSON writes NaN
-            values = [float("nan") if value is None else value for value in values]
-        with np.errstate(over="ignore"):  # becomes an infinity, which is refused by its row
+        # Null is how JSON writes NaN, and NumPy reads it so. What is too large becomes an infinity, refused by its row.
+        with np.errstate(over="ignore"):
             return np.array(values, spec.dtype).reshape(shape)
     _check(spec, kinds, {int, float}, "an integer")
     return _integers(spec, values, floats=float in kinds).reshape(shape)
