@@ -89,7 +89,7 @@ def answers(chance: random.Random) -> dict[str, object]:
 
 
 def _answer(question: str, chance: random.Random) -> object:
-    hostile = chance.random() < 1 / 9
+    hostile = chance.random() < 2 / 3 / len(QUESTIONS)
     if question in CHOICES:
         wrong = [text(chance), *NO_TEXTS, f"../{CHOICES[question][0]}", f"{CHOICES[question][0]} ", ""]
         return chance.choice(wrong if hostile else CHOICES[question])

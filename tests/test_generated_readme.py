@@ -82,11 +82,13 @@ NOT_RUN = {
         "not run: needs a server that has answered calls; tests/platform/unit/test_drift.py runs it",
     ],
     "docs/batch.md": [IN_CONTAINERS],
+    "docs/deployment.md": ["not run: needs a container engine and a registry; the template's tests/containers runs it"],
     "docs/updating.md": 2 * ["not run: needs the template where it is published"],
     "docs/five-mistakes.md": 4 * [MISTAKE],  # and a Dockerfile
 }
 # All tests of the platform, and benchmarks.
-TAKE_MINUTES = {"make test", "make test-all", "make bench"}
+# In alphabetical order: `make sizing` reads the figures of `make bench`.
+TAKE_MINUTES = {"make bench", "make sizing", "make test", "make test-all"}
 QUESTIONS_IN_A_MAP = 10
 MAX_WORDS = 700
 MAX_LINE = 120
@@ -117,7 +119,8 @@ def commands(block: Block) -> list[str]:
 def test_the_pages_are_all_the_pages(generated: Callable[..., Repo]) -> None:
     for choices in SAMPLE:
         repo = generated(**choices)
-        found = {path.as_posix() for path in repo.files() if path.suffix == ".md" and path.parts[0] != "tests"}
+        apart = ("tests", ".github", ".gitlab")  # the latter for who opens a request or an issue
+        found = {path.as_posix() for path in repo.files() if path.suffix == ".md" and path.parts[0] not in apart}
         assert found == {*PAGES, REGISTRY_PAGE}
 
 
@@ -146,6 +149,7 @@ def test_its_commands_exist(generated: Callable[..., Repo]) -> None:
     for choices in SAMPLE:
         repo = generated(**choices)
         known = set(re.findall(r'^    "([\w-]+)": Command\(', repo.text("tools/tasks.py"), re.MULTILINE))
+        known |= set(re.findall(r'^    "([\w-]+)": "', repo.text("tools/cluster.py"), re.MULTILINE))
         for name in (*PAGES, REGISTRY_PAGE):
             named = re.findall(r"(?:^|`)make ([a-z][\w-]*(?: [a-z][\w-]*)*)", repo.text(name), re.MULTILINE)
             assert set(" ".join(named).split()) <= known, name
@@ -272,8 +276,9 @@ def test_it_and_the_pages_of_the_choices_name_every_variable_that_compose_reads(
         listed = set(example_variables(repo))
         assert listed <= read | set(declared_settings()) | {
             "COMPOSE_FILE",
-            "COMPOSE_PROFILES",
-        }  # which Compose itself reads
+            "COMPOSE_PROFILES",  # both are Compose's own
+            "IMAGE_PREFIX",  # read by `make push`
+        }
         named = set().union(*(re.findall(r"\b[A-Z][A-Z_]+\b", repo.text(page)) for page in PAGE_OF_AXIS.values()))
         assert read <= listed | named
 
