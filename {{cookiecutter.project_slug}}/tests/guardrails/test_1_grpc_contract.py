@@ -77,7 +77,7 @@ def protocol_is_there(root: Path) -> Iterator[Violation]:
                 number,
                 "an HTTP mapping in the protocol",
                 "it makes REST part of the contract, which is gRPC",
-                "remove it; the template's choice rest_api=open-inference has REST in a folder of its own",
+                "remove it; the template's choice rest_api=open-inference has REST in another folder",
             )
 
 

@@ -99,7 +99,7 @@ def _pod_violations(pod: Pod) -> Iterator[Violation]:
     for key in OF_THE_HOST:
         if _text(spec, key) not in ("", "false"):
             yield _violation(
-                spec, f"{pod.name}: {key}", ROOT_WHY, "remove it: the pod has a network and names of its own"
+                spec, f"{pod.name}: {key}", ROOT_WHY, "remove it: the pod has its own network and names"
             )
     for _, volume in _items(spec.get("volumes")):
         if volume.get("hostPath") is not None:
