@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import fnmatch
 import re
 import tomllib
 from pathlib import Path
@@ -44,6 +45,17 @@ def test_every_python_file_is_copied_and_never_rendered(template: Path) -> None:
         if path.suffix == ".py":
             # Whatever it contains, Python must compile it unrendered.
             compile(text_of(path), str(path), "exec")
+
+
+def test_no_file_of_a_copied_folder_names_an_answer() -> None:
+    """A folder that is copied whole saves most of the time: Cookiecutter compiles each path that it renders."""
+    below = [path for path in GENERATED if any(copied(folder) for folder in path.relative_to(ROOT_FOLDER).parents)]
+    assert len(below) > len(GENERATED) / 2
+    assert [str(path) for path in below if path.suffix != ".py" and "{{ cookiecutter" in text_of(path)] == []
+
+
+def copied(folder: Path) -> bool:
+    return any(fnmatch.fnmatch(folder.as_posix(), pattern) for pattern in COPIED)
 
 
 def test_templates_contain_no_syntax_except_answers() -> None:

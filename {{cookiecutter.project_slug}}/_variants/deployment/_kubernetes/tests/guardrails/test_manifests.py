@@ -98,9 +98,7 @@ def _pod_violations(pod: Pod) -> Iterator[Violation]:
         )
     for key in OF_THE_HOST:
         if _text(spec, key) not in ("", "false"):
-            yield _violation(
-                spec, f"{pod.name}: {key}", ROOT_WHY, "remove it: the pod has its own network and names"
-            )
+            yield _violation(spec, f"{pod.name}: {key}", ROOT_WHY, "remove it: the pod has its own network and names")
     for _, volume in _items(spec.get("volumes")):
         if volume.get("hostPath") is not None:
             yield _violation(volume, f"{pod.name}: a folder of the node", ROOT_WHY, "use emptyDir or a claim")
