@@ -6,6 +6,7 @@ import fnmatch
 import itertools
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -24,9 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PROMPTS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
 QUESTIONS = [key for key in PROMPTS if not key.startswith("_")]
 CHOICES: dict[str, list[str]] = {key: PROMPTS[key] for key in QUESTIONS if isinstance(PROMPTS[key], list)}
-COMBINATIONS = [dict(zip(CHOICES, chosen, strict=True)) for chosen in itertools.product(*CHOICES.values())]
 AXES = sorted(folder.name for folder in (ROOT / ROOT_FOLDER / "_variants").iterdir() if folder.is_dir())
 COMMAND_TIMEOUT_S = 900.0
+_TRIES, _CANDIDATES = 20, 10
 
 
 def pairs(choices: Mapping[str, str], questions: Sequence[str]) -> set[Answers]:
@@ -37,15 +38,46 @@ def pairs(choices: Mapping[str, str], questions: Sequence[str]) -> set[Answers]:
 def covering(rows: Sequence[dict[str, str]], questions: Sequence[str]) -> list[dict[str, str]]:
     """Return more combinations, so that every pair of answers to different questions is in at least one.
 
-    Their number grows with the two longest lists of choices, not with the product of all.
+    Their number grows with the two longest lists of choices, not with the product of all: the fewest of some tries.
     """
-    missing = set[Answers]().union(*(pairs(choices, questions) for choices in COMBINATIONS))
+    found = (_covering(rows, questions, random.Random(seed)) for seed in range(_TRIES))  # noqa: S311 - no secret
+    return min(found, key=len)
+
+
+def _covering(rows: Sequence[dict[str, str]], questions: Sequence[str], chance: random.Random) -> list[dict[str, str]]:
+    missing = {
+        pair
+        for first, second in itertools.combinations(questions, 2)
+        for pair in itertools.product(_answers(first), _answers(second))
+    }
     missing.difference_update(*(pairs(choices, questions) for choices in rows))
     found = []
     while missing:
-        found.append(max(COMBINATIONS, key=lambda choices: len(pairs(choices, questions) & missing)))
+        candidates = [_candidate(missing, questions, chance) for _ in range(_CANDIDATES)]
+        found.append(max(candidates, key=lambda choices: len(pairs(choices, questions) & missing)))
         missing -= pairs(found[-1], questions)
     return found
+
+
+def _candidate(missing: set[Answers], questions: Sequence[str], chance: random.Random) -> dict[str, str]:
+    """Begin with a missing pair, and add to it, question by question, the answer that meets most missing pairs."""
+    row = dict(chance.choice(sorted(missing)))
+    for question in chance.sample(list(questions), len(questions)):
+        if question not in row:
+            shuffled = chance.sample(CHOICES[question], len(CHOICES[question]))
+            row[question] = max(shuffled, key=lambda choice: len(_met(row, question, choice) & missing))
+    return {question: row[question] for question in CHOICES if question in row} | {
+        question: choices[0] for question, choices in CHOICES.items() if question not in row
+    }
+
+
+def _met(row: Mapping[str, str], question: str, choice: str) -> set[Answers]:
+    """Return the pairs of one more answer with those of a row, in either order."""
+    return {pair for other in row.items() for pair in ((other, (question, choice)), ((question, choice), other))}
+
+
+def _answers(question: str) -> list[tuple[str, str]]:
+    return [(question, choice) for choice in CHOICES[question]]
 
 
 # Every choice of every question is in at least one of them; the first is the default.
