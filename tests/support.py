@@ -45,7 +45,7 @@ def covering(rows: Sequence[dict[str, str]], questions: Sequence[str]) -> list[d
 
 
 def _covering(rows: Sequence[dict[str, str]], questions: Sequence[str], chance: random.Random) -> list[dict[str, str]]:
-    missing = {
+    missing: set[Answers] = {
         pair
         for first, second in itertools.combinations(questions, 2)
         for pair in itertools.product(_answers(first), _answers(second))
