@@ -23,7 +23,8 @@ REGISTRY = "docker-registry-2.8:local"
 _DOCKERFILE = """\
 FROM debian:trixie-slim
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends docker-registry
-CMD ["docker-registry", "serve", "/etc/docker/registry/config.yml"]
+RUN printf '{version: 0.1, storage: {filesystem: {rootdirectory: /images}}, http: {addr: ":5000"}}' > /open.yml
+CMD ["docker-registry", "serve", "/open.yml"]
 """
 _PROBES = {"grpc": ["python", "-m", "serving_client", "health", "--timeout", "3", "--target"]}
 
@@ -62,11 +63,9 @@ class Pods:
         try:
             yield self
         finally:
-            for number in range(1, self._number + 1):
-                pod = f"{self._name}-{number}"
-                docker("rm", "--force", "--volumes", *docker("ps", "-aq", "--filter", f"name=^{pod}").split(), pod)
-                for volume in docker("volume", "ls", "--quiet", "--filter", f"name=^{pod}-").split():
-                    docker("volume", "rm", volume)
+            for kind, remove in ((["ps", "--all"], ["rm", "--force"]), (["volume", "ls"], ["volume", "rm"])):
+                if mine := docker(*kind, "--quiet", "--filter", f"name=^{self._name}-").split():
+                    docker(*remove, *mine)
             docker("network", "rm", self.network)
 
     def add(self) -> None:

@@ -78,7 +78,8 @@ def test_the_image_with_the_training_library_stays_in_its_budget(stack: Stack) -
 def test_pods_of_the_pushed_images_come_and_go_under_load_without_losing_a_call(stack: Stack) -> None:
     """From the commands of docs/deployment.md to the end of a pod, by the times of the manifest."""
     with registry(f"{SLUG}-registry") as address:
-        stack.command("build")
+        for variables in ({}, {"IMAGE_TAG": "release-1"}):  # the first for the load; this clone has no commit
+            stack.command("build", **variables)
         stack.command("push", IMAGE_PREFIX=f"{address}/team", IMAGE_TAG="release-1")
         images = pushed(stack.repo.path)
         assert sorted(images) == ["batch", "fetch", "server"]
