@@ -229,6 +229,29 @@ def test_a_changed_setting_restarts_the_pods(
     assert {name.partition("-")[0] for name in before - named()} == {"model"}
 
 
+@pytest.mark.parametrize("model_registry", CHOICES["model_registry"])
+def test_the_example_of_a_nightly_score_fits_the_rest(
+    released: Callable[..., Path], manifests: Manifests, guard: ModuleType, model_registry: str, tmp_path: Path
+) -> None:
+    repo, base = tmp_path / "repo", "deploy/base"
+    shutil.copytree(released(deployment="kubernetes", model_registry=model_registry), repo)
+    shutil.copy(repo / "deploy" / "examples" / "score.yaml", repo / base)
+    kustomization = repo / base / "kustomization.yaml"
+    listed = kustomization.read_text(encoding="utf-8").replace("server.yaml]", "server.yaml, score.yaml]")
+    kustomization.write_text(listed, encoding="utf-8")
+    assert guard.violations(repo) == []
+    objects = list(yaml.safe_load_all(manifests(repo, "dev")))
+    (job,) = [item for item in objects if item["kind"] == "CronJob" and item["metadata"]["name"] == "score"]
+    kubernetes_validate.validate(job, NEWEST[0], strict=True)
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    containers = [*pod["initContainers"], *pod["containers"]]
+    assert all("@sha256:" in container["image"] for container in containers)
+    named = {source["configMapRef"]["name"] for container in containers for source in container["envFrom"]}
+    assert named <= {item["metadata"]["name"] for item in objects if item["kind"] == "ConfigMap"}
+    mounted = {mount["name"] for container in containers for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
 @pytest.mark.long
 def test_the_models_of_kserve_accept_the_service(released: Callable[..., Path], manifests: Manifests) -> None:
     python = str(Environment(ROOT / "build" / "kserve" / ".venv").ensure([KSERVE]))
