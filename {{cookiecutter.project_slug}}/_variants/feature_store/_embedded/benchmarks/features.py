@@ -26,6 +26,7 @@ from model.features import FEATURES
 from serving.adapters.feature_store import READERS
 from serving.domain.deadline import Deadline
 from serving.domain.features import Feature, FeatureSet
+from serving.domain.no_store import NoStore
 from serving.domain.ports import Column, FeatureStore
 from serving.domain.tensors import Tensors
 from serving.modeling import History
@@ -40,23 +41,6 @@ ROWS = (1, 64)
 COPIES = (1, 50)
 """Copies of each raw record, for entities with a short and a long history."""
 _TIMEOUT_S = 5.0
-
-
-class Sent:
-    """Supply nothing: callers send the features."""
-
-    def supplies(self, features: FeatureSet) -> tuple[Feature, ...]:
-        """Return no feature."""
-        return ()
-
-    async def read(
-        self, entities: Sequence[bytes], features: Sequence[Feature], *, timeout: float
-    ) -> Mapping[str, Column]:
-        """Return no column."""
-        return {}
-
-    async def close(self) -> None:
-        """Hold nothing."""
 
 
 class Computed:
@@ -119,7 +103,7 @@ async def table(url: str, seconds: float, rounds: int) -> None:
     past = user_model.history()
     each = len(past.times) // len(set(past.entities))
     ways: dict[str, FeatureStore] = {
-        "sent by the caller": Sent(),
+        "sent by the caller": NoStore(),
         f"read from {url.partition(':')[0]}": READERS[url.partition(":")[0]](url),
         **{f"computed from {each * copies} records": Computed(copies) for copies in COPIES},
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -13,9 +12,10 @@ from serving.adapters.runtime import load_runtime
 from serving.domain.artifacts import Artifact, artifact_folder, open_artifact
 from serving.domain.deadline import Deadline
 from serving.domain.errors import ArtifactError, NotReady, quoted
-from serving.domain.features import Feature, FeatureSet
+from serving.domain.features import Feature
 from serving.domain.golden import replay
-from serving.domain.ports import Column, FeatureStore, ModelRuntime
+from serving.domain.no_store import NoStore
+from serving.domain.ports import FeatureStore, ModelRuntime
 from serving.domain.references import Reference
 from serving.domain.tensors import Signature, Tensors
 from serving.offline import user_model
@@ -30,23 +30,6 @@ from serving.prediction.stores import open_store
 
 _START_TIMEOUT_S, _PAUSE_S = 60.0, 1.0
 _STORE_TIMEOUT_S = 30.0
-
-
-class GivenInColumns:
-    """Supply nothing: the input has all features."""
-
-    def supplies(self, features: FeatureSet) -> tuple[Feature, ...]:
-        """Return no feature."""
-        return ()
-
-    async def read(
-        self, entities: Sequence[bytes], features: Sequence[Feature], *, timeout: float
-    ) -> Mapping[str, Column]:
-        """Return no column: none is asked for."""
-        return {}
-
-    async def close(self) -> None:
-        """Hold nothing that must be released."""
 
 
 class TimedModel:
@@ -124,7 +107,7 @@ def scorer(opened: Opened, layout: Layout, settings: PredictionSettings, *, rows
         history.supplies(manifest.features)
     staleness = Staleness()
     enricher = Enricher(
-        history or (opened.store if layout.source is Source.STORE else GivenInColumns()),
+        history or (opened.store if layout.source is Source.STORE else NoStore()),
         manifest.features,
         staleness,
         timeout=_STORE_TIMEOUT_S,

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from serving.adapters.feature_store import READERS, NoStore
+from serving.adapters.feature_store import READERS
 from serving.domain.features import Entity, Feature, FeatureSet
+from serving.domain.no_store import NoStore
 from serving.domain.ports import FeatureStore
 from serving.domain.settings import default_store_url
 from tests.platform.contract.feature_store_contract import FeatureReaderContract
