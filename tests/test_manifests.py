@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from tests.mistakes import Mistake
-from tests.support import CHOICES, PAIRED, ROOT, Repo, combination_id, run
+from tests.support import CHOICES, PAIRED, ROOT, Answers, Repo, combination_id, run
 from tools.environment import Environment
 
 Manifests = Callable[[Path, str], str]
@@ -110,10 +110,10 @@ MISTAKES = [
 @pytest.fixture(scope="module")
 def released(generated: Callable[..., Repo], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return a repo with a pinned version and pushed images; tests may write into it."""
-    copies: dict[str, Path] = {}
+    copies: dict[Answers, Path] = {}
 
     def give(**choices: str) -> Path:
-        name = combination_id(choices)
+        name = tuple(sorted(choices.items()))
         if name not in copies:
             copies[name] = tmp_path_factory.mktemp("released") / "repo"
             shutil.copytree(generated(**choices).path, copies[name])

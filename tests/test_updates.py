@@ -146,7 +146,8 @@ class Template:
 
     def create(self, folder: Path, choices: Mapping[str, str], tag: str) -> Repo:
         """Create a repo of a release in a new folder, and commit it."""
-        made = self.place / "made" / "-".join([tag, *choices.values()])
+        # By question too: several have the answer `none`.
+        made = self.place / "made" / "-".join([tag, *(f"{question}={choice}" for question, choice in choices.items())])
         if not made.exists():
             words = ["--no-input", "--checkout", tag, "--output-dir", str(made), "--extra-context", json.dumps(choices)]
             done = cruft(self.place, "create", str(self.path), *words)
