@@ -67,10 +67,7 @@ def main() -> int:
     parser.add_argument("--callers", type=int, nargs="+", default=CALLERS, help="numbers of callers")
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="numbers of rows in one call")
     options = parser.parse_args()
-    settings = load_settings()
-    reference = settings.reference()
-    fetch(reference, open_registry(reference.scheme, project.REGISTRY), settings.artifacts)
-    artifact = open_artifact(artifact_folder(settings.artifacts, reference.digest), reference.digest)
+    artifact = pinned()
     with process("-m", "serving") as service, process("-m", "benchmarks.echo") as echo:
         idle = service.memory_mb()
         print(f"ready after {service.ready_s:.2f} s, {idle:.0f} MB idle; {options.rounds} rounds, medians")
@@ -81,6 +78,14 @@ def main() -> int:
     _write(by_callers, by_rows)
     print(f"wrote {FOLDER.relative_to(project.ROOT)}: figures.json, callers.svg, rows.svg")
     return 0
+
+
+def pinned() -> Artifact:
+    """Fetch and open the pinned version."""
+    settings = load_settings()
+    reference = settings.reference()
+    fetch(reference, open_registry(reference.scheme, project.REGISTRY), settings.artifacts)
+    return open_artifact(artifact_folder(settings.artifacts, reference.digest), reference.digest)
 
 
 @dataclass(frozen=True)

@@ -13,30 +13,9 @@ import pytest
 from serving.domain.errors import OperatorError
 from serving.modeling import History
 from serving.offline import user_model
-from tests.platform.support.artifacts import rich, tiny
+from tests.platform.support.artifacts import rich
 from tests.platform.support.fakes import FakeStore
 from tests.platform.support.scoring import KEYS, VALUES, Job, lay_out, numbers, write
-
-STATIC = tiny(static=True)
-
-
-@pytest.fixture
-def store() -> FakeStore:
-    return FakeStore({b"a": {"base": 1.0}, b"b": {"base": 2.0}})
-
-
-@pytest.fixture
-def job(folder: Path, store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> Job:
-    """Return a job for the model with a static feature."""
-    return lay_out(folder, STATIC, monkeypatch, store)
-
-
-@pytest.fixture
-def given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
-    """Return a job for the model whose features are all given, and its input of 100 rows."""
-    made = lay_out(folder, tiny(), monkeypatch)
-    write(folder / "in.parquet", numbers(100))
-    return made
 
 
 def test_keys_read_the_newest_values_of_the_store_and_defaults_are_flagged(job: Job) -> None:

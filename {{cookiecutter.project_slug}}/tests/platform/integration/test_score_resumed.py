@@ -12,7 +12,6 @@ import pytest
 
 from serving.domain.errors import OperatorError
 from serving.offline.score import work
-from tests.platform.support.artifacts import tiny
 from tests.platform.support.fakes import FakeStore
 from tests.platform.support.scoring import (
     DURABLE,
@@ -24,32 +23,11 @@ from tests.platform.support.scoring import (
     Job,
     command,
     count_durable,
-    lay_out,
     numbers,
     write,
 )
 
-STATIC = tiny(static=True)
 VALUE = {"value": [0.5] * 100}
-
-
-@pytest.fixture
-def store() -> FakeStore:
-    return FakeStore({b"a": {"base": 1.0}, b"b": {"base": 2.0}})
-
-
-@pytest.fixture
-def job(folder: Path, store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> Job:
-    """Return a job for the model with a static feature."""
-    return lay_out(folder, STATIC, monkeypatch, store)
-
-
-@pytest.fixture
-def given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
-    """Return a job for the model whose features are all given, and its input of 100 rows."""
-    made = lay_out(folder, tiny(), monkeypatch)
-    write(folder / "in.parquet", numbers(100))
-    return made
 
 
 def test_a_store_that_gives_no_answer_ends_the_run_which_then_goes_on(job: Job, store: FakeStore) -> None:

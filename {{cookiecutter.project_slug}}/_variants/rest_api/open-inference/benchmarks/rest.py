@@ -19,12 +19,9 @@ import numpy as np
 import orjson
 
 from benchmarks import load
-from serving.domain.artifacts import Artifact, artifact_folder, open_artifact
+from serving.domain.artifacts import Artifact
 from serving.domain.tensors import Datatype
-from serving.offline import project
-from serving.offline.bootstrap import fetch, open_registry
 from serving.online.grpc.proto import open_inference_pb2 as pb
-from serving.online.settings import load_settings
 
 ROWS = (1, 100, 1000)
 _TIMEOUT_S = 30.0
@@ -39,10 +36,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds")
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="numbers of rows in one call")
     options = parser.parse_args()
-    settings = load_settings()
-    reference = settings.reference()
-    fetch(reference, open_registry(reference.scheme, project.REGISTRY), settings.artifacts)
-    artifact = open_artifact(artifact_folder(settings.artifacts, reference.digest), reference.digest)
+    artifact = load.pinned()
     with load.process("-m", "serving") as server:
         found = asyncio.run(_compare(server, artifact, options.rows, options.rounds, options.seconds))
     load.FOLDER.mkdir(parents=True, exist_ok=True)
