@@ -43,13 +43,21 @@ def registry(name: str) -> Iterator[str]:
 
 
 class Pods:
-    """The pods of a Deployment, on a network of their own where its Service's name leads to them."""
+    """The pods of a Deployment or InferenceService, on their own network where the Service's name leads to them."""
 
     def __init__(self, manifests: str, name: str, claims: Mapping[str, Path]) -> None:
         objects = list(yaml.safe_load_all(manifests))
         self._maps = {item["metadata"]["name"]: item["data"] for item in objects if item["kind"] == "ConfigMap"}
-        (self._deployment,) = [item for item in objects if _is(item, "Deployment", "server")]
-        (self._service,) = [item for item in objects if _is(item, "Service", "server")]
+        predictors = [item for item in objects if item["kind"] == "InferenceService"]
+        if predictors:
+            (predictor,) = predictors
+            self._spec: dict[str, Any] = predictor["spec"]["predictor"]
+            self._service = f"{predictor['metadata']['name']}-predictor"  # KServe makes it
+        else:
+            (deployment,) = [item for item in objects if _is(item, "Deployment", "server")]
+            (service,) = [item for item in objects if _is(item, "Service", "server")]
+            self._spec = deployment["spec"]["template"]["spec"]
+            self._service = service["metadata"]["name"]
         self._claims = claims
         self._name = name
         self._number = 0
@@ -68,21 +76,22 @@ class Pods:
                     docker(*remove, *mine)
             docker("network", "rm", self.network)
 
-    def add(self) -> None:
-        """Start a pod, and wait until its readiness probe succeeds."""
+    def add(self, *more: str) -> str:
+        """Start a pod, and wait until its readiness probe succeeds; `more` are options of Docker. Return its name."""
         self._number += 1
         pod, spec = f"{self._name}-{self._number}", self._spec
         for init in spec.get("initContainers", []):
             docker("run", "--rm", *self._options(pod, init), init["image"], *init["command"])
         (server,) = spec["containers"]
         # The claims are for the init containers; nobody but callers of its network reaches the pod.
-        options = ["--network", self.network, "--network-alias", self._service["metadata"]["name"]]
+        options = ["--network", self.network, "--network-alias", self._service, *more]
         docker("run", "--detach", "--name", pod, *options, *self._options(pod, server), server["image"])
         ready = [*_PROBES["grpc"], f"localhost:{server['readinessProbe']['grpc']['port']}"]
         deadline = time.monotonic() + 120
         while subprocess.run(["docker", "exec", pod, *ready], capture_output=True, check=False).returncode:
             assert time.monotonic() < deadline, docker("logs", pod)
         self.alive.append(pod)
+        return pod
 
     def remove(self) -> int:
         """End the oldest pod as a kubelet does: preStop, SIGTERM, grace; return its exit code."""
@@ -92,11 +101,6 @@ class Pods:
         time.sleep(before)  # the manifest's own time
         docker("stop", "--time", str(self._spec["terminationGracePeriodSeconds"] - before), pod)
         return int(docker("inspect", "--format", "{{.State.ExitCode}}", pod))
-
-    @property
-    def _spec(self) -> dict[str, Any]:
-        spec: dict[str, Any] = self._deployment["spec"]["template"]["spec"]
-        return spec
 
     def _options(self, pod: str, container: Mapping[str, Any]) -> list[str]:
         """Return how Docker runs a container of the pod."""
