@@ -8,7 +8,9 @@ as soon as it has to go.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from typing import Any
 import yaml
 
 from tests.containers.stack import docker
+from tests.support import Repo, run
 
 REGISTRY = "docker-registry-2.8:local"
 _DOCKERFILE = """\
@@ -27,6 +30,9 @@ RUN printf '{version: 0.1, storage: {filesystem: {rootdirectory: /images}}, http
 CMD ["docker-registry", "serve", "/open.yml"]
 """
 _PROBES = {"grpc": ["python", "-m", "serving_client", "health", "--timeout", "3", "--target"]}
+
+_ANSWERED = r'^grpc_server_handled_total{grpc_code="OK",grpc_method="ModelInfer"} (\S+)'
+_METRICS = "import urllib.request as u; print(u.urlopen('http://localhost:8002/metrics', timeout=5).read().decode())"
 
 
 @contextmanager
@@ -52,12 +58,13 @@ class Pods:
         if predictors:
             (predictor,) = predictors
             self._spec: dict[str, Any] = predictor["spec"]["predictor"]
-            self._service = f"{predictor['metadata']['name']}-predictor"  # KServe makes it
+            self.service = f"{predictor['metadata']['name']}-predictor"  # KServe makes it
         else:
             (deployment,) = [item for item in objects if _is(item, "Deployment", "server")]
             (service,) = [item for item in objects if _is(item, "Service", "server")]
             self._spec = deployment["spec"]["template"]["spec"]
-            self._service = service["metadata"]["name"]
+            self.service = service["metadata"]["name"]
+        self.image = str(self._spec["containers"][0]["image"])
         self._claims = claims
         self._name = name
         self._number = 0
@@ -84,7 +91,7 @@ class Pods:
             docker("run", "--rm", *self._options(pod, init), init["image"], *init["command"])
         (server,) = spec["containers"]
         # The claims are for the init containers; nobody but callers of its network reaches the pod.
-        options = ["--network", self.network, "--network-alias", self._service, *more]
+        options = ["--network", self.network, "--network-alias", self.service, *more]
         docker("run", "--detach", "--name", pod, *options, *self._options(pod, server), server["image"])
         ready = [*_PROBES["grpc"], f"localhost:{server['readinessProbe']['grpc']['port']}"]
         deadline = time.monotonic() + 120
@@ -101,6 +108,13 @@ class Pods:
         time.sleep(before)  # the manifest's own time
         docker("stop", "--time", str(self._spec["terminationGracePeriodSeconds"] - before), pod)
         return int(docker("inspect", "--format", "{{.State.ExitCode}}", pod))
+
+    def answered(self, pod: str) -> float:
+        """Return the calls that a pod has answered."""
+        page = docker("exec", pod, "python", "-c", _METRICS)
+        return float(
+            re.findall(r'^grpc_server_handled_total{grpc_code="OK",grpc_method="ModelInfer"} (\S+)', page, re.M)[0]
+        )
 
     def _options(self, pod: str, container: Mapping[str, Any]) -> list[str]:
         """Return how Docker runs a container of the pod."""
@@ -139,6 +153,17 @@ class Pods:
         if volume["emptyDir"].get("medium") == "Memory":
             return ["--tmpfs", mount["mountPath"]]
         return ["--volume", f"{pod}-{volume['name']}:{mount['mountPath']}{access}"]
+
+
+def released(repo: Repo, address: str, environment: str) -> str:
+    """Build and push the images of a trained repo; return the manifests of an environment, and fetch the model."""
+    for words in (["build"], ["push"], ["manifests"]):
+        variables = [f"IMAGE_PREFIX={address}/team", "IMAGE_TAG=any", f"TO={environment}"]
+        done = run(["env", *variables, sys.executable, "tools/tasks.py", *words], cwd=repo.path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    fetch = run([repo.python, "-m", "serving.offline.model_version", "fetch"], cwd=repo.path)
+    assert fetch.returncode == 0, fetch.stderr
+    return done.stdout
 
 
 def pushed(folder: Path) -> dict[str, str]:

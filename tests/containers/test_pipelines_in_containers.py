@@ -123,14 +123,13 @@ def test_the_jobs_of_gitlab_lead_from_a_clean_clone_to_pods_by_digest(
         "CI_REGISTRY_IMAGE": f"{address}/group",
         "CI_REGISTRY_USER": "somebody",
         "CI_REGISTRY_PASSWORD": "anything",
-        # The engine of this machine, in place of Docker in Docker.
         "DOCKER_HOST": "unix:///var/run/docker.sock",
         "DOCKER_TLS_VERIFY": "",
         "DOCKER_CERT_PATH": "",
     }
     passed = run_gitlab(clone, mounted=tmp_path, applied=applied, variables=variables)
     # Both run on this machine, so the second builds and pushes the same again.
-    assert passed == ["check", "test", "images-amd64", "images-arm64", "join", "staging", "production"]
+    assert set(passed) == {"check", "test", "images-amd64", "images-arm64", "join", "staging", "production"}
     joined = clone / ".gitlab-ci-local" / "artifacts" / "join" / "build" / "images.json"
     plays(applied, json.loads(joined.read_text(encoding="utf-8")), repo)
 
