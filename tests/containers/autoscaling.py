@@ -22,7 +22,7 @@ from tests.containers.fleet import SHARE, Fleet, new_fleet
 
 SYNC_S = 15.0
 TOLERANCE = 0.1
-CURVE = ((60, 0.4, 0.4), (150, 0.4, 2.4), (120, 2.4, 2.4), (90, 2.4, 0.4), (540, 0.4, 0.4))
+CURVE = ((30, 0.4, 0.4), (90, 0.4, 2.4), (90, 2.4, 2.4), (60, 2.4, 0.4), (450, 0.4, 0.4))
 """Seconds, and the load at their begin and end, in capacities of one replica."""
 
 

@@ -118,8 +118,8 @@ class Pods:
 
     def _options(self, pod: str, container: Mapping[str, Any]) -> list[str]:
         """Return how Docker runs a container of the pod."""
-        security = self._spec["securityContext"]
-        words = ["--user", f"{security['runAsUser']}:{security['runAsGroup']}", "--init"]
+        security = self._spec["securityContext"]  # and a cluster does not know the image's health check
+        words = ["--user", f"{security['runAsUser']}:{security['runAsGroup']}", "--init", "--no-healthcheck"]
         if container["securityContext"]["readOnlyRootFilesystem"]:
             words.append("--read-only")
         words += [
