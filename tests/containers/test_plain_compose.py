@@ -38,10 +38,10 @@ def test_every_choice_is_put_into_containers_once() -> None:
 
 
 @pytest.fixture(scope="module")
-def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(template: Path, module_path: Path) -> Iterator[Stack]:
     """A trained repo whose containers do not run yet."""
     needs_engine()
-    stack = Stack.generate(template, tmp_path_factory.mktemp("plain"), SLUG)
+    stack = Stack.generate(template, module_path / "plain", SLUG)
     yield stack
     stack.remove()
 
