@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,8 @@ _SURROUNDINGS = os.environ | {
     "METRICS_PORT": str(METRICS),
     "PROMETHEUS_PORT": str(PROMETHEUS),
 }
+_PRECISE = re.compile(r"(?<=[ \"(])(-?\d+\.\d)\d+")  # a tenth of a point will do
+_FONTS = re.compile(r"font-family: [^;]*")
 _NARROW, _COLUMNS = ("stat", "table"), 3
 
 
@@ -139,8 +142,9 @@ def draw(dashboard: dict[str, Any], began: float, ended: float, picture: Path = 
             place.set_axis_off()
         figure.savefig(picture, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         pyplot.close(figure)
-    lines = picture.read_text(encoding="utf-8").splitlines()
-    picture.write_text("\n".join(line.rstrip() for line in lines) + "\n", encoding="utf-8", newline="\n")
+    text = _FONTS.sub("font-family: sans-serif", _PRECISE.sub(r"\1", picture.read_text(encoding="utf-8")))
+    lines = [line.rstrip() for line in text.splitlines()]
+    picture.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
 def ask(path: str, **values: object) -> list[dict[str, Any]]:
