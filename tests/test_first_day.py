@@ -40,9 +40,9 @@ def next_steps(printed: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def own(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+def own(template: Path, module_path: Path) -> Repo:
     """A new repo after all of its next steps, committed."""
-    folder = tmp_path_factory.mktemp("first-day")
+    folder = module_path / "first-day"
     begin, *commands = next_steps(cookiecutter(template, folder).stderr)
     shell(begin, folder)
     repo = Repo(folder / begin.split()[1])

@@ -31,10 +31,10 @@ SERVICES = ("server", "feature-store", "materialize", "gateway")
 
 
 @pytest.fixture(scope="module")
-def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(template: Path, module_path: Path) -> Iterator[Stack]:
     """Two replicas of version 1 in containers; version 2, whose answers differ, is registered and fetched."""
     needs_engine()
-    running = Stack.generate(template, tmp_path_factory.mktemp("stack"), SLUG)
+    running = Stack.generate(template, module_path / "stack", SLUG)
     repo = running.repo
     first = repo.text("model.lock")
     estimator = repo.path / "model" / "estimator.py"

@@ -25,10 +25,10 @@ print([name for name in ("sklearn", "skl2onnx", "tools", "model") if importlib.u
 
 
 @pytest.fixture(scope="module")
-def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(template: Path, module_path: Path) -> Iterator[Stack]:
     """Two replicas of one version, read through Feast."""
     needs_engine()
-    running = Stack.generate(template, tmp_path_factory.mktemp("feast"), SLUG)
+    running = Stack.generate(template, module_path / "feast", SLUG)
     try:
         started = running.compose("up", "--build", "--wait", **TWO)
         assert started.returncode == 0, started.stderr

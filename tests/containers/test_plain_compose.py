@@ -12,6 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.containers.browser import predict_on_the_page
 from tests.containers.pods import Pods, pushed, registry
 from tests.containers.stack import STACKS, Stack, docker, known_answers, needs_engine
 from tests.support import CHOICES, Repo, generate, run
@@ -37,16 +38,16 @@ def test_every_choice_is_put_into_containers_once() -> None:
 
 
 @pytest.fixture(scope="module")
-def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(template: Path, module_path: Path) -> Iterator[Stack]:
     """A trained repo whose containers do not run yet."""
     needs_engine()
-    stack = Stack.generate(template, tmp_path_factory.mktemp("plain"), SLUG)
+    stack = Stack.generate(template, module_path / "plain", SLUG)
     yield stack
     stack.remove()
 
 
 @pytest.mark.long
-def test_each_command_exits_0_after_training(stack: Stack) -> None:
+def test_each_command_exits_0_after_training(stack: Stack, tmp_path: Path) -> None:
     for words in COMMANDS:
         done = stack.compose(*words)
         assert done.returncode == 0, f"{words}: {done.stderr}"
@@ -55,6 +56,11 @@ def test_each_command_exits_0_after_training(stack: Stack) -> None:
             assert f"answered by {SLUG} version 1" in printed
             assert "defaults" not in printed
             assert predicted_by_rest() == f"{SLUG} 1"
+            shown = predict_on_the_page(f"{REST}/docs", tmp_path)
+            assert (shown["status"], shown["answer"]["model_name"]) == ("200", SLUG)
+            assert len(shown["answer"]["outputs"][0]["data"]) > 0
+            # The page asks nobody but its server, and its content policy had nothing to refuse.
+            assert (shown["hosts"], shown["console"]) == ([REST.removeprefix("http://")], [])
 
 
 def predicted_by_rest() -> str:

@@ -36,10 +36,10 @@ ENV PATH=/opt/venv/bin:${PATH} PYTHONPATH=/app/src:/app HOME=/tmp
 
 
 @pytest.fixture(scope="module")
-def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(template: Path, module_path: Path) -> Iterator[Stack]:
     """The containers of a trained repo, with the stand-in."""
     needs_engine()
-    running = Stack.generate(template, tmp_path_factory.mktemp("tensorflow"), SLUG)
+    running = Stack.generate(template, module_path / "tensorflow", SLUG)
     docker("build", "--quiet", "--tag", IMAGE, "--file", "-", str(running.repo.path), stdin=STAND_IN)
     with (running.repo.path / ".env").open("a", encoding="utf-8") as settings:
         settings.write(f"TENSORFLOW_SERVING_IMAGE={IMAGE}\n")
