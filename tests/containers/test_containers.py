@@ -51,6 +51,8 @@ def stack(template: Path, module_path: Path) -> Iterator[Stack]:
         secret.chmod(0o644)
         secret.write_text(CANARY, encoding="utf-8")
         secret.chmod(0o444)
+    with (repo.path / ".env").open("a", encoding="utf-8") as settings:
+        settings.write("SERVING_PREDICTION_LOG=/predictions\n")
     try:
         running.command("up", SCALE=str(REPLICAS))
         yield running
@@ -205,6 +207,25 @@ def test_files_are_scored_in_a_container_with_the_features_of_the_servers_store(
     assert (summary["rows"], summary["rejected"], summary["defaulted"]) == (1, 1, {})
     assert stack.repo.text("batch/scores.csv").splitlines()[1].startswith('"patient-001",')
     assert stack.repo.text("batch/scores.csv.rejected.csv").splitlines()[1].startswith("/batch/rows.csv,2,")
+
+
+def test_predictions_are_logged_and_evaluated_and_a_deleted_entity_is_gone(stack: Stack, known: str) -> None:
+    with stack.load(known) as load:
+        load.wait_for(300)
+    assert (load.seen["failures"], load.seen["wrong"]) == ({}, 0)
+    keys = next(iter(json.loads(known).values()))["inputs"]["patient_id"]
+    lines = ["patient_id,time,label", *(f"{key},2100-01-01,150" for key in keys)]
+    (stack.repo.path / "batch" / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    evaluated = stack.compose("run", "--rm", "evaluate", "/batch/labels.csv")
+    assert evaluated.returncode == 0, evaluated.stderr
+    (labelled,) = re.findall(r"^(\d+) of \d+ logged predictions have a label$", evaluated.stdout, re.MULTILINE)
+    assert int(labelled) >= 300
+    (materialize,) = stack.containers("materialize")
+    command = ("python", "-m", "serving.offline.materialize")
+    said = stack.inside(materialize, *command, "--delete", keys[0])
+    assert re.search(r"^deleted 1 of 1 entities, rows of the prediction log: [1-9]", said), said
+    assert "rows of the prediction log: 0;" in stack.inside(materialize, *command, "--delete", keys[0])
+    assert "wrote" in stack.inside(materialize, *command, "--all")
 
 
 def test_the_gateway_gives_each_replica_its_share_and_has_the_metrics_of_each(stack: Stack, known: str) -> None:

@@ -35,8 +35,8 @@ from tools.process import INTERRUPTED, SetupError, run
 Arguments = Sequence[str]
 
 DEV = ROOT / "requirements" / "dev.txt"
-# Pickles are opened in a separate environment, and uv is installed outside of every environment.
-APART = (DEV, DEV.with_name("import.txt"), DEV.with_name("uv.txt"))
+# Pickles are opened and plots are drawn in separate environments; uv is installed outside of every environment.
+APART = (DEV, DEV.with_name("import.txt"), DEV.with_name("plots.txt"), DEV.with_name("uv.txt"))
 # What the tests of a slot need besides.
 TESTS = "*_tests.txt"
 CHECKS = {
@@ -53,6 +53,8 @@ DISPOSABLE = (".venv", "artifacts", "build", "dist", *CACHES)
 ENVIRONMENT = Environment(ROOT / ".venv", importable=(ROOT / "src", ROOT / "client", ROOT))
 IMPORT_ENVIRONMENT = Environment(ROOT / "build" / "import" / ".venv")
 """Opens pickles: see src/serving/offline/pickle_import.py."""
+PLOTS_ENVIRONMENT = Environment(ROOT / "build" / "plots" / ".venv")
+"""Draws plots: see src/serving/offline/drift_page.py."""
 
 
 class StepError(Exception):
@@ -282,7 +284,20 @@ def down(arguments: Arguments) -> None:
 
 def drift(arguments: Arguments) -> None:
     """Compare the traffic with the training data."""
+    if any(word.startswith("--html") for word in arguments):
+        PLOTS_ENVIRONMENT.ensure([DEV.with_name("plots.txt")])
     module("serving.offline.drift", *arguments, locks=without_dev())
+
+
+def predictions(arguments: Arguments) -> None:
+    """Turn the prediction log into Parquet."""
+    module("serving.offline.predictions", *arguments, locks=without_dev())
+
+
+def evaluate(arguments: Arguments) -> None:
+    """Measure the model on logged predictions."""
+    given = shlex.split(os.environ.get("LABELS", ""))
+    module("serving.offline.evaluate", *given, *arguments, locks=without_dev())
 
 
 def support(arguments: Arguments) -> None:
@@ -341,7 +356,11 @@ COMMANDS = {
     "sizing": Command(
         "how many replicas a load needs, by the figures of `bench` (for yours: ARGS='--rate 2500')", sizing
     ),
-    "drift": Command("compare the traffic of a running server with the training data", drift),
+    "drift": Command(
+        "compare the traffic of a running server with the training data (plots: ARGS='--html drift.html')", drift
+    ),
+    "predictions": Command("turn the prediction log into Parquet files", predictions),
+    "evaluate": Command("measure the model on logged predictions whose labels are known: LABELS=labels.csv", evaluate),
     "support": Command("list the parts of the images that are past their end of support, or soon will be", support),
     "clean": Command("remove .venv, caches and fetched artifacts; keeps registry/ and data/", clean),
 }
