@@ -95,14 +95,14 @@ class PartWriter:
         self.bytes = 0
         self.after = work.after
 
-    def add(self, scored: Scored, after: Place) -> None:
+    def add(self, scored: Scored) -> None:
         """Add the output of a chunk."""
         self._writer.write_batch(scored.batch)
         for refusal in scored.refusals:
             self._refusals.write(json.dumps([refusal.file, refusal.row, refusal.column, refusal.reason]) + "\n")
         self.counts.add(scored.counts)
         self.bytes += scored.batch.nbytes
-        self.after = after
+        self.after = scored.after
 
     def commit(self) -> None:
         """Write all to the disk, then make the part whole."""
