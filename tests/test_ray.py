@@ -90,7 +90,7 @@ def cluster(repo: Repo) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def test_on_this_machine_ray_gives_the_same_bytes_and_a_run_goes_on_without_it(repo: Repo) -> None:
     refused = ended(start(repo, "here.parquet", "--max-rejected", "700", ENGINE="ray"), 1)
     assert "rows are refused so far, more than --max-rejected 700; here.parquet.rejected.csv names them." in refused
-    assert json.loads(ended(start(repo, "here.parquet"), REFUSED_SOME))["resumed_rows"] > 700_000
+    assert json.loads(ended(start(repo, "here.parquet"), REFUSED_SOME))["resumed_rows"] > 500_000
     assert results(repo, "here.parquet") == results(repo, "local.parquet")
 
 

@@ -140,8 +140,8 @@ async def _score(
                 writer.add(scored)
                 progress.add(scored)
                 if options.max_rejected is not None and rejected > options.max_rejected:
-                    writer.commit()
-                    raise _too_many(place, options, rejected)
+                    target = result.publish_refusals(place, options.output, writer.unfinished())
+                    raise _too_many(target, options, rejected)
                 if writer.counts.rows >= options.part_rows or writer.bytes >= _PART_BYTES:
                     writer.commit()
                     writer = None
@@ -156,8 +156,7 @@ async def _score(
                 writer.close()
 
 
-def _too_many(place: work.Work, options: Options, rejected: int) -> OperatorError:
-    target = result.publish_refusals(place, options.output)
+def _too_many(target: Path, options: Options, rejected: int) -> OperatorError:
     return OperatorError(
         f"{rejected} rows are refused so far, more than --max-rejected {options.max_rejected}; {target} names them. "
         "Correct the input and run with --restart, or allow more."

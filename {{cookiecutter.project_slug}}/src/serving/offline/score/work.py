@@ -104,6 +104,11 @@ class PartWriter:
         self.bytes += scored.batch.nbytes
         self.after = scored.after
 
+    def unfinished(self) -> Part:
+        """Return the part as far as it is written, to read the refused rows of."""
+        self._refusals.flush()
+        return Part(Path(self._rows.name), Path(self._refusals.name), self.counts, self.after)
+
     def commit(self) -> None:
         """Write all to the disk, then make the part whole."""
         self._writer.close()
