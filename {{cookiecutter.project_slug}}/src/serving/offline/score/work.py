@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -120,8 +120,9 @@ class PartWriter:
 
     def close(self) -> None:
         """Release the files of a part that did not become whole."""
-        self._rows.close()
-        self._refusals.close()
+        for file in (self._rows, self._refusals):
+            with suppress(OSError):  # what a full disk did not take fails here once more
+                file.close()
 
 
 @contextmanager
