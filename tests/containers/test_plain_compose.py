@@ -55,6 +55,7 @@ def test_each_command_exits_0_after_training(stack: Stack) -> None:
             assert f"answered by {SLUG} version 1" in printed
             assert "defaults" not in printed
             assert predicted_by_rest() == f"{SLUG} 1"
+            stack.scores_as_it_answers(flagged=True)
 
 
 def predicted_by_rest() -> str:
