@@ -47,6 +47,10 @@ def test_the_server_may_only_read_its_own_keys_of_redis(stack: Stack) -> None:
     stack.restricts_access_to_its_store("made-by-a-test-serving")  # Feast's keys end with its project's name
 
 
+def test_a_thousand_rows_get_the_same_bits_and_flags_in_a_batch_as_in_a_call(stack: Stack) -> None:
+    stack.scores_as_it_answers(flagged=True)
+
+
 def test_without_redis_every_answer_through_feast_is_right_or_flagged(stack: Stack) -> None:
     (digest,) = re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock"))
     # The server's containers fetched it to a volume; here it is fetched for the load, which knows the right answers.

@@ -61,6 +61,7 @@ def test_each_command_exits_0_after_training(stack: Stack, tmp_path: Path) -> No
             assert len(shown["answer"]["outputs"][0]["data"]) > 0
             # The page asks nobody but its server, and its content policy had nothing to refuse.
             assert (shown["hosts"], shown["console"]) == ([REST.removeprefix("http://")], [])
+            stack.scores_as_it_answers(flagged=True)
 
 
 def predicted_by_rest() -> str:

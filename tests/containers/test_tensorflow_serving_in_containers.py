@@ -55,6 +55,10 @@ def test_the_server_answers_with_what_tensorflow_serving_computes(stack: Stack) 
     assert f"answered by {SLUG} version 1" in stack.command("predict")
 
 
+def test_a_thousand_rows_get_the_same_bits_in_a_batch_as_in_a_call(stack: Stack) -> None:
+    stack.scores_as_it_answers(flagged=False)  # without a feature store
+
+
 def test_tensorflow_serving_runs_unprivileged_and_publishes_no_port(stack: Stack) -> None:
     stack.is_unprivileged("server", "tensorflow-serving")
     (container,) = stack.containers("tensorflow-serving")
