@@ -1,6 +1,6 @@
 """The pipelines: linters accept them, each job is a command of the repo, and nothing in them moves or has more rights.
 
-They have not run on GitHub or GitLab.
+tests/containers runs the jobs in order, and actionlint. They have not run on GitHub or GitLab.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def test_every_job_is_a_command_of_the_repo(generated: Generated, choices: dict[
     if choices["ci"] == "none":
         assert used == set()
         return
-    assert {"check", "test", "test-all", "build", "push"} <= used
+    assert {"check", "test", "test-all", "build", "image-size", "push", "join"} <= used
     assert ("deploy" in used) == (choices["deployment"] != "compose")
 
 
@@ -72,6 +72,8 @@ def test_production_waits_for_staging_and_for_somebody(generated: Generated) -> 
     github = yaml.safe_load(generated(ci="github", deployment="kubernetes").text(".github/workflows/release.yml"))
     job = github["jobs"]["production"]
     assert (job["needs"], job["environment"]) == ("staging", "production")
+    assert github["jobs"]["images"]["strategy"]["matrix"] == {"runner": ["ubuntu-24.04", "ubuntu-24.04-arm"]}
+    assert (github["jobs"]["join"]["needs"], github["jobs"]["staging"]["needs"]) == ("images", "join")
     gitlab = yaml.safe_load(generated(ci="gitlab", deployment="kubernetes").text(".gitlab/ci/deploy.yml"))
     assert "staging" in gitlab["production"]["needs"]
     assert [rule["when"] for rule in gitlab["production"]["rules"]] == ["manual"]

@@ -41,6 +41,7 @@ def test_every_container_is_powerless_and_the_server_only_reads_what_feast_knows
     stack.is_unprivileged(*SERVICES)
     (server, *_) = stack.containers("server")
     assert stack.inside(server, "python", "-c", LOOK) == "[] []"
+    print(stack.command("image-size"))
 
 
 def test_the_server_may_only_read_its_own_keys_of_redis(stack: Stack) -> None:

@@ -261,6 +261,17 @@ def push(arguments: Arguments) -> None:
     module("tools.push", *arguments, locks=without_dev())
 
 
+def join(arguments: Arguments) -> None:
+    """Join the pushed images of several architectures."""
+    prepare(ROOT)
+    module("tools.push", "join", *arguments, locks=without_dev())
+
+
+def image_size(arguments: Arguments) -> None:
+    """Compare the server's image with its budget."""
+    module("tools.image_size", *arguments, locks=without_dev())
+
+
 def deploy(arguments: Arguments) -> None:
     """Change the version in running containers; with TO, what runs in a cluster."""
     if os.environ.get("TO"):
@@ -350,6 +361,8 @@ COMMANDS = {
     "certificates": Command("make certificates for development in secrets/, for TLS in containers", certificates),
     "build": Command("build the images of `up`", build),
     "push": Command("push the images by commit, and write down their digests (to IMAGE_PREFIX, in .env)", push),
+    "join": Command("join the images that machines of several architectures have pushed: one digest each", join),
+    "image-size": Command("compare the size of the server's image with its budget in config/size", image_size),
     "ps": Command("list the containers", ps),
     "logs": Command("show the containers' logs, and follow them in a terminal (one service: ARGS=server)", logs),
     "deploy": Command("switch running containers to the version in model.lock, without losing a call", deploy),
