@@ -21,7 +21,7 @@ import yaml
 
 from tests.containers.autoscaling import Rule
 from tests.mistakes import Mistake
-from tests.support import CHOICES, PAIRED, ROOT, Answers, Repo, combination_id, run
+from tests.support import CHOICES, PAIRED, ROOT, Answers, Repo, every_pair, run
 from tools.environment import Environment
 
 Manifests = Callable[[Path, str], str]
@@ -157,7 +157,7 @@ def manifests(generated: Callable[..., Repo], tmp_path_factory: pytest.TempPathF
     return of
 
 
-@pytest.mark.parametrize("choices", COMBINATIONS, ids=combination_id)
+@every_pair(deployment=CLUSTERS)
 def test_kubernetes_accepts_every_combination(
     released: Callable[..., Path], manifests: Manifests, guard: ModuleType, choices: dict[str, str], tmp_path: Path
 ) -> None:

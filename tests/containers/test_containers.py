@@ -30,10 +30,10 @@ SERVICES = ("server", "feature-store", "materialize", "gateway")
 
 
 @pytest.fixture(scope="module")
-def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(template: Path, module_path: Path) -> Iterator[Stack]:
     """Two replicas of version 1 in containers; version 2, whose answers differ, is registered and fetched."""
     needs_engine()
-    running = Stack.generate(template, tmp_path_factory.mktemp("stack"), SLUG)
+    running = Stack.generate(template, module_path / "stack", SLUG)
     repo = running.repo
     first = repo.text("model.lock")
     estimator = repo.path / "model" / "estimator.py"
@@ -50,6 +50,8 @@ def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         secret.chmod(0o644)
         secret.write_text(CANARY, encoding="utf-8")
         secret.chmod(0o444)
+    with (repo.path / ".env").open("a", encoding="utf-8") as settings:
+        settings.write("SERVING_PREDICTION_LOG=/predictions\n")
     try:
         running.command("up", SCALE=str(REPLICAS))
         yield running
@@ -209,6 +211,54 @@ def test_files_are_scored_in_a_container_with_the_features_of_the_servers_store(
     assert (summary["rows"], summary["rejected"], summary["defaulted"]) == (1, 1, {})
     assert stack.repo.text("batch/scores.csv").splitlines()[1].startswith('"patient-001",')
     assert stack.repo.text("batch/scores.csv.rejected.csv").splitlines()[1].startswith("/batch/rows.csv,2,")
+
+
+def test_predictions_are_logged_and_evaluated_and_a_deleted_entity_is_gone(stack: Stack, known: str) -> None:
+    with stack.load(known) as load:
+        load.wait_for(300)
+    assert (load.seen["failures"], load.seen["wrong"]) == ({}, 0)
+    keys = next(iter(json.loads(known).values()))["inputs"]["patient_id"]
+    lines = ["patient_id,time,label", *(f"{key},2100-01-01,150" for key in keys)]
+    (stack.repo.path / "batch" / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    evaluated = stack.compose("run", "--rm", "evaluate", "/batch/labels.csv")
+    assert evaluated.returncode == 0, evaluated.stderr
+    (labelled,) = re.findall(r"^(\d+) of \d+ logged predictions have a label$", evaluated.stdout, re.MULTILINE)
+    assert int(labelled) >= 300
+    (materialize,) = stack.containers("materialize")
+    command = ("python", "-m", "serving.offline.materialize")
+    said = stack.inside(materialize, *command, "--delete", keys[0])
+    assert re.search(r"^deleted 1 of 1 entities, rows of the prediction log: [1-9]", said), said
+    assert "rows of the prediction log: 0;" in stack.inside(materialize, *command, "--delete", keys[0])
+    assert "wrote" in stack.inside(materialize, *command, "--all")
+
+
+def test_a_thousand_rows_get_the_same_bits_and_flags_in_a_batch_as_in_a_call(stack: Stack) -> None:
+    stack.scores_as_it_answers(flagged=True)
+
+
+def test_on_a_full_disk_a_run_ends_with_a_sentence_and_goes_on_when_there_is_room(stack: Stack) -> None:
+    names = re.findall(r'^        Feature\("(\w+)"', stack.repo.text("model/features.py"), re.M)
+    rows = 60_000
+    text = ",".join(["patient_id", *names]) + "\n" + (",".join(["patient-001", *"1" * len(names)]) + "\n") * rows
+    (stack.repo.path / "batch" / "many.csv").write_text(text, encoding="utf-8")
+    limit = 'services: {score: {tmpfs: ["/full:size=12m,uid=65532,gid=65532"]}}'
+    (stack.repo.path / "full.yaml").write_text(limit, encoding="utf-8")
+    name = f"{stack.project}-full"
+    files = ("--file", "compose.yaml", "--file", "full.yaml")
+    done = stack.compose(*files, "run", "--detach", "--name", name, "--entrypoint", "sleep", "score", "600")
+    assert done.returncode == 0, done.stderr
+    score = ("python", "-m", "serving.offline.score", "/batch/many.csv", "--output", "/full/out.csv")
+    stops = "error: No space left on device. Nothing was published; the same command goes on after row"
+    try:
+        # There is no room for a part; then for that, but not for the output; then for all.
+        for megabytes, end in ((11, f"{stops} 0, from"), (8, f"{stops} {rows}, from"), (0, f'"resumed_rows": {rows},')):
+            stack.inside(name, "dd", "if=/dev/zero", "of=/full/ballast", "bs=1M", f"count={megabytes}")
+            assert end in stack.inside(name, *score)
+            left = {"ballast", "out.csv.work"} if megabytes else {"ballast", "out.csv"}
+            assert set(stack.inside(name, "ls", "-A", "/full").split()) == left
+        assert stack.inside(name, "sh", "-c", "wc -l < /full/out.csv") == str(rows + 1)
+    finally:
+        docker("rm", "--force", name)
 
 
 def test_the_gateway_gives_each_replica_its_share_and_has_the_metrics_of_each(stack: Stack, known: str) -> None:

@@ -25,10 +25,10 @@ print([name for name in ("sklearn", "skl2onnx", "tools", "model") if importlib.u
 
 
 @pytest.fixture(scope="module")
-def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(template: Path, module_path: Path) -> Iterator[Stack]:
     """Two replicas of one version, read through Feast."""
     needs_engine()
-    running = Stack.generate(template, tmp_path_factory.mktemp("feast"), SLUG)
+    running = Stack.generate(template, module_path / "feast", SLUG)
     try:
         started = running.compose("up", "--build", "--wait", **TWO)
         assert started.returncode == 0, started.stderr
@@ -46,6 +46,10 @@ def test_every_container_is_powerless_and_the_server_only_reads_what_feast_knows
 
 def test_the_server_may_only_read_its_own_keys_of_redis(stack: Stack) -> None:
     stack.restricts_access_to_its_store("made-by-a-test-serving")  # Feast's keys end with its project's name
+
+
+def test_a_thousand_rows_get_the_same_bits_and_flags_in_a_batch_as_in_a_call(stack: Stack) -> None:
+    stack.scores_as_it_answers(flagged=True)
 
 
 def test_without_redis_every_answer_through_feast_is_right_or_flagged(stack: Stack) -> None:

@@ -40,10 +40,10 @@ def test_every_choice_is_put_into_containers_once() -> None:
 
 
 @pytest.fixture(scope="module")
-def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(template: Path, module_path: Path) -> Iterator[Stack]:
     """A trained repo whose containers do not run yet."""
     needs_engine()
-    stack = Stack.generate(template, tmp_path_factory.mktemp("plain"), SLUG)
+    stack = Stack.generate(template, module_path / "plain", SLUG)
     yield stack
     stack.remove()
 
@@ -63,6 +63,7 @@ def test_each_command_exits_0_after_training(stack: Stack, tmp_path: Path) -> No
             assert len(shown["answer"]["outputs"][0]["data"]) > 0
             # The page asks nobody but its server, and its content policy had nothing to refuse.
             assert (shown["hosts"], shown["console"]) == ([REST.removeprefix("http://")], [])
+            stack.scores_as_it_answers(flagged=True)
 
 
 def predicted_by_rest() -> str:

@@ -35,10 +35,10 @@ ENV PATH=/opt/venv/bin:${PATH} PYTHONPATH=/app/src:/app HOME=/tmp
 
 
 @pytest.fixture(scope="module")
-def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(template: Path, module_path: Path) -> Iterator[Stack]:
     """The containers of a trained repo, with the stand-in."""
     needs_engine()
-    running = Stack.generate(template, tmp_path_factory.mktemp("tensorflow"), SLUG)
+    running = Stack.generate(template, module_path / "tensorflow", SLUG)
     docker("build", "--quiet", "--tag", IMAGE, "--file", "-", str(running.repo.path), stdin=STAND_IN)
     with (running.repo.path / ".env").open("a", encoding="utf-8") as settings:
         settings.write(f"TENSORFLOW_SERVING_IMAGE={IMAGE}\n")
@@ -52,6 +52,10 @@ def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def test_the_server_answers_with_what_tensorflow_serving_computes(stack: Stack) -> None:
     assert f"answered by {SLUG} version 1" in stack.command("predict")
+
+
+def test_a_thousand_rows_get_the_same_bits_in_a_batch_as_in_a_call(stack: Stack) -> None:
+    stack.scores_as_it_answers(flagged=False)  # without a feature store
 
 
 def test_tensorflow_serving_runs_unprivileged_and_publishes_no_port(stack: Stack) -> None:

@@ -35,8 +35,9 @@ from tools.process import INTERRUPTED, SetupError, run
 Arguments = Sequence[str]
 
 DEV = ROOT / "requirements" / "dev.txt"
-# Pickles are opened in a separate environment, and uv is installed outside of every environment.
-APART = (DEV, DEV.with_name("import.txt"), DEV.with_name("uv.txt"))
+RAY, PLOTS = (DEV.with_name(f"{name}.txt") for name in ("ray", "plots"))
+# Pickles, Ray and plots have separate environments, and uv is installed outside of every environment.
+APART = (DEV, DEV.with_name("import.txt"), PLOTS, RAY, DEV.with_name("uv.txt"))
 # What the tests of a slot need besides.
 TESTS = "*_tests.txt"
 CHECKS = {
@@ -50,9 +51,14 @@ CHECKS = {
 CACHES = (".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis")
 DISPOSABLE = (".venv", "artifacts", "build", "dist", *CACHES)
 
-ENVIRONMENT = Environment(ROOT / ".venv", importable=(ROOT / "src", ROOT / "client", ROOT))
+IMPORTABLE = (ROOT / "src", ROOT / "client", ROOT)
+ENVIRONMENT = Environment(ROOT / ".venv", importable=IMPORTABLE)
 IMPORT_ENVIRONMENT = Environment(ROOT / "build" / "import" / ".venv")
 """Opens pickles: see src/serving/offline/pickle_import.py."""
+PLOTS_ENVIRONMENT = Environment(ROOT / "build" / "plots" / ".venv")
+"""Draws plots: see src/serving/offline/drift_page.py."""
+RAY_ENVIRONMENT = Environment(ROOT / "build" / "ray" / ".venv", importable=IMPORTABLE)
+"""Scores files on Ray."""
 
 
 class StepError(Exception):
@@ -73,12 +79,12 @@ def without_dev() -> list[Path]:
     return [lock for lock in sorted(DEV.parent.glob("*.txt")) if lock not in APART and not lock.match(TESTS)]
 
 
-def module(name: str, *arguments: str, locks: Sequence[Path]) -> None:
-    """Run a module in the environment.
+def module(name: str, *arguments: str, locks: Sequence[Path], environment: Environment = ENVIRONMENT) -> None:
+    """Run a module in an environment.
 
     :raises StepError: its exit code is not 0
     """
-    code = run([str(ENVIRONMENT.ensure(locks)), "-m", name, *arguments], ROOT)
+    code = run([str(environment.ensure(locks)), "-m", name, *arguments], ROOT)
     if code == INTERRUPTED:  # Ctrl-C ends a server or its logs: no failure
         raise KeyboardInterrupt
     if code:
@@ -146,10 +152,15 @@ def features(arguments: Arguments) -> None:
 
 
 def score(arguments: Arguments) -> None:
-    """Score files with the pinned version."""
-    given = shlex.split(os.environ.get("INPUT", ""))
-    output = ["--output", os.environ["OUTPUT"]] if os.environ.get("OUTPUT") else []
-    module("serving.offline.score", *given, *output, *arguments, locks=without_dev())
+    """Score files with the pinned version, here or on Ray."""
+    words = shlex.split(os.environ.get("INPUT", ""))
+    for option, name in (("--output", "OUTPUT"), ("--engine", "ENGINE")):
+        if os.environ.get(name):
+            words += [option, os.environ[name]]
+    locks, environment = without_dev(), ENVIRONMENT
+    if os.environ.get("ENGINE") == "ray":
+        locks, environment = [*locks, RAY], RAY_ENVIRONMENT
+    module("serving.offline.score", *words, *arguments, locks=locks, environment=environment)
 
 
 def run_server(arguments: Arguments) -> None:
@@ -293,7 +304,20 @@ def down(arguments: Arguments) -> None:
 
 def drift(arguments: Arguments) -> None:
     """Compare the traffic with the training data."""
+    if any(word.startswith("--html") for word in arguments):
+        PLOTS_ENVIRONMENT.ensure([PLOTS])
     module("serving.offline.drift", *arguments, locks=without_dev())
+
+
+def predictions(arguments: Arguments) -> None:
+    """Turn the prediction log into Parquet."""
+    module("serving.offline.predictions", *arguments, locks=without_dev())
+
+
+def evaluate(arguments: Arguments) -> None:
+    """Measure the model on logged predictions."""
+    given = shlex.split(os.environ.get("LABELS", ""))
+    module("serving.offline.evaluate", *given, *arguments, locks=without_dev())
 
 
 def support(arguments: Arguments) -> None:
@@ -328,7 +352,9 @@ COMMANDS = {
         "in a clone: train the version in model.lock again, if this checkout gives the same one", rebuild
     ),
     "features": Command("fill the feature store from the data", features),
-    "score": Command("score files with the pinned version: INPUT=rows.parquet OUTPUT=scores.parquet", score),
+    "score": Command(
+        "score files with the pinned version: INPUT=rows.parquet OUTPUT=scores.parquet (ENGINE=ray)", score
+    ),
     "run": Command("serve the pinned version on localhost:8001 until Ctrl-C", run_server),
     "predict": Command("ask the running server for predictions", predict),
     "up": Command("serve in containers: images, network, feature store (replicas: SCALE=2; debug: DEV=1)", up),
@@ -354,7 +380,11 @@ COMMANDS = {
     "sizing": Command(
         "how many replicas a load needs, by the figures of `bench` (for yours: ARGS='--rate 2500')", sizing
     ),
-    "drift": Command("compare the traffic of a running server with the training data", drift),
+    "drift": Command(
+        "compare the traffic of a running server with the training data (plots: ARGS='--html drift.html')", drift
+    ),
+    "predictions": Command("turn the prediction log into Parquet files", predictions),
+    "evaluate": Command("measure the model on logged predictions whose labels are known: LABELS=labels.csv", evaluate),
     "support": Command("list the parts of the images that are past their end of support, or soon will be", support),
     "clean": Command("remove .venv, caches and fetched artifacts; keeps registry/ and data/", clean),
 }
