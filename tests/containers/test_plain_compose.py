@@ -93,7 +93,10 @@ def test_pods_of_the_pushed_images_come_and_go_under_load_without_losing_a_call(
         images = pushed(stack.repo.path)
         assert sorted(images) == ["batch", "fetch", "server"]
         assert all(image.startswith(f"{address}/team/{SLUG}-{name}@sha256:") for name, image in images.items())
-        docker("image", "rm", *images.values(), *(f"{address}/team/{SLUG}-{name}:release-1" for name in images))
+        tags = docker(
+            "images", "--filter", f"reference={address}/*/*:release-1-*", "--format", "{{.Repository}}:{{.Tag}}"
+        )
+        docker("image", "rm", *images.values(), *tags.split())
         manifests = stack.command("manifests", TO="dev")
         fetch = [stack.repo.python, "-m", "serving.offline.model_version", "fetch"]
         assert run(fetch, cwd=stack.repo.path).returncode == 0

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import tempfile
@@ -137,7 +138,8 @@ def _connected() -> Iterator[None]:
             parent = "/tmp" if os.name == "posix" else None  # noqa: S108 - a new folder in it
             logs = tempfile.TemporaryDirectory(prefix="ray-", dir=parent, ignore_cleanup_errors=True)
             # Left last, when no process of Ray's writes there any more.
-            here: dict[str, Any] = {"_temp_dir": resources.enter_context(logs), "_node_ip_address": "127.0.0.1"}
+            address = socket.gethostbyname("localhost")
+            here: dict[str, Any] = {"_temp_dir": resources.enter_context(logs), "_node_ip_address": address}
             resources.callback(ray.shutdown)
             ray.init("local", include_dashboard=False, object_store_memory=_OBJECTS_BYTES, **here, **quiet)
         yield
