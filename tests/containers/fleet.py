@@ -19,7 +19,7 @@ from tests.support import Repo, copy_of_template, generate
 
 SLUG = "fleet-test"
 ANSWERS = {"project_slug": SLUG, "feature_store": "none", "model_registry": "local", "deployment": "kubernetes"}
-SHARE = 0.3
+SHARE = 0.15
 """Of a core, for each replica."""
 LOAD = Path(__file__).with_name("curve.py")
 
