@@ -116,8 +116,8 @@ def test_pods_of_the_pushed_images_come_and_go_under_load_without_losing_a_call(
     print(f"plain client: {plain.seen['failures']} of {sum(plain.seen['answers'].values())}")
     assert load.seen["failures"] == {}
     assert (load.seen["wrong"], plain.seen["wrong"]) == (0, 0)
-    # Without our options a call to a pod that goes may fail.
-    assert sum(plain.seen["failures"].values()) <= PODS
+    # It sees no drain and repeats nothing, so a few calls to a pod that goes fail, with a code that is safe to repeat.
+    assert all(failure.startswith(("UNAVAILABLE", "CANCELLED")) for failure in plain.seen["failures"])
 
 
 def balanced_after_s(pods: Pods, load: Load) -> float:
