@@ -171,6 +171,7 @@ PREPROCESSING = [
         "model_registry.txt",
     ),
     change("what imports pickles installed", "Dockerfile", SLOTS, f"{SLOTS} import", "import.txt"),
+    change("Ray installed", "Dockerfile", SLOTS, f"{SLOTS} ray", "ray.txt"),
     change(
         "the training venv copied", "Dockerfile", SERVER_VENV, SERVER_VENV.replace("server", "batch"),
         "train.txt",

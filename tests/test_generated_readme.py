@@ -84,7 +84,11 @@ NOT_RUN = {
         "not run: needs logged predictions; tests/platform/unit/test_predictions.py runs it",
         IN_CONTAINERS,
     ],
-    "docs/batch.md": [IN_CONTAINERS],
+    "docs/batch.md": [
+        IN_CONTAINERS,
+        "not run: installs Ray, about 300 MB; the template's tests/test_ray.py runs it",
+        "not run: needs a cluster; the template's tests/test_ray.py runs it on two nodes",
+    ],
     "docs/deployment.md": ["not run: needs a container engine and a registry; the template's tests/containers runs it"],
     "docs/updating.md": 2 * ["not run: needs the template where it is published"],
     "docs/five-mistakes.md": 4 * [MISTAKE],  # and a Dockerfile

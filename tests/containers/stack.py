@@ -83,6 +83,7 @@ STACKS: dict[str, dict[str, str]] = {
 }
 LOAD = Path(__file__).with_name("load.py")
 RIGHTS = Path(__file__).with_name("rights.py")
+SAME_ANSWERS = Path(__file__).with_name("same_answers.py")
 # Commands that no user of the feature store may run on any key.
 _DELETE = ["DEL", "KEY"]
 FORBIDDEN = [
@@ -195,15 +196,6 @@ class Stack:
         if OWN_ENGINE:
             docker("builder", "prune", "--force", "--keep-storage", KEPT_CACHE)
 
-    def added_bytes(self) -> int:
-        """Return how much larger the server's image is than the image of Python that it stands on."""
-        base = re.findall(r"^ARG BASE_IMAGE=(\S+)$", self.repo.text("Dockerfile"), re.MULTILINE)[0]
-        sizes = [
-            int(docker("image", "inspect", "--format", "{{.Size}}", name)) for name in (self.image("server"), base)
-        ]
-        print(f"the server's image adds {(sizes[0] - sizes[1]) / 1e6:.0f} MB")
-        return sizes[0] - sizes[1]
-
     def command(self, *words: str, **variables: str) -> str:
         """Run a command of the repo that must succeed."""
         command = [os.environ.get("PYTHON", "python3"), "tools/tasks.py", *words]
@@ -248,6 +240,20 @@ class Stack:
                 status = self.inside(container, "cat", "/proc/1/status")
                 assert "CapEff:\t0000000000000000" in status, service
                 assert "NoNewPrivs:\t1" in status, service
+
+    def scores_as_it_answers(self, *, flagged: bool) -> None:
+        """Assert that 1,000 rows get the same bits and flags in batch as in a call."""
+        program = [self.repo.python, "-c", SAME_ANSWERS.read_text(encoding="utf-8")]  # so that it imports from the repo
+        self.command("versions", "fetch")
+        asked = run([*program, "ask"], cwd=self.repo.path)
+        assert asked.returncode == 0, asked.stderr
+        words = ["/batch/rows.parquet", "--output", "/batch/scores.parquet", "--replace"]
+        scored = self.compose("run", "--rm", "--user", str(os.getuid()), "score", *words)
+        assert scored.returncode == 0, scored.stderr
+        compared = run([*program, "compare"], cwd=self.repo.path)
+        assert compared.returncode == 0, compared.stderr
+        found = json.loads(compared.stdout)
+        assert (found["rows"], found["same"], found["flagged"] > 0) == (1000, 1000, flagged)
 
     def may(self, user: str, key: str, *commands: list[str]) -> list[str]:
         """Return what Redis says to each command of a user: `done`, `denied`, or its error."""
@@ -389,8 +395,11 @@ class Load:
                 self._changed.notify_all()
 
 
-def known_answers(repo: Repo, digests: Sequence[str]) -> str:
-    """Return, as JSON, the golden rows of some versions: inputs and the answers of each version."""
+def known_answers(repo: Repo, digests: Sequence[str], *, stored: bool = True) -> str:
+    """Return, as JSON, the golden rows of some versions: inputs and the answers of each version.
+
+    Without stored features, a call brings them all.
+    """
     known = {}
     for digest in digests:
         folder = repo.path / "artifacts" / digest.removeprefix("sha256=")
@@ -398,6 +407,6 @@ def known_answers(repo: Repo, digests: Sequence[str]) -> str:
         golden = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
         features = manifest["features"]
         real_time = {feature["name"]: golden["inputs"][feature["name"]] for feature in features["real_time"]}
-        inputs = {features["entity"]["name"]: golden["entities"], **real_time}
+        inputs = {features["entity"]["name"]: golden["entities"], **real_time} if stored else golden["inputs"]
         known[digest] = {"inputs": inputs, "outputs": golden["outputs"]}
     return json.dumps(known)

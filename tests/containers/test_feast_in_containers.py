@@ -41,10 +41,15 @@ def test_every_container_is_powerless_and_the_server_only_reads_what_feast_knows
     stack.is_unprivileged(*SERVICES)
     (server, *_) = stack.containers("server")
     assert stack.inside(server, "python", "-c", LOOK) == "[] []"
+    print(stack.command("image-size"))
 
 
 def test_the_server_may_only_read_its_own_keys_of_redis(stack: Stack) -> None:
     stack.restricts_access_to_its_store("made-by-a-test-serving")  # Feast's keys end with its project's name
+
+
+def test_a_thousand_rows_get_the_same_bits_and_flags_in_a_batch_as_in_a_call(stack: Stack) -> None:
+    stack.scores_as_it_answers(flagged=True)
 
 
 def test_without_redis_every_answer_through_feast_is_right_or_flagged(stack: Stack) -> None:

@@ -35,8 +35,9 @@ from tools.process import INTERRUPTED, SetupError, run
 Arguments = Sequence[str]
 
 DEV = ROOT / "requirements" / "dev.txt"
-# Pickles are opened and plots are drawn in separate environments; uv is installed outside of every environment.
-APART = (DEV, DEV.with_name("import.txt"), DEV.with_name("plots.txt"), DEV.with_name("uv.txt"))
+RAY, PLOTS = (DEV.with_name(f"{name}.txt") for name in ("ray", "plots"))
+# Pickles, Ray and plots have separate environments, and uv is installed outside of every environment.
+APART = (DEV, DEV.with_name("import.txt"), PLOTS, RAY, DEV.with_name("uv.txt"))
 # What the tests of a slot need besides.
 TESTS = "*_tests.txt"
 CHECKS = {
@@ -50,11 +51,14 @@ CHECKS = {
 CACHES = (".mypy_cache", ".ruff_cache", ".import_linter_cache", ".hypothesis")
 DISPOSABLE = (".venv", "artifacts", "build", "dist", *CACHES)
 
-ENVIRONMENT = Environment(ROOT / ".venv", importable=(ROOT / "src", ROOT / "client", ROOT))
+IMPORTABLE = (ROOT / "src", ROOT / "client", ROOT)
+ENVIRONMENT = Environment(ROOT / ".venv", importable=IMPORTABLE)
 IMPORT_ENVIRONMENT = Environment(ROOT / "build" / "import" / ".venv")
 """Opens pickles: see src/serving/offline/pickle_import.py."""
 PLOTS_ENVIRONMENT = Environment(ROOT / "build" / "plots" / ".venv")
 """Draws plots: see src/serving/offline/drift_page.py."""
+RAY_ENVIRONMENT = Environment(ROOT / "build" / "ray" / ".venv", importable=IMPORTABLE)
+"""Scores files on Ray."""
 
 
 class StepError(Exception):
@@ -75,12 +79,12 @@ def without_dev() -> list[Path]:
     return [lock for lock in sorted(DEV.parent.glob("*.txt")) if lock not in APART and not lock.match(TESTS)]
 
 
-def module(name: str, *arguments: str, locks: Sequence[Path]) -> None:
-    """Run a module in the environment.
+def module(name: str, *arguments: str, locks: Sequence[Path], environment: Environment = ENVIRONMENT) -> None:
+    """Run a module in an environment.
 
     :raises StepError: its exit code is not 0
     """
-    code = run([str(ENVIRONMENT.ensure(locks)), "-m", name, *arguments], ROOT)
+    code = run([str(environment.ensure(locks)), "-m", name, *arguments], ROOT)
     if code == INTERRUPTED:  # Ctrl-C ends a server or its logs: no failure
         raise KeyboardInterrupt
     if code:
@@ -148,10 +152,15 @@ def features(arguments: Arguments) -> None:
 
 
 def score(arguments: Arguments) -> None:
-    """Score files with the pinned version."""
-    given = shlex.split(os.environ.get("INPUT", ""))
-    output = ["--output", os.environ["OUTPUT"]] if os.environ.get("OUTPUT") else []
-    module("serving.offline.score", *given, *output, *arguments, locks=without_dev())
+    """Score files with the pinned version, here or on Ray."""
+    words = shlex.split(os.environ.get("INPUT", ""))
+    for option, name in (("--output", "OUTPUT"), ("--engine", "ENGINE")):
+        if os.environ.get(name):
+            words += [option, os.environ[name]]
+    locks, environment = without_dev(), ENVIRONMENT
+    if os.environ.get("ENGINE") == "ray":
+        locks, environment = [*locks, RAY], RAY_ENVIRONMENT
+    module("serving.offline.score", *words, *arguments, locks=locks, environment=environment)
 
 
 def run_server(arguments: Arguments) -> None:
@@ -252,6 +261,17 @@ def push(arguments: Arguments) -> None:
     module("tools.push", *arguments, locks=without_dev())
 
 
+def join(arguments: Arguments) -> None:
+    """Join the pushed images of several architectures."""
+    prepare(ROOT)
+    module("tools.push", "join", *arguments, locks=without_dev())
+
+
+def image_size(arguments: Arguments) -> None:
+    """Compare the server's image with its budget."""
+    module("tools.image_size", *arguments, locks=without_dev())
+
+
 def deploy(arguments: Arguments) -> None:
     """Change the version in running containers; with TO, what runs in a cluster."""
     if os.environ.get("TO"):
@@ -285,7 +305,7 @@ def down(arguments: Arguments) -> None:
 def drift(arguments: Arguments) -> None:
     """Compare the traffic with the training data."""
     if any(word.startswith("--html") for word in arguments):
-        PLOTS_ENVIRONMENT.ensure([DEV.with_name("plots.txt")])
+        PLOTS_ENVIRONMENT.ensure([PLOTS])
     module("serving.offline.drift", *arguments, locks=without_dev())
 
 
@@ -332,13 +352,17 @@ COMMANDS = {
         "in a clone: train the version in model.lock again, if this checkout gives the same one", rebuild
     ),
     "features": Command("fill the feature store from the data", features),
-    "score": Command("score files with the pinned version: INPUT=rows.parquet OUTPUT=scores.parquet", score),
+    "score": Command(
+        "score files with the pinned version: INPUT=rows.parquet OUTPUT=scores.parquet (ENGINE=ray)", score
+    ),
     "run": Command("serve the pinned version on localhost:8001 until Ctrl-C", run_server),
     "predict": Command("ask the running server for predictions", predict),
     "up": Command("serve in containers: images, network, feature store (replicas: SCALE=2; debug: DEV=1)", up),
     "certificates": Command("make certificates for development in secrets/, for TLS in containers", certificates),
     "build": Command("build the images of `up`", build),
     "push": Command("push the images by commit, and write down their digests (to IMAGE_PREFIX, in .env)", push),
+    "join": Command("join the images that machines of several architectures have pushed: one digest each", join),
+    "image-size": Command("compare the size of the server's image with its budget in config/size", image_size),
     "ps": Command("list the containers", ps),
     "logs": Command("show the containers' logs, and follow them in a terminal (one service: ARGS=server)", logs),
     "deploy": Command("switch running containers to the version in model.lock, without losing a call", deploy),

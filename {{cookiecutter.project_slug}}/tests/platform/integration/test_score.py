@@ -118,6 +118,8 @@ def test_more_refused_rows_than_allowed_end_the_run_and_are_named(given: Job) ->
     assert len(given.refused()) == 10
     assert given.run("bad.parquet", max_rejected=50, rows=10).counts.rejected == 50
     assert given.left() == {"out.parquet.rejected.csv", "out.parquet"}
+    given.run("bad.parquet", rows=10, output="at-once.parquet")
+    assert (given.folder / "out.parquet").read_bytes() == (given.folder / "at-once.parquet").read_bytes()
 
 
 class Terminal(io.StringIO):

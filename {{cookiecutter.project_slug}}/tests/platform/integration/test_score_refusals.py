@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,29 @@ def test_a_wrong_option_is_refused_by_its_name(option: list[str], capsys: pytest
         main(["in.parquet", "--output", "out.csv", *option])
     assert refusal.value.code == 2
     assert f"argument {option[0]}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("", r"ray is not installed in this environment; `ENGINE=ray make score` makes one with Ray\."),
+        (
+            "127.0.0.1:1",
+            r"RAY_ADDRESS='127\.0\.0\.1:1': can't join a Ray cluster there \(Connection refused\); start",
+        ),
+        ("127.0.0.1:65536", r"RAY_ADDRESS='127\.0\.0\.1:65536': can't join a Ray cluster there \(.+\); start"),
+        ("ray://head:10001", r"RAY_ADDRESS='ray://head:10001': must be HOST:PORT or auto; run the command on a node"),
+    ],
+)
+def test_ray_that_is_not_there_is_one_sentence_and_nothing_is_written(
+    given: Job, address: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    before = sorted(given.folder.rglob("*"))
+    with pytest.raises(OperatorError, match=sentence):
+        given.run("in.parquet", engine="ray")
+    assert sorted(given.folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize("late", [True, False])

@@ -44,21 +44,21 @@ def test_a_store_that_gives_no_answer_ends_the_run_which_then_goes_on(job: Job, 
     assert job.table("out1.parquet") == job.table("out2.parquet")
 
 
-def test_a_full_disk_ends_the_run_which_then_goes_on(given: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = iter(range(5))
-
-    def full(self: work.PartWriter) -> None:
-        if next(parts) == 2:
-            raise OSError(28, "No space left on device")
-        commit(self)
-
-    commit = work.PartWriter.commit
-    monkeypatch.setattr(work.PartWriter, "commit", full)
-    with pytest.raises(OperatorError, match=r"No space left on device\. Nothing was published; the same command goes"):
-        given.run("in.parquet", rows=10, part_rows=30)
-    assert given.left() == {"out.parquet.work"}
-    assert given.run("in.parquet", rows=10, part_rows=30).resumed == 60
-    assert given.table()["total"] == [row + 0.5 for row in range(100)]
+@pytest.mark.parametrize(("most", "done"), [(20_000, 0), (1_000_000, 20_000)])
+def test_a_write_that_fails_ends_the_run_which_then_goes_on(given: Job, most: int, done: int) -> None:
+    """As on a full disk, the system refuses to write on: in a part, or in the output, which is larger."""
+    write(given.folder / "in.parquet", numbers(20_000))
+    given.run("in.parquet", output="undisturbed.csv", rows=100)
+    words = command("full", str(most))
+    full = subprocess.run(
+        words, cwd=given.folder, env=ENVIRONMENT, check=False, timeout=TIMEOUT_S, stderr=subprocess.PIPE, text=True
+    )
+    assert full.returncode == 1
+    says = "error: File too large. Nothing was published; the same command goes on after row"
+    assert full.stderr == f"{says} {done}, from out.csv.work.\n"
+    assert given.left() == {"out.csv.work"}
+    assert given.run("in.parquet", output="out.csv", rows=100).resumed == done
+    assert (given.folder / "out.csv").read_bytes() == (given.folder / "undisturbed.csv").read_bytes()
 
 
 @pytest.mark.parametrize("other", ["input", "SERVING_UNKNOWN_ENTITY", "keys or date"])

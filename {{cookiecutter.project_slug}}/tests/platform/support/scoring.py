@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ import pyarrow.parquet
 import pytest
 
 from serving.adapters.feature_store import READERS
+from serving.offline import project
+from serving.offline.score.__main__ import main
 from serving.offline.score.run import Options, Summary, run
 from serving.online import memory
 from tests.platform.support.artifacts import Model
@@ -103,7 +106,10 @@ DURABLE = ("fsync", "replace")
 
 
 def command(kind: str, *words: str) -> list[str]:
-    """Return the command of another process: `die N` before the durable step N, or `peak` to print its memory."""
+    """Return the command of another process.
+
+    `die N` dies before the durable step N, `peak` prints its memory, `full N` writes no more than N bytes into a file.
+    """
     return [sys.executable, "-m", __name__, kind, *words]
 
 
@@ -124,6 +130,12 @@ def _die(steps: int) -> None:
     asyncio.run(run(replace(Options(["in.parquet"], Path(OUTPUT)), **SMALL)))  # type: ignore[arg-type]
 
 
+def _full(most: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that a write fails, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    project.run(lambda: main(["in.parquet", "--output", "out.csv", "--rows", "100"]))
+
+
 def _peak(file: str) -> None:
     options = Options([file], Path(f"{file}.csv"), keys=("pad",), rows=4096, part_rows=16384)
     asyncio.run(run(options))
@@ -134,5 +146,7 @@ if __name__ == "__main__":
     cast("dict[str, Any]", READERS)["fake"] = lambda _url: FakeStore()
     if sys.argv[1] == "die":
         _die(int(sys.argv[2]))
+    elif sys.argv[1] == "full":
+        _full(int(sys.argv[2]))
     else:
         _peak(sys.argv[2])

@@ -70,6 +70,21 @@ def test_reading_goes_on_after_any_chunk_with_the_very_rest(name: str, request: 
         assert [chunk.rejected for chunk in rest] == [chunk.rejected for chunk in whole[place + 1 :]]
 
 
+def test_sections_that_are_read_apart_give_the_same_chunks(table: Path, text: Path) -> None:
+    found = files.find([str(table), str(text)], table.with_name("out.csv"))
+    columns, whole = [["a"]] * 2, read([table, text])
+    assert len(chunks.sections(found, 100, START)) > 2
+    for done in range(0, len(whole), 7):
+        start = whole[done - 1].after if done else START
+        places = chunks.sections(found, 100, start)
+        assert len(places) == len(set(places))
+        apart = [chunk for place in places for chunk in chunks.read_section(found, columns, 100, place)]
+        assert content(apart) == content(whole[done:])
+        assert [(chunk.after, chunk.rejected) for chunk in apart] == [
+            (chunk.after, chunk.rejected) for chunk in whole[done:]
+        ]
+
+
 def test_rejected_rows_at_the_end_of_a_file_are_reported(folder: Path) -> None:
     (folder / "in.csv").write_text("a,b\n1,2\n3\n", encoding="utf-8")
     found = read([folder / "in.csv"])

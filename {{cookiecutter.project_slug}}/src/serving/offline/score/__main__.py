@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serving.offline import project
+from serving.offline.score.engines import LOCAL, NAMES
 from serving.offline.score.run import Options, run
 
 REFUSED_SOME = 3
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=_count, default=0, metavar="N", help="the most rows of one call of the model")
     parser.add_argument("--threads", type=_positive, default=1, metavar="N", help="threads of one call of the model")
     parser.add_argument("--timeout", type=float, default=300.0, metavar="S", help="seconds for one call of the model")
+    parser.add_argument("--engine", choices=NAMES, default=LOCAL, help="where: in this process, or in those of Ray")
     given = parser.parse_args(arguments)
     options = Options(
         given.input,
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.rows,
         threads=given.threads,
         timeout=given.timeout,
+        engine=given.engine,
     )
     summary = asyncio.run(run(options))
     print(json.dumps(summary.as_json(options.output), indent=1))

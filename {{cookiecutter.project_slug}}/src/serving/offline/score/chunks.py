@@ -64,7 +64,31 @@ def rows_of(file: InputFile) -> int | None:
 
 def read(files: Sequence[InputFile], columns: Sequence[Sequence[str]], rows: int, start: Place) -> Iterator[Chunk]:
     """Give chunks of at most `rows` rows from a place on, each read while the one before it is worked on."""
-    chunks = _read(files, columns, rows, start)
+    begins = [start, *((number, 0, 0) for number in range(start[0] + 1, len(files)))]
+    return _ahead(chunk for begin in begins for chunk in _of_file(files, columns, rows, begin))
+
+
+def sections(files: Sequence[InputFile], rows: int, start: Place) -> list[Place]:
+    """Return this place and those after it where another process can begin to read: in a CSV file only the first.
+
+    :raises OperatorError: a file can't be read
+    """
+    places = [start]
+    for number in range(start[0], len(files)):
+        with _readable(files[number]):
+            count = 1 if files[number].kind == CSV else len(_row_groups_of(files[number], rows))
+        places += [place for section in range(count) if (place := (number, section, 0)) > start]
+    return places
+
+
+def read_section(
+    files: Sequence[InputFile], columns: Sequence[Sequence[str]], rows: int, start: Place
+) -> Iterator[Chunk]:
+    """Give the chunks from a place to the end of its section."""
+    return _ahead(_of_file(files, columns, rows, start, one_section=True))
+
+
+def _ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     with ThreadPoolExecutor(1, thread_name_prefix="reader") as reader:
         waiting = reader.submit(next, chunks, None)
         while (chunk := waiting.result()) is not None:
@@ -72,19 +96,25 @@ def read(files: Sequence[InputFile], columns: Sequence[Sequence[str]], rows: int
             yield chunk
 
 
-def _read(files: Sequence[InputFile], columns: Sequence[Sequence[str]], rows: int, start: Place) -> Iterator[Chunk]:
-    for number, file in enumerate(files):
-        if number >= start[0]:
-            file.check_unchanged()
-            sections = _rows_of_csv if file.kind == CSV else _row_groups
-            with _readable(file):
-                yield from sections(file, columns[number], rows, number, start[1:] if number == start[0] else (0, 0))
-            file.check_unchanged()
-
-
-def _rows_of_csv(
-    file: InputFile, columns: Sequence[str], rows: int, number: int, start: tuple[int, int]
+def _of_file(
+    files: Sequence[InputFile],
+    columns: Sequence[Sequence[str]],
+    rows: int,
+    start: Place,
+    *,
+    one_section: bool = False,
 ) -> Iterator[Chunk]:
+    file, names = files[start[0]], columns[start[0]]
+    file.check_unchanged()
+    with _readable(file):
+        if file.kind == CSV:
+            yield from _rows_of_csv(file, names, rows, start)
+        else:
+            yield from _row_groups(file, names, rows, start, one_section=one_section)
+    file.check_unchanged()
+
+
+def _rows_of_csv(file: InputFile, columns: Sequence[str], rows: int, start: Place) -> Iterator[Chunk]:
     """Read all as text: a value that is no number is then the fault of one row, not of the file."""
     rejected: dict[int, str] = {}
     place, row = 0, 1
@@ -96,11 +126,11 @@ def _rows_of_csv(
                 numbers, row = _numbers(row, part.num_rows, rejected)
                 skipped = {bad: rejected.pop(bad) for bad in sorted(rejected) if bad < row}
                 place += 1
-                if place > start[1]:
-                    yield Chunk(file, (number, 0, place), numbers, part, read, skipped)
-        if rejected and place >= start[1]:
+                if place > start[2]:
+                    yield Chunk(file, (start[0], 0, place), numbers, part, read, skipped)
+        if rejected and place >= start[2]:
             last = pa.RecordBatch.from_pylist([], schema=reader.schema)
-            yield Chunk(file, (number, 0, place + 1), np.empty(0, np.int64), last, 1.0, rejected)
+            yield Chunk(file, (start[0], 0, place + 1), np.empty(0, np.int64), last, 1.0, rejected)
 
 
 def _numbers(first: int, count: int, rejected: dict[int, str]) -> tuple[npt.NDArray[np.int64], int]:
@@ -132,21 +162,31 @@ def _csv(file: InputFile, columns: Sequence[str], rejected: dict[int, str] | Non
 
 
 def _row_groups(
-    file: InputFile, columns: Sequence[str], rows: int, number: int, start: tuple[int, int]
+    file: InputFile, columns: Sequence[str], rows: int, start: Place, *, one_section: bool
 ) -> Iterator[Chunk]:
+    number, begin, done_before = start
     with pyarrow.parquet.ParquetFile(file.path, buffer_size=1 << 20) as source:
-        sizes = [source.metadata.row_group(group).num_rows for group in range(source.num_row_groups)]
+        sizes = _sizes(source)
         done = 0
         for section, groups in enumerate(_together(sizes, rows)):
             first, place = done, 0
             done += sum(sizes[group] for group in groups)
-            if section < start[0] or not groups:
+            if section < begin or not groups or (one_section and section > begin):
                 continue
             for batch in source.iter_batches(rows, row_groups=groups, columns=list(columns)):
                 numbers = np.arange(first + 1, first + 1 + batch.num_rows, dtype=np.int64)
                 first, place = first + batch.num_rows, place + 1
-                if section > start[0] or place > start[1]:
+                if section > begin or place > done_before:
                     yield Chunk(file, (number, section, place), numbers, batch, first / max(sum(sizes), 1))
+
+
+def _row_groups_of(file: InputFile, rows: int) -> list[list[int]]:
+    with pyarrow.parquet.ParquetFile(file.path) as source:
+        return list(_together(_sizes(source), rows))
+
+
+def _sizes(source: Any) -> list[int]:
+    return [source.metadata.row_group(group).num_rows for group in range(source.num_row_groups)]
 
 
 def _together(sizes: Sequence[int], rows: int) -> Iterator[list[int]]:

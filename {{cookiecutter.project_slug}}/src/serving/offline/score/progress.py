@@ -8,15 +8,15 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from serving.offline.score.chunks import Chunk
 from serving.offline.score.files import InputFile
+from serving.offline.score.scorer import Scored
 
 
 class Progress:
     """Count rows; how many there are follows from the share of the bytes that was read."""
 
     def __init__(self, found: Sequence[InputFile], done: int) -> None:
-        self._before = [sum(file.size for file in found[:number]) for number in range(len(found) + 1)]
+        self._sizes = [file.size for file in found]
         self._bar = tqdm(unit="row", unit_scale=True, initial=done, disable=not sys.stderr.isatty(), file=sys.stderr)
         self._rows = done
 
@@ -28,11 +28,11 @@ class Progress:
     ) -> None:
         self._bar.close()
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, scored: Scored) -> None:
         """Count the rows of a chunk."""
-        rows = chunk.columns.num_rows + len(chunk.rejected)
+        rows = scored.counts.rows + scored.counts.rejected
         self._rows += rows
-        number = chunk.after[0]
-        read = self._before[number] + chunk.file.size * chunk.read
-        self._bar.total = max(self._rows, round(self._rows * self._before[-1] / max(read, 1)))
+        number = scored.after[0]
+        read = sum(self._sizes[:number]) + self._sizes[number] * scored.read
+        self._bar.total = max(self._rows, round(self._rows * sum(self._sizes) / max(read, 1)))
         self._bar.update(rows)

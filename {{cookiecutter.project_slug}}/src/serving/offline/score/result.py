@@ -38,17 +38,18 @@ def publish(work: Work, scorer: Scorer, files: Sequence[str], output: Path) -> N
     sync_folder(output.absolute().parent)
 
 
-def publish_refusals(work: Work, output: Path) -> Path:
+def publish_refusals(work: Work, output: Path, *unfinished: Part) -> Path:
     """Write the rows that were refused so far; without any, there is no such file."""
     target = output.with_name(f"{output.name}.rejected.csv")
-    if not any(part.counts.rejected for part in work.parts):
+    parts = [*work.parts, *unfinished]
+    if not any(part.counts.rejected for part in parts):
         target.unlink(missing_ok=True)
         return target
     staged = work.folder / "rejected.csv"
     with staged.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_TITLES)
-        for part in work.parts:
+        for part in parts:
             writer.writerows((each.file, each.row, each.column, each.reason) for each in part.refused())
         file.flush()
         os.fsync(file.fileno())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,11 @@ import pyarrow as pa
 from serving.domain.errors import OperatorError, ServingError, quoted
 from serving.domain.settings import read_settings
 from serving.domain.tensors import row_bytes
-from serving.offline.score import chunks, files, layout, model, result, work
+from serving.offline.score import chunks, engines, files, layout, model, result, work
 from serving.offline.score.counts import Counts
+from serving.offline.score.job import Job
 from serving.offline.score.progress import Progress
-from serving.offline.score.scorer import Scorer
+from serving.offline.score.scorer import Scored, Scorer
 from serving.prediction.settings import PredictionSettings
 
 _CHUNK_ROWS, _CHUNK_BYTES = 65_536, 64 << 20
@@ -39,6 +40,7 @@ class Options:
     part_rows: int = _PART_ROWS
     threads: int = 1
     timeout: float = 300.0
+    engine: str = engines.LOCAL
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ async def _run(options: Options) -> Summary:
         raise OperatorError(f"{output}: must end in {' or '.join(files.KINDS)}, which says what to write.")
     if output.exists() and not options.replace:
         raise OperatorError(f"{output}: exists; name another output, or overwrite it with --replace.")
+    engine = engines.choose(options.engine)
     found = files.find(options.inputs, output)
     settings = read_settings(PredictionSettings)
     async with AsyncExitStack() as resources:
@@ -104,7 +107,9 @@ async def _run(options: Options) -> Summary:
         plan = {**_plan(found, opened, meaning, options, rows), **_policy(settings)}
         with work.opened(output, plan, restart=options.restart) as place:
             resumed = sum(part.counts.rows + part.counts.rejected for part in place.parts)
-            await _score(place, scorer, found, schemas, options, rows)
+            columns = [meaning.columns(schema) for schema in schemas]
+            job = Job(found, columns, meaning, settings, rows, options.threads, options.timeout)
+            await _score(place, scorer, engine(job, scorer, place.after), found, options)
             try:
                 result.publish(place, scorer, [file.path for file in found], output)
             except OSError as error:
@@ -119,27 +124,24 @@ async def _run(options: Options) -> Summary:
 async def _score(
     place: work.Work,
     scorer: Scorer,
+    results: AsyncIterator[Scored],
     found: Sequence[files.InputFile],
-    schemas: Sequence[pa.Schema],
     options: Options,
-    rows: int,
 ) -> None:
     """Write the parts that are not there yet."""
     rejected = sum(part.counts.rejected for part in place.parts)
-    columns = [scorer.layout.columns(schema) for schema in schemas]
     done = sum(part.counts.rows + part.counts.rejected for part in place.parts)
     with Progress(found, done) as progress:
         writer = None
         try:
-            for chunk in chunks.read(found, columns, rows, place.after):
-                scored = await scorer.score(chunk)
+            async for scored in results:
                 rejected += len(scored.refusals)
                 writer = writer or place.write(scorer.schema)
-                writer.add(scored, chunk.after)
-                progress.add(chunk)
+                writer.add(scored)
+                progress.add(scored)
                 if options.max_rejected is not None and rejected > options.max_rejected:
-                    writer.commit()
-                    raise _too_many(place, options, rejected)
+                    target = result.publish_refusals(place, options.output, writer.unfinished())
+                    raise _too_many(target, options, rejected)
                 if writer.counts.rows >= options.part_rows or writer.bytes >= _PART_BYTES:
                     writer.commit()
                     writer = None
@@ -154,8 +156,7 @@ async def _score(
                 writer.close()
 
 
-def _too_many(place: work.Work, options: Options, rejected: int) -> OperatorError:
-    target = result.publish_refusals(place, options.output)
+def _too_many(target: Path, options: Options, rejected: int) -> OperatorError:
     return OperatorError(
         f"{rejected} rows are refused so far, more than --max-rejected {options.max_rejected}; {target} names them. "
         "Correct the input and run with --restart, or allow more."

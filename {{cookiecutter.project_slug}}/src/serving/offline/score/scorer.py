@@ -13,7 +13,7 @@ from serving.domain.deadline import Deadline
 from serving.domain.errors import InvalidRequest, ModelFailed, NotFound
 from serving.domain.tensors import Tensor, Tensors, TensorSpec
 from serving.offline.score import layout as names
-from serving.offline.score.chunks import Chunk
+from serving.offline.score.chunks import Chunk, Place
 from serving.offline.score.conversion import Faults, refused_rows, tensor_of
 from serving.offline.score.counts import Counts, Refusal, Staleness
 from serving.offline.score.layout import Layout, Source, parts
@@ -29,11 +29,13 @@ _Rows = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Scored:
-    """Hold the output of one chunk."""
+    """Hold the output of one chunk; where the next one begins, and the share of the file that was read, as it has."""
 
     batch: pa.RecordBatch
     refusals: list[Refusal]
     counts: Counts
+    after: Place
+    read: float
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Scorer:
             Counter({name: len(rows) for name, rows in answer.last_known.items()}),
             Counter(self.staleness.stale),
         )
-        return Scored(self._batch(chunk, places, answer), refusals, counts)
+        return Scored(self._batch(chunk, places, answer), refusals, counts, chunk.after, chunk.read)
 
     def _converted(self, chunk: Chunk) -> tuple[Tensors, npt.NDArray[np.int64], dict[int, tuple[str, str]]]:
         """Return the inputs, the dates, and the rows that the checks of a call would refuse."""

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -95,14 +95,19 @@ class PartWriter:
         self.bytes = 0
         self.after = work.after
 
-    def add(self, scored: Scored, after: Place) -> None:
+    def add(self, scored: Scored) -> None:
         """Add the output of a chunk."""
         self._writer.write_batch(scored.batch)
         for refusal in scored.refusals:
             self._refusals.write(json.dumps([refusal.file, refusal.row, refusal.column, refusal.reason]) + "\n")
         self.counts.add(scored.counts)
         self.bytes += scored.batch.nbytes
-        self.after = after
+        self.after = scored.after
+
+    def unfinished(self) -> Part:
+        """Return the part as far as it is written, to read the refused rows of."""
+        self._refusals.flush()
+        return Part(Path(self._rows.name), Path(self._refusals.name), self.counts, self.after)
 
     def commit(self) -> None:
         """Write all to the disk, then make the part whole."""
@@ -115,8 +120,9 @@ class PartWriter:
 
     def close(self) -> None:
         """Release the files of a part that did not become whole."""
-        self._rows.close()
-        self._refusals.close()
+        for file in (self._rows, self._refusals):
+            with suppress(OSError):  # what a full disk did not take fails here once more
+                file.close()
 
 
 @contextmanager

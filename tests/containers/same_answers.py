@@ -1,0 +1,75 @@
+"""Ask a server about 1,000 rows, and compare its answers with those of batch scoring, bit by bit; runs in a repo.
+
+`ask` writes the rows into batch/rows.parquet and what the server says into batch/answers.json; `compare` reads
+batch/scores.parquet. Some entities are unknown to every store.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from serving_client import Client
+
+from serving.domain.artifacts import artifact_folder, open_artifact
+from serving.domain.settings import shared_settings
+from tools.predict import default_target
+
+ROWS = 1000
+TIMEOUT_S = 60.0
+BATCH = Path("batch")
+ANSWERS = BATCH / "answers.json"
+
+
+def ask() -> None:
+    """Keep the rows and the server's answers."""
+    settings = shared_settings()
+    digest = settings.reference().digest
+    artifact = open_artifact(artifact_folder(settings.artifacts, digest), digest)
+    chance = np.random.default_rng(ROWS)
+    rows = chance.integers(0, len(artifact.golden.entities), ROWS)
+    keys = np.where(chance.random(ROWS) < 0.1, "nobody", np.array(artifact.golden.entities, object)[rows])
+    known: dict[str, Any] = {artifact.manifest.features.entity.name: keys}
+    for name, tensor in artifact.golden_inputs().items():
+        known[name] = (tensor[rows] * chance.uniform(0.9, 1.1, ROWS)).astype(tensor.dtype)
+    with Client(default_target(), model=settings.reference().model) as client:
+        names = [spec.name for spec in client.metadata(timeout=TIMEOUT_S).inputs]
+        sent = {name: known[name] for name in names}
+        answer = client.predict(sent, timeout=TIMEOUT_S)
+    pq.write_table(pa.table(sent), BATCH / "rows.parquet")
+    outputs = {name: [_bits(value) for value in tensor] for name, tensor in answer.items()}
+    flags = {"defaulted_features": _flags(answer.defaulted), "last_known_features": _flags(answer.last_known)}
+    ANSWERS.write_text(json.dumps({**outputs, **flags}), encoding="utf-8")
+
+
+def compare() -> None:
+    """Print how many rows are the same, of how many, and how many have a flag."""
+    answers, scores = json.loads(ANSWERS.read_bytes()), pq.read_table(BATCH / "scores.parquet")
+    columns = {name: scores[name].combine_chunks() for name in answers}
+    found = {
+        name: column.to_pylist() if name.endswith("_features") else [_bits(value) for value in column.to_numpy()]
+        for name, column in columns.items()
+    }
+    same = sum(all(found[name][row] == answers[name][row] for name in answers) for row in range(len(scores)))
+    print(json.dumps({"rows": len(scores), "same": same, "flagged": ROWS - answers["defaulted_features"].count(None)}))
+
+
+def _bits(value: Any) -> str:
+    return str(value) if isinstance(value, str) else str(value.tobytes().hex())
+
+
+def _flags(flagged: Any) -> list[str | None]:
+    rows: list[list[str]] = [[] for _ in range(ROWS)]
+    for name, places in flagged.items():
+        for place in places:
+            rows[place].append(name)
+    return [";".join(names) or None for names in rows]
+
+
+if __name__ == "__main__":
+    {"ask": ask, "compare": compare}[sys.argv[1]]()
