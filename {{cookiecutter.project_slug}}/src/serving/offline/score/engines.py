@@ -21,7 +21,7 @@ def choose(name: str) -> Engine:
     """
     if name == LOCAL:
         return local
-    ray_address.reached()
+    ray_address.prepare()
     try:
         from serving.offline.score.on_ray import on_ray
     except ModuleNotFoundError as error:
