@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup check fmt test test-all bench transports peers lock mutation recording clean
+.PHONY: help demo setup check fmt test test-all bench transports peers dashboard lock mutation recording clean
 
-help demo setup check fmt test test-all bench transports peers lock mutation recording clean:
+help demo setup check fmt test test-all bench transports peers dashboard lock mutation recording clean:
 	@$(PYTHON) tools/tasks.py $@ $(ARGS)

@@ -75,6 +75,16 @@ def group_of(nodeid: str) -> str:
     return nodeid if path.rpartition("/")[2] in APART else path
 
 
+@pytest.fixture(scope="module")
+def module_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder for a module's fixtures. It goes with the module, unless a test failed: environments are large."""
+    folder = tmp_path_factory.mktemp("module")
+    failed = request.session.testsfailed
+    yield folder
+    if request.session.testsfailed == failed:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template as in a fresh clone: no caches, no files that git ignores."""

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from local_extensions import ROOT_FOLDER
 from tools.environment import Environment
 
@@ -89,6 +91,19 @@ SAMPLE = [
 PAIRED = [*SAMPLE, *covering(SAMPLE, list(CHOICES))]
 
 
+def combination_id(choices: Mapping[str, str]) -> str:
+    """Name a combination in a test's id."""
+    return "-".join(choices.values())
+
+
+def every_pair(**answers: Sequence[str]) -> pytest.MarkDecorator:
+    """Run a test with every pair of choices, in `make test` with every choice; with answers, repos that have one."""
+    rows = [row for row in PAIRED if all(row[question] in given for question, given in answers.items())]
+    marks = {combination_id(row): pytest.mark.long for row in rows if row not in SAMPLE}
+    parameters = [pytest.param(row, id=combination_id(row), marks=marks.get(combination_id(row), ())) for row in rows]
+    return pytest.mark.parametrize("choices", parameters)
+
+
 @dataclass(frozen=True)
 class Repo:
     """A generated repo."""
@@ -128,11 +143,6 @@ class Repo:
         done = self.command(*words)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
-
-
-def combination_id(choices: Mapping[str, str]) -> str:
-    """Name a combination in a test's id."""
-    return "-".join(choices.values())
 
 
 def files_below(folder: Path) -> list[Path]:

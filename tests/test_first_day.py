@@ -40,9 +40,9 @@ def next_steps(printed: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def own(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+def own(template: Path, module_path: Path) -> Repo:
     """A new repo after all of its next steps, committed."""
-    folder = tmp_path_factory.mktemp("first-day")
+    folder = module_path / "first-day"
     begin, *commands = next_steps(cookiecutter(template, folder).stderr)
     shell(begin, folder)
     repo = Repo(folder / begin.split()[1])
@@ -70,6 +70,7 @@ def test_after_the_next_steps_training_gives_the_same_version_and_the_status_is_
     assert "1 passed" in own.passes("test", *committed)
 
 
+@pytest.mark.long
 def test_a_clone_shows_a_prediction_rebuilds_the_pinned_version_and_serves_it(own: Repo, clone: Repo) -> None:
     printed = clone.passes("demo")
     assert SAYS_REBUILD in printed

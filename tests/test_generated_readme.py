@@ -80,6 +80,9 @@ NOT_RUN = {
     "docs/monitoring.md": [
         IN_CONTAINERS,
         "not run: needs a server that has answered calls; tests/platform/unit/test_drift.py runs it",
+        "not run: needs logged predictions; tests/platform/unit/test_predictions.py runs it",
+        "not run: needs logged predictions; tests/platform/unit/test_predictions.py runs it",
+        IN_CONTAINERS,
     ],
     "docs/batch.md": [
         IN_CONTAINERS,

@@ -26,6 +26,7 @@ from tests.support import (
     Repo,
     combination_id,
     cookiecutter,
+    every_pair,
     expected_files,
     files_below,
     generate,
@@ -34,7 +35,7 @@ from tests.support import (
     tracked,
 )
 
-EVERY = pytest.mark.parametrize("choices", PAIRED, ids=combination_id)
+EVERY = every_pair()
 
 Generated = Callable[..., Repo]
 

@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 from tests.mistakes import HARMLESS, MISTAKES, Mistake
-from tests.support import PAIRED, ROOT, Repo, combination_id
+from tests.support import ROOT, Repo, every_pair
 
 Generated = Callable[..., Repo]
 Guards = Mapping[str, ModuleType]
@@ -57,7 +57,7 @@ def test_each_of_the_five_mistakes_has_a_guard(guards: Guards) -> None:
     assert all(len(mistakes) >= LEAST for mistakes in MISTAKES.values())
 
 
-@pytest.mark.parametrize("choices", PAIRED, ids=combination_id)
+@every_pair()
 def test_all_guards_are_silent_on_every_pair_of_choices(
     guards: Guards, generated: Generated, choices: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

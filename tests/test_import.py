@@ -239,9 +239,9 @@ PICKLED = ("classifier/pickled_model", "--rows", "rows.csv")
 
 
 @pytest.fixture(scope="module")
-def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+def repo(template: Path, module_path: Path) -> Repo:
     """A repo with a pickled model in it."""
-    made = generate(template, tmp_path_factory.mktemp("import"), {"feature_store": "none", "model_registry": "neptune"})
+    made = generate(template, module_path / "import", {"feature_store": "none", "model_registry": "neptune"})
     (made.path / "build" / "import").mkdir(parents=True)
     (made.path / "classifier").mkdir()
     converting(made, MAKE)

@@ -21,7 +21,7 @@ SOURCES = [path for path in tracked() if path.parent.name in ("requirements", "m
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 SYSTEMS = ("linux", "darwin", "win32")
 # They are installed into separate environments.
-APART = ("import", "ray", "uv")
+APART = ("import", "plots", "ray", "uv")
 # Two locks are enough to disagree, and every two are together in one of these.
 SETS = PAIRED
 

@@ -19,8 +19,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests.containers.autoscaling import Rule
 from tests.mistakes import Mistake
-from tests.support import CHOICES, PAIRED, ROOT, Answers, Repo, combination_id, run
+from tests.support import CHOICES, PAIRED, ROOT, Answers, Repo, every_pair, run
 from tools.environment import Environment
 
 Manifests = Callable[[Path, str], str]
@@ -156,7 +157,7 @@ def manifests(generated: Callable[..., Repo], tmp_path_factory: pytest.TempPathF
     return of
 
 
-@pytest.mark.parametrize("choices", COMBINATIONS, ids=combination_id)
+@every_pair(deployment=CLUSTERS)
 def test_kubernetes_accepts_every_combination(
     released: Callable[..., Path], manifests: Manifests, guard: ModuleType, choices: dict[str, str], tmp_path: Path
 ) -> None:
@@ -252,15 +253,57 @@ def test_the_example_of_a_nightly_score_fits_the_rest(
     assert mounted == {volume["name"] for volume in pod["volumes"]}
 
 
+def test_the_example_of_a_canary_fits_the_service(
+    released: Callable[..., Path], manifests: Manifests, tmp_path: Path
+) -> None:
+    rendered = manifests(with_canary(released(deployment="kserve"), tmp_path / "repo"), "production")
+    (service,) = [item for item in yaml.safe_load_all(rendered) if item["kind"] == "InferenceService"]
+    assert service["metadata"]["annotations"] == {"serving.kserve.io/deploymentMode": "Knative"}
+    predictor = service["spec"]["predictor"]
+    assert (predictor["canaryTrafficPercent"], predictor["minReplicas"], predictor["maxReplicas"]) == (10, 0, 10)
+    assert "terminationGracePeriodSeconds" not in predictor
+    assert "lifecycle" not in predictor["containers"][0]
+
+
+def with_canary(repo: Path, copy: Path) -> Path:
+    """Copy a repo, and do in it what the first lines of the example say."""
+    shutil.copytree(repo, copy)
+    overlay = copy / "deploy" / "overlays" / "production"
+    shutil.copy(copy / "deploy" / "examples" / "canary.yaml", overlay)
+    with (overlay / "kustomization.yaml").open("a", encoding="utf-8") as kustomization:
+        kustomization.write("  - path: canary.yaml\n    target: { kind: InferenceService }\n")
+    return copy
+
+
+def test_the_autoscaler_s_rule_doubles_at_once_and_goes_down_slowly_after_five_calm_minutes(
+    released: Callable[..., Path], manifests: Manifests
+) -> None:
+    """The rule of the manifest, worked out as Kubernetes does; tests/containers/autoscaling.py plays it with pods."""
+    rule = Rule.of(manifests(released(deployment="kubernetes"), "production"))
+    replicas, seen = 3, []
+    # Seconds, use of the CPU and calls that wait in each pod: busy, much too busy, within the tolerance, calm.
+    moments = [(0, 0.9, 0.0), (15, 0.9, 90.0), (30, 0.75, 0.0), *((now, 0.1, 0.0) for now in range(45, 700, 15))]
+    for now, cpu, queued in moments:
+        wanted = rule.wanted(now, replicas, cpu, queued)
+        if wanted != replicas:
+            seen.append((now, wanted))
+        replicas = wanted
+    assert seen == [(0, 4), (15, 8), (345, 6), (405, 4), (465, 3)]
+
+
 @pytest.mark.long
-def test_the_models_of_kserve_accept_the_service(released: Callable[..., Path], manifests: Manifests) -> None:
+def test_the_models_of_kserve_accept_the_service(
+    released: Callable[..., Path], manifests: Manifests, tmp_path: Path
+) -> None:
     python = str(Environment(ROOT / "build" / "kserve" / ".venv").ensure([KSERVE]))
     script = str(ROOT / "tests" / "cluster" / "kserve_accepts.py")
-    for choices in COMBINATIONS:
-        if choices["deployment"] == "kserve":
-            objects = json.dumps(list(yaml.safe_load_all(manifests(released(**choices), "production"))))
-            done = run([python, script], cwd=ROOT, stdin=objects)
-            assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+    for choices in [choices for choices in COMBINATIONS if choices["deployment"] == "kserve"]:
+        objects = json.dumps(list(yaml.safe_load_all(manifests(released(**choices), "production"))))
+        done = run([python, script], cwd=ROOT, stdin=objects)
+        assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+    canary = list(yaml.safe_load_all(manifests(with_canary(released(**choices), tmp_path / "repo"), "production")))
+    done = run([python, script], cwd=ROOT, stdin=json.dumps(canary))
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
     typo = objects.replace('"scaleMetric"', '"scaleMetrik"')
     done = run([python, script], cwd=ROOT, stdin=typo)
     assert done.returncode == 1

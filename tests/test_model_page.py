@@ -42,9 +42,9 @@ def edit(repo: Repo, name: str, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+def repo(template: Path, module_path: Path) -> Repo:
     """A new repo whose owner has done what the page says, and nothing else."""
-    made = generate(template, tmp_path_factory.mktemp("page") / "out", ANSWERS)
+    made = generate(template, module_path / "page" / "out", ANSWERS)
     for name, text in files(made):
         edit(made, name, text)
     (made.path / "tests" / "model" / "test_training_data.py").unlink()

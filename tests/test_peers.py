@@ -58,9 +58,9 @@ CASES = (
 
 
 @pytest.fixture(scope="module")
-def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+def repo(template: Path, module_path: Path) -> Repo:
     """A repo with models of MLServer in `mlserver/` and of MLflow in `mlflow/`."""
-    made = generate(template, tmp_path_factory.mktemp("peers"), {"feature_store": "none"})
+    made = generate(template, module_path / "peers", {"feature_store": "none"})
     done = run([str(servers.mlflow_python()), str(PROGRAMS / "models.py"), str(made.path)], cwd=made.path)
     assert done.returncode == 0, done.stderr
     made.passes("setup")

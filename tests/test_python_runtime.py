@@ -37,10 +37,10 @@ def fit(data: Dataset) -> Fitted:
 
 
 @pytest.fixture(scope="module")
-def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+def repo(template: Path, module_path: Path) -> Repo:
     """A new repo with the page's model and the libraries of all estimators."""
     answers = {"feature_store": "sqlite", "model_registry": "local", "runtime": "python"}
-    made = generate(template, tmp_path_factory.mktemp("python") / "out", answers)
+    made = generate(template, module_path / "python" / "out", answers)
     for name, text in files(made):
         edit(made, name, text)
     (made.path / "tests" / "model" / "test_training_data.py").unlink()

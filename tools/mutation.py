@@ -31,7 +31,7 @@ GENERATED = "{{cookiecutter.project_slug}}"
 SETTINGS = Path(__file__).with_suffix(".toml")
 LOCK = ROOT / "requirements" / "mutation.txt"
 BUILD = ROOT / "build" / "mutation"
-APART = ("import", "ray", "uv")
+APART = ("import", "plots", "ray", "uv")
 Settings = Mapping[str, Any]
 
 UNNOTICED = ("survived", "no tests")

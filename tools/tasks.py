@@ -155,6 +155,12 @@ def peers(arguments: Arguments) -> None:
     step("python -m benchmarks.peers", [str(python), "-m", "benchmarks.peers", *arguments])
 
 
+def dashboard(arguments: Arguments) -> None:
+    """Draw the generated dashboard after half an hour of calls, into the generated repo's docs/."""
+    python = Environment(ROOT / "build" / "benchmarks" / ".venv").ensure([BAKE, PEERS])
+    step("python -m benchmarks.dashboard", [str(python), "-m", "benchmarks.dashboard", *arguments])
+
+
 def lock(arguments: Arguments) -> None:
     """Resolve the requirements of the template, of the generated repo and of every choice."""
     module("tools.lock", *arguments)
@@ -199,6 +205,7 @@ COMMANDS = {
     "peers": Command(
         "compare a generated repo with other model servers, and write the figures to docs/peers.md", peers
     ),
+    "dashboard": Command("draw the generated dashboard after half an hour of calls, for its docs/", dashboard),
     "lock": Command("resolve all requirements again (newer versions: ARGS=--upgrade)", lock),
     "mutation": Command('change generated code and list what no test notices (some: ARGS="--sample 100")', mutation),
     "recording": Command("run the demo and draw its terminal as docs/demo.svg", recording),

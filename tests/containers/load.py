@@ -5,7 +5,7 @@ how, how many answers were not those of the version that gave them, and the long
 the moment when it ended. Until then it says on standard error how many calls were answered, every REPORT_EVERY calls.
 Usage: python load.py TARGET CALLERS [OPTION ...] < known.json, where known.json maps a digest to inputs and expected
 outputs, and each OPTION is a channel option to go without, so that a test can show what it is there for. Without
-EVERYTHING it is a plain gRPC client.
+EVERYTHING it is a plain gRPC client, and with ROUND_ROBIN one that balances, as gRPC's own documentation shows it.
 """
 
 from __future__ import annotations
@@ -92,9 +92,11 @@ async def main(target: str, callers: int) -> None:
 
 if __name__ == "__main__":
     without = set(sys.argv[3:])
-    plain = without == {"EVERYTHING"}
+    plain = bool(without & {"EVERYTHING", "ROUND_ROBIN"})
+    balanced = (("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),)
     for name in ("OPTIONS", "WITH_RETRIES"):
         kept = tuple(option for option in getattr(channel, name) if option[0] not in without and not plain)
+        kept += balanced if "ROUND_ROBIN" in without else ()
         setattr(channel, name, kept)
         setattr(aio, name, kept)
     asyncio.run(main(sys.argv[1], int(sys.argv[2])))

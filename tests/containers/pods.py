@@ -8,7 +8,9 @@ as soon as it has to go.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from typing import Any
 import yaml
 
 from tests.containers.stack import docker
+from tests.support import Repo, run
 
 REGISTRY = "docker-registry-2.8:local"
 _DOCKERFILE = """\
@@ -27,6 +30,9 @@ RUN printf '{version: 0.1, storage: {filesystem: {rootdirectory: /images}}, http
 CMD ["docker-registry", "serve", "/open.yml"]
 """
 _PROBES = {"grpc": ["python", "-m", "serving_client", "health", "--timeout", "3", "--target"]}
+
+_ANSWERED = r'^grpc_server_handled_total{grpc_code="OK",grpc_method="ModelInfer"} (\S+)'
+_METRICS = "import urllib.request as u; print(u.urlopen('http://localhost:8002/metrics', timeout=5).read().decode())"
 
 
 @contextmanager
@@ -43,13 +49,22 @@ def registry(name: str) -> Iterator[str]:
 
 
 class Pods:
-    """The pods of a Deployment, on a network of their own where its Service's name leads to them."""
+    """The pods of a Deployment or InferenceService, on their own network where the Service's name leads to them."""
 
     def __init__(self, manifests: str, name: str, claims: Mapping[str, Path]) -> None:
         objects = list(yaml.safe_load_all(manifests))
         self._maps = {item["metadata"]["name"]: item["data"] for item in objects if item["kind"] == "ConfigMap"}
-        (self._deployment,) = [item for item in objects if _is(item, "Deployment", "server")]
-        (self._service,) = [item for item in objects if _is(item, "Service", "server")]
+        predictors = [item for item in objects if item["kind"] == "InferenceService"]
+        if predictors:
+            (predictor,) = predictors
+            self._spec: dict[str, Any] = predictor["spec"]["predictor"]
+            self.service = f"{predictor['metadata']['name']}-predictor"  # KServe makes it
+        else:
+            (deployment,) = [item for item in objects if _is(item, "Deployment", "server")]
+            (service,) = [item for item in objects if _is(item, "Service", "server")]
+            self._spec = deployment["spec"]["template"]["spec"]
+            self.service = service["metadata"]["name"]
+        self.image = str(self._spec["containers"][0]["image"])
         self._claims = claims
         self._name = name
         self._number = 0
@@ -68,21 +83,22 @@ class Pods:
                     docker(*remove, *mine)
             docker("network", "rm", self.network)
 
-    def add(self) -> None:
-        """Start a pod, and wait until its readiness probe succeeds."""
+    def add(self, *more: str) -> str:
+        """Start a pod, and wait until its readiness probe succeeds; `more` are options of Docker. Return its name."""
         self._number += 1
         pod, spec = f"{self._name}-{self._number}", self._spec
         for init in spec.get("initContainers", []):
             docker("run", "--rm", *self._options(pod, init), init["image"], *init["command"])
         (server,) = spec["containers"]
         # The claims are for the init containers; nobody but callers of its network reaches the pod.
-        options = ["--network", self.network, "--network-alias", self._service["metadata"]["name"]]
+        options = ["--network", self.network, "--network-alias", self.service, *more]
         docker("run", "--detach", "--name", pod, *options, *self._options(pod, server), server["image"])
         ready = [*_PROBES["grpc"], f"localhost:{server['readinessProbe']['grpc']['port']}"]
         deadline = time.monotonic() + 120
         while subprocess.run(["docker", "exec", pod, *ready], capture_output=True, check=False).returncode:
             assert time.monotonic() < deadline, docker("logs", pod)
         self.alive.append(pod)
+        return pod
 
     def remove(self) -> int:
         """End the oldest pod as a kubelet does: preStop, SIGTERM, grace; return its exit code."""
@@ -93,10 +109,12 @@ class Pods:
         docker("stop", "--time", str(self._spec["terminationGracePeriodSeconds"] - before), pod)
         return int(docker("inspect", "--format", "{{.State.ExitCode}}", pod))
 
-    @property
-    def _spec(self) -> dict[str, Any]:
-        spec: dict[str, Any] = self._deployment["spec"]["template"]["spec"]
-        return spec
+    def answered(self, pod: str) -> float:
+        """Return the calls that a pod has answered."""
+        page = docker("exec", pod, "python", "-c", _METRICS)
+        return float(
+            re.findall(r'^grpc_server_handled_total{grpc_code="OK",grpc_method="ModelInfer"} (\S+)', page, re.M)[0]
+        )
 
     def _options(self, pod: str, container: Mapping[str, Any]) -> list[str]:
         """Return how Docker runs a container of the pod."""
@@ -135,6 +153,17 @@ class Pods:
         if volume["emptyDir"].get("medium") == "Memory":
             return ["--tmpfs", mount["mountPath"]]
         return ["--volume", f"{pod}-{volume['name']}:{mount['mountPath']}{access}"]
+
+
+def released(repo: Repo, address: str, environment: str) -> str:
+    """Build and push the images of a trained repo; return the manifests of an environment, and fetch the model."""
+    for words in (["build"], ["push"], ["manifests"]):
+        variables = [f"IMAGE_PREFIX={address}/team", "IMAGE_TAG=any", f"TO={environment}"]
+        done = run(["env", *variables, sys.executable, "tools/tasks.py", *words], cwd=repo.path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    fetch = run([repo.python, "-m", "serving.offline.model_version", "fetch"], cwd=repo.path)
+    assert fetch.returncode == 0, fetch.stderr
+    return done.stdout
 
 
 def pushed(folder: Path) -> dict[str, str]:

@@ -23,7 +23,6 @@ pytestmark = pytest.mark.long
 
 SLUG = "container-test"
 CANARY = "canary-7c1f0e52d9"
-MAX_ADDED_BYTES = 200 * 1000 * 1000
 MAX_RECOVERY_S = 3.0
 BUILT = ("server", "fetch", "batch", "gateway")
 REPLICAS = 2
@@ -31,10 +30,10 @@ SERVICES = ("server", "feature-store", "materialize", "gateway")
 
 
 @pytest.fixture(scope="module")
-def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(template: Path, module_path: Path) -> Iterator[Stack]:
     """Two replicas of version 1 in containers; version 2, whose answers differ, is registered and fetched."""
     needs_engine()
-    running = Stack.generate(template, tmp_path_factory.mktemp("stack"), SLUG)
+    running = Stack.generate(template, module_path / "stack", SLUG)
     repo = running.repo
     first = repo.text("model.lock")
     estimator = repo.path / "model" / "estimator.py"
@@ -51,6 +50,8 @@ def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         secret.chmod(0o644)
         secret.write_text(CANARY, encoding="utf-8")
         secret.chmod(0o444)
+    with (repo.path / ".env").open("a", encoding="utf-8") as settings:
+        settings.write("SERVING_PREDICTION_LOG=/predictions\n")
     try:
         running.command("up", SCALE=str(REPLICAS))
         yield running
@@ -171,8 +172,13 @@ def test_an_image_holds_only_the_code_and_libraries_that_it_uses(
     assert set(held.split()) == SHARED | code | libraries
 
 
-def test_the_server_image_adds_at_most_200_mb_to_its_base(stack: Stack) -> None:
-    assert stack.added_bytes() <= MAX_ADDED_BYTES
+def test_the_server_image_stays_in_its_budget_and_one_above_it_is_refused(stack: Stack) -> None:
+    print(stack.command("image-size"))
+    budget = stack.repo.path / "config" / "size" / "runtime.toml"
+    text = budget.read_text(encoding="utf-8")
+    budget.write_text("server_mb = 50\n", encoding="utf-8")
+    assert "above its budget of 50 MB" in stack.refused("image-size")
+    budget.write_text(text, encoding="utf-8")
 
 
 def test_both_replicas_answer_the_host_and_other_containers_by_name(stack: Stack, known: str) -> None:
@@ -205,6 +211,25 @@ def test_files_are_scored_in_a_container_with_the_features_of_the_servers_store(
     assert (summary["rows"], summary["rejected"], summary["defaulted"]) == (1, 1, {})
     assert stack.repo.text("batch/scores.csv").splitlines()[1].startswith('"patient-001",')
     assert stack.repo.text("batch/scores.csv.rejected.csv").splitlines()[1].startswith("/batch/rows.csv,2,")
+
+
+def test_predictions_are_logged_and_evaluated_and_a_deleted_entity_is_gone(stack: Stack, known: str) -> None:
+    with stack.load(known) as load:
+        load.wait_for(300)
+    assert (load.seen["failures"], load.seen["wrong"]) == ({}, 0)
+    keys = next(iter(json.loads(known).values()))["inputs"]["patient_id"]
+    lines = ["patient_id,time,label", *(f"{key},2100-01-01,150" for key in keys)]
+    (stack.repo.path / "batch" / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    evaluated = stack.compose("run", "--rm", "evaluate", "/batch/labels.csv")
+    assert evaluated.returncode == 0, evaluated.stderr
+    (labelled,) = re.findall(r"^(\d+) of \d+ logged predictions have a label$", evaluated.stdout, re.MULTILINE)
+    assert int(labelled) >= 300
+    (materialize,) = stack.containers("materialize")
+    command = ("python", "-m", "serving.offline.materialize")
+    said = stack.inside(materialize, *command, "--delete", keys[0])
+    assert re.search(r"^deleted 1 of 1 entities, rows of the prediction log: [1-9]", said), said
+    assert "rows of the prediction log: 0;" in stack.inside(materialize, *command, "--delete", keys[0])
+    assert "wrote" in stack.inside(materialize, *command, "--all")
 
 
 def test_a_thousand_rows_get_the_same_bits_and_flags_in_a_batch_as_in_a_call(stack: Stack) -> None:

@@ -25,10 +25,10 @@ print([name for name in ("sklearn", "skl2onnx", "tools", "model") if importlib.u
 
 
 @pytest.fixture(scope="module")
-def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(template: Path, module_path: Path) -> Iterator[Stack]:
     """Two replicas of one version, read through Feast."""
     needs_engine()
-    running = Stack.generate(template, tmp_path_factory.mktemp("feast"), SLUG)
+    running = Stack.generate(template, module_path / "feast", SLUG)
     try:
         started = running.compose("up", "--build", "--wait", **TWO)
         assert started.returncode == 0, started.stderr
@@ -41,6 +41,7 @@ def test_every_container_is_powerless_and_the_server_only_reads_what_feast_knows
     stack.is_unprivileged(*SERVICES)
     (server, *_) = stack.containers("server")
     assert stack.inside(server, "python", "-c", LOOK) == "[] []"
+    print(stack.command("image-size"))
 
 
 def test_the_server_may_only_read_its_own_keys_of_redis(stack: Stack) -> None:

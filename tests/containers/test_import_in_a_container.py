@@ -41,9 +41,9 @@ result = type("found_" + "_".join(found), (), {"__module__": "found"})()
 
 
 @pytest.fixture(scope="module")
-def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
+def repo(template: Path, module_path: Path) -> Iterator[Repo]:
     needs_engine()
-    made = generate(template, tmp_path_factory.mktemp("pickles"), {"feature_store": "none", "model_registry": "local"})
+    made = generate(template, module_path / "pickles", {"feature_store": "none", "model_registry": "local"})
     (made.path / "rows.csv").write_text(ROWS, encoding="utf-8")
     made.passes("versions")
     done = run([made.python, "-c", MAKE], cwd=made.path)

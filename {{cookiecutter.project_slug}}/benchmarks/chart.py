@@ -30,7 +30,7 @@ def chart(title: str, x: str, y: str, lines: Mapping[str, Points]) -> str:
     for place, ((name, points), colour) in enumerate(zip(lines.items(), COLOURS, strict=False)):
         path = " ".join(f"{across(a):.1f},{down(b):.1f}" for a, b in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(_text(WIDTH - MARGIN, MARGIN - 14 + 16 * place, name, "end", colour=colour))
+        parts.append(_text(MARGIN + 10, MARGIN + 8 + 16 * place, name, "start", colour=colour))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

@@ -33,6 +33,11 @@ def image_sizes() -> list[str]:
     return sorted(line.removeprefix(f"{project_name()}-") for line in listed.splitlines())
 
 
+def architecture() -> str:
+    """Return the architecture that the engine builds for, such as `amd64`."""
+    return run(["docker", "version", "--format", "{{.Server.Arch}}"], None, _LOOK_TIMEOUT_S).strip()
+
+
 def image_id(name: str) -> str:
     """Return the id of the image that has this name now."""
     return run(["docker", "image", "inspect", "--format", "{{.Id}}", name], None, _LOOK_TIMEOUT_S).strip()

@@ -1,16 +1,20 @@
-"""Push the images to a registry, and write down the digests: `make build push`.
+"""Push the images to a registry, and write down the digests: `make build push`, and `make join` after several.
 
-IMAGE_PREFIX names registry and folder. The tag is the commit, or IMAGE_TAG. Images that others built, such as Redis,
-are pushed too: the cluster then pulls from one place, and nothing changes under a tag. build/images.json has the
-result.
+IMAGE_PREFIX names registry and folder. The tag is the commit, or IMAGE_TAG, and the architecture of this machine.
+Images that others built, such as Redis, are pushed too: the cluster then pulls from one place, and nothing changes
+under a tag. build/images.json has the result. Machines of several architectures push for one of them each; `join`
+makes one digest of their images, so that each node pulls its own.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from serving.domain.errors import OperatorError, quoted
 from serving.offline import project
@@ -30,17 +34,48 @@ _LOOK_TIMEOUT_S = 30.0
 _PUSH_TIMEOUT_S = 900.0
 
 
-def main() -> int:
-    """Push every image that a cluster runs; return the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Push what a cluster runs, or join what was pushed; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.push", description=__doc__)
+    parser.add_argument("command", nargs="?", choices=("push", "join"), default="push")
+    command = parser.parse_args(arguments).command
     prefix, tag = _given()
-    service = project.service()["name"]
-    pushed = {name: _push(local, f"{prefix}/{service}-{name}:{tag}") for name, local in _images().items()}
-    IMAGES.parent.mkdir(exist_ok=True)
-    IMAGES.write_text(json.dumps(pushed, indent=2) + "\n", encoding="utf-8")
+    (push if command == "push" else join)(f"{prefix}/{project.service()['name']}", tag)
+    return 0
+
+
+def push(prefix: str, tag: str) -> None:
+    """Push every image for the architecture of this machine."""
+    architecture = engine.architecture()
+    services = _services()
+    elsewhere = sorted(name for name, service in services.items() if _is_for_another(service, architecture))
+    if elsewhere:
+        print(f"nothing is pushed for linux/{architecture}: there is no such image of {', '.join(elsewhere)}")
+        return
+    remote = f"{prefix}-{{}}:{tag}-{architecture}"
+    pushed = {name: _push(local, remote.format(name)) for name, local in _images(services).items()}
+    _write(_pushed(tag) / f"{architecture}.json", pushed)
     for image in pushed.values():
         print(f"pushed {image}")
+    _write(IMAGES, pushed)
     print(f"wrote {IMAGES.relative_to(project.ROOT)}")
-    return 0
+
+
+def join(prefix: str, tag: str) -> None:
+    """Join the images that were pushed with a tag: one digest each, for all architectures.
+
+    :raises OperatorError: nothing was pushed with this tag, or not the same images for each architecture
+    """
+    files = sorted(_pushed(tag).glob("*.json"))
+    folder = _pushed(tag).relative_to(project.ROOT)
+    if not files:
+        raise OperatorError(f"{folder} has nothing to join; `make push` writes one file there for each architecture.")
+    pushed = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    if any(images.keys() != pushed[0].keys() for images in pushed):
+        raise OperatorError(f"the files of {folder} name different images; build and push them from one commit.")
+    joined = {name: _join(f"{prefix}-{name}:{tag}", [images[name] for images in pushed]) for name in pushed[0]}
+    _write(IMAGES, joined)
+    print(f"joined {', '.join(file.stem for file in files)}; wrote {IMAGES.relative_to(project.ROOT)}")
 
 
 def _given() -> tuple[str, str]:
@@ -62,17 +97,37 @@ def _commit() -> str:
     return found[:_COMMIT_DIGITS] if _WHOLE.fullmatch(found) else ""
 
 
-def _images() -> Mapping[str, str]:
-    """Return the images of this machine by their names in a cluster: own ones by stage, others by service."""
+def _pushed(tag: str) -> Path:
+    """Return the folder with a file for each architecture."""
+    return IMAGES.with_suffix("") / tag
+
+
+def _write(file: Path, images: Mapping[str, str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(images, indent=2) + "\n", encoding="utf-8")
+
+
+def _services() -> Mapping[str, Mapping[str, Any]]:
     command = ["docker", "compose", "config", "--format", "json"]
     environment = {"MODEL_VERSION": "none", **os.environ}
-    services = json.loads(engine.run(command, environment, _LOOK_TIMEOUT_S))["services"]
+    services: Mapping[str, Mapping[str, Any]] = json.loads(engine.run(command, environment, _LOOK_TIMEOUT_S))[
+        "services"
+    ]
+    return services
+
+
+def _is_for_another(service: Mapping[str, Any], architecture: str) -> bool:
+    return bool(service.get("platform", f"linux/{architecture}") != f"linux/{architecture}")
+
+
+def _images(services: Mapping[str, Mapping[str, Any]]) -> Mapping[str, str]:
+    """Return the images of this machine by their names in a cluster: own ones by stage, others by service."""
     own = {service["build"]["target"]: service["image"] for service in services.values() if _is_own(service)}
     others = {name: service["image"] for name, service in services.items() if "build" not in service}
     return {name: image for name, image in sorted({**own, **others}.items()) if name not in _STAYS_HERE}
 
 
-def _is_own(service: Mapping[str, object]) -> bool:
+def _is_own(service: Mapping[str, Any]) -> bool:
     build = service.get("build")
     return isinstance(build, dict) and "target" in build
 
@@ -88,6 +143,14 @@ def _push(local: str, remote: str) -> str:
         if digest.startswith(f"{repository}@sha256:"):
             return digest
     raise OperatorError(f"{remote} was pushed, but the engine knows no digest of it: {digests}.")
+
+
+def _join(remote: str, images: Sequence[str]) -> str:
+    """Make one image of those of several architectures, and return it with its digest."""
+    engine.run(["docker", "buildx", "imagetools", "create", "--tag", remote, *images], None, _PUSH_TIMEOUT_S)
+    look = ["docker", "buildx", "imagetools", "inspect", remote, "--format", "{{json .Manifest}}"]
+    digest = json.loads(engine.run(look, None, _LOOK_TIMEOUT_S))["digest"]
+    return f"{remote.rpartition(':')[0]}@{digest}"
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ from tools.process import INTERRUPTED, SetupError, run
 Arguments = Sequence[str]
 
 DEV = ROOT / "requirements" / "dev.txt"
-RAY = DEV.with_name("ray.txt")
-# Pickles and Ray have separate environments, and uv is installed outside of every environment.
-APART = (DEV, DEV.with_name("import.txt"), RAY, DEV.with_name("uv.txt"))
+RAY, PLOTS = (DEV.with_name(f"{name}.txt") for name in ("ray", "plots"))
+# Pickles, Ray and plots have separate environments, and uv is installed outside of every environment.
+APART = (DEV, DEV.with_name("import.txt"), PLOTS, RAY, DEV.with_name("uv.txt"))
 # What the tests of a slot need besides.
 TESTS = "*_tests.txt"
 CHECKS = {
@@ -55,6 +55,8 @@ IMPORTABLE = (ROOT / "src", ROOT / "client", ROOT)
 ENVIRONMENT = Environment(ROOT / ".venv", importable=IMPORTABLE)
 IMPORT_ENVIRONMENT = Environment(ROOT / "build" / "import" / ".venv")
 """Opens pickles: see src/serving/offline/pickle_import.py."""
+PLOTS_ENVIRONMENT = Environment(ROOT / "build" / "plots" / ".venv")
+"""Draws plots: see src/serving/offline/drift_page.py."""
 RAY_ENVIRONMENT = Environment(ROOT / "build" / "ray" / ".venv", importable=IMPORTABLE)
 """Scores files on Ray."""
 
@@ -259,6 +261,17 @@ def push(arguments: Arguments) -> None:
     module("tools.push", *arguments, locks=without_dev())
 
 
+def join(arguments: Arguments) -> None:
+    """Join the pushed images of several architectures."""
+    prepare(ROOT)
+    module("tools.push", "join", *arguments, locks=without_dev())
+
+
+def image_size(arguments: Arguments) -> None:
+    """Compare the server's image with its budget."""
+    module("tools.image_size", *arguments, locks=without_dev())
+
+
 def deploy(arguments: Arguments) -> None:
     """Change the version in running containers; with TO, what runs in a cluster."""
     if os.environ.get("TO"):
@@ -291,7 +304,20 @@ def down(arguments: Arguments) -> None:
 
 def drift(arguments: Arguments) -> None:
     """Compare the traffic with the training data."""
+    if any(word.startswith("--html") for word in arguments):
+        PLOTS_ENVIRONMENT.ensure([PLOTS])
     module("serving.offline.drift", *arguments, locks=without_dev())
+
+
+def predictions(arguments: Arguments) -> None:
+    """Turn the prediction log into Parquet."""
+    module("serving.offline.predictions", *arguments, locks=without_dev())
+
+
+def evaluate(arguments: Arguments) -> None:
+    """Measure the model on logged predictions."""
+    given = shlex.split(os.environ.get("LABELS", ""))
+    module("serving.offline.evaluate", *given, *arguments, locks=without_dev())
 
 
 def support(arguments: Arguments) -> None:
@@ -335,6 +361,8 @@ COMMANDS = {
     "certificates": Command("make certificates for development in secrets/, for TLS in containers", certificates),
     "build": Command("build the images of `up`", build),
     "push": Command("push the images by commit, and write down their digests (to IMAGE_PREFIX, in .env)", push),
+    "join": Command("join the images that machines of several architectures have pushed: one digest each", join),
+    "image-size": Command("compare the size of the server's image with its budget in config/size", image_size),
     "ps": Command("list the containers", ps),
     "logs": Command("show the containers' logs, and follow them in a terminal (one service: ARGS=server)", logs),
     "deploy": Command("switch running containers to the version in model.lock, without losing a call", deploy),
@@ -352,7 +380,11 @@ COMMANDS = {
     "sizing": Command(
         "how many replicas a load needs, by the figures of `bench` (for yours: ARGS='--rate 2500')", sizing
     ),
-    "drift": Command("compare the traffic of a running server with the training data", drift),
+    "drift": Command(
+        "compare the traffic of a running server with the training data (plots: ARGS='--html drift.html')", drift
+    ),
+    "predictions": Command("turn the prediction log into Parquet files", predictions),
+    "evaluate": Command("measure the model on logged predictions whose labels are known: LABELS=labels.csv", evaluate),
     "support": Command("list the parts of the images that are past their end of support, or soon will be", support),
     "clean": Command("remove .venv, caches and fetched artifacts; keeps registry/ and data/", clean),
 }

@@ -267,7 +267,7 @@ _adapter: Callable[[Any], TypeAdapter[Any]] = functools.cache(TypeAdapter)
 def _tensor(values: list[Any], spec: TensorSpec) -> Tensor:
     tensor = np.asarray(values, spec.dtype)
     if spec.datatype.holds_bytes:
-        tensor = np.frompyfunc(str.encode, 1, 1)(tensor)
+        tensor = np.asarray(np.frompyfunc(str.encode, 1, 1)(tensor), object)
     return tensor
 
 

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serving.domain.errors import SettingsError, UnresolvedReference, quoted
@@ -47,6 +47,17 @@ class SharedSettings(BaseSettings):
     """The folder of verified artifacts, addressed by digest."""
     feature_store: str = ""
     """The URL of the feature store; its scheme selects the adapter. The default is in config/feature_store.toml."""
+    prediction_log: Path | None = None
+    """The folder of the prediction log; none turns it off."""
+    prediction_log_mb: int = Field(default=1024, ge=8, le=1 << 20)
+    """The most megabytes of that folder; the oldest files are removed."""
+    prediction_log_days: float = Field(default=30.0, gt=0, le=3650)
+    """The days after which a file of it is removed."""
+
+    @field_validator("prediction_log", mode="before")
+    @classmethod
+    def _empty_is_off(cls, value: object) -> object:
+        return value or None  # Compose passes an unset variable on as an empty one
 
     def store_url(self) -> str:
         """Return the URL of the feature store.

@@ -33,15 +33,17 @@ from serving.domain.golden import replay
 from serving.domain.ports import FeatureStore, ModelRuntime
 from serving.domain.references import Reference
 from serving.domain.tensors import Signature, Tensors, TensorSpec
-from serving.online.batching import worthwhile
+from serving.online.batching import nullcontext_of, worthwhile
 from serving.online.budget import Budget, before_the_model_ran, work_of_a_row
 from serving.online.inference import InferenceService, NoModel, ServedModel, Service
 from serving.online.model_queue import ModelQueue
+from serving.online.prediction_log import PredictionLog
 from serving.online.settings import Batching, Settings
 from serving.online.telemetry import Metrics
 from serving.online.tracing import Tracing
 from serving.online.value_counts import ValueCounts
 from serving.prediction.enrichment import Enricher
+from serving.prediction.log_files import LogFolder, LoggedModel
 from serving.prediction.stores import open_store
 
 log = logging.getLogger(__name__)
@@ -126,11 +128,32 @@ async def _load(
     log.info("serving %s", reference, extra={"max_rows": max_rows, "batching": batching, "budget": asdict(budget)})
     model = ServedModel(reference, manifest, signature, artifact.lineage, _examples(artifact, signature.inputs))
     observe_batch = metrics.batch_calls.observe if batching else None
-    if tracing is None:
-        queue = ModelQueue(runtime, metrics.model_seconds.observe)
-        return InferenceService(model, enricher, queue, budget, observe_batch, values.count)
-    queue = ModelQueue(tracing.runtime(runtime, reference), metrics.model_seconds.observe)
-    return InferenceService(model, enricher, queue, budget, observe_batch, values.count, tracing.batch)
+    queue = ModelQueue(
+        runtime if tracing is None else tracing.runtime(runtime, reference), metrics.model_seconds.observe
+    )
+    join_batch = nullcontext_of if tracing is None else tracing.batch
+    predictions = _prediction_log(settings, model, metrics, budget, keyed=bool(supplied))
+    if predictions is not None:
+        resources.push_async_callback(asyncio.to_thread, predictions.close)
+    return InferenceService(model, enricher, queue, budget, observe_batch, values.count, join_batch, predictions)
+
+
+def _prediction_log(
+    settings: Settings, model: ServedModel, metrics: Metrics, budget: Budget, *, keyed: bool
+) -> PredictionLog | None:
+    if settings.prediction_log is None:
+        return None
+    folder = LogFolder(settings.prediction_log, settings.prediction_log_mb << 20, settings.prediction_log_days)
+    features = model.manifest.features
+    inputs = tuple(feature.spec for feature in features.model_inputs)
+    return PredictionLog(
+        folder,
+        LoggedModel(model.reference, inputs, model.manifest.outputs),
+        metrics,
+        entity=features.entity.name if keyed else "",
+        share=settings.prediction_log_share,
+        queue_bytes=budget.prediction_log,
+    )
 
 
 def _examples(artifact: Artifact, inputs: Sequence[TensorSpec]) -> Tensors:

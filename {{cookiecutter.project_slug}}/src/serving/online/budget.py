@@ -2,7 +2,8 @@
 
 It is computed at start, from the container's limit and what the process occupies with the model loaded. Of the rest, a
 tenth is for the bytes of the requests that are held: parsed and turned into arrays, each takes up to four times as much
-again. A quarter is for the model's work and an eighth for last known values. gRPC and the allocator get what remains.
+again. A quarter is for the model's work, an eighth for last known values, a 32nd for the queue of the prediction log.
+gRPC and the allocator get what remains.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from serving.domain.tensors import Tensors, TensorSpec, row_bytes
 from serving.online import memory
 
 _USABLE = 0.9
-_REQUESTS, _MODEL, _LAST_KNOWN = 1 / 10, 1 / 4, 1 / 8
+_REQUESTS, _MODEL, _LAST_KNOWN, _LOG = 1 / 10, 1 / 4, 1 / 8, 1 / 32
 _UNKNOWN_LIMIT = 4 << 30
 _NOISE = 1 << 20  # an allocator grows by pieces
 _BATCHES = (1, 2, 4, 8)
@@ -48,6 +49,11 @@ class Budget:
     def last_known(self) -> int:
         """How many bytes the last known values may take."""
         return int(self.free * _LAST_KNOWN)
+
+    @property
+    def prediction_log(self) -> int:
+        """How many bytes may wait for the thread of the prediction log, which needs as much again to write them."""
+        return int(self.free * _LOG)
 
     @property
     def rows(self) -> int:

@@ -18,6 +18,7 @@ from serving.domain.tensors import Signature, Tensors
 from serving.online.batching import Batcher, nullcontext_of
 from serving.online.budget import Budget
 from serving.online.model_queue import ModelQueue
+from serving.online.prediction_log import PredictionLog
 from serving.prediction.enrichment import Enricher
 from serving.prediction.pipeline import Observe, Pipeline, Run
 
@@ -94,6 +95,8 @@ class InferenceService:
     observe_values: Observe | None = None
     join_batch: Callable[[Sequence[Context]], AbstractContextManager[None]] = nullcontext_of
     """Surrounds the work for several calls, whose contexts it gets."""
+    log: PredictionLog | None = None
+    """Receives a share of the calls and their answers."""
 
     async def infer(self, inputs: Tensors, outputs: Sequence[str], deadline: Deadline) -> Inference:
         """Return the model's answer for one call."""
@@ -107,16 +110,16 @@ class InferenceService:
     @cached_property
     def _answer(self) -> Run:
         pipeline = Pipeline(self.model.reference, self.model.signature, self.enricher, self.queue, self.observe_values)
-        if self.observe_batch is None:
-            return pipeline.run
-        batcher = Batcher(
-            pipeline.run,
-            max_rows=self.model.signature.max_rows,
-            concurrency=self.budget.concurrency,
-            observe=self.observe_batch,
-            join=self.join_batch,
-        )
-        return batcher.answer
+        run: Run = pipeline.run
+        if self.observe_batch is not None:
+            run = Batcher(
+                run,
+                max_rows=self.model.signature.max_rows,
+                concurrency=self.budget.concurrency,
+                observe=self.observe_batch,
+                join=self.join_batch,
+            ).answer
+        return run if self.log is None else self.log.around(run)
 
     def longest(self) -> float:
         """Return for how many seconds the oldest of the model's running calls has run; 0 if none runs."""

@@ -79,6 +79,8 @@ class Settings(EntrypointSettings, PredictionSettings):
     """Threads that one model call may use."""
     runtime_url: str = ""
     """The URL of a model runtime in another process, which its adapter reads; default in config/runtime.toml."""
+    prediction_log_share: float = Field(default=1.0, gt=0, le=1)
+    """The share of calls that the prediction log takes, chosen at random."""
     reflection: bool = False
     """Serve gRPC reflection: for development, off in production."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")

@@ -65,6 +65,8 @@ class Metrics:
     last_known: Counter
     feature_age: Histogram
     stale: Counter
+    log_rows: Counter
+    log_lost: Counter
     model_info: Gauge
     ready: Gauge
 
@@ -112,6 +114,8 @@ class Metrics:
                 buckets=_DAYS,
             ),
             stale=counter("serving_feature_stale", "Rows with a value older than its declared bound.", "feature"),
+            log_rows=counter("serving_prediction_log_rows", "Rows written to the prediction log."),
+            log_lost=counter("serving_prediction_log_lost", "Rows that the prediction log lost.", "reason"),
             model_info=gauge("serving_model_info", "1 for the model that is served.", "model", "version", "digest"),
             ready=gauge("serving_ready", "1 while the server takes calls, else 0."),
         )
@@ -134,6 +138,14 @@ class Metrics:
         self.feature_age.labels(feature.name).observe(float(days.max()))
         if feature.max_age_days is not None:
             self.stale.labels(feature.name).inc(int(np.count_nonzero(days > feature.max_age_days)))
+
+    def logged(self, rows: int) -> None:
+        """Count rows that the prediction log has."""
+        self.log_rows.inc(rows)
+
+    def not_logged(self, reason: str, rows: int) -> None:
+        """Count rows that the prediction log lost."""
+        self.log_lost.labels(reason).inc(rows)
 
     def announce(self, reference: Reference, supplied: Sequence[Feature], values: Collector) -> None:
         """Export the served model and its counts of values; begin the counts of the store's features at 0."""

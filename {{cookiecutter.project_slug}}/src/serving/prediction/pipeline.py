@@ -22,13 +22,17 @@ class Answer:
     last_known: Mapping[str, Sequence[int]] = field(default_factory=dict)
     seconds: float = 0.0
     """How long the model took for these rows."""
+    inputs: Tensors = field(default_factory=dict)
+    """What the model received, for all rows of its call."""
+    rows: slice | None = None
+    """Which of the rows of `inputs` are those of this answer; None for all."""
 
     def part(self, start: int, rows: int, of: int) -> Answer:
         """Return the answer for `rows` of its rows, from `start` on, when it has `of` rows."""
         rest = slice(start, start + rows)
         outputs = {name: tensor[rest] for name, tensor in self.outputs.items()}
         flags = (_within(self.defaulted, rest), _within(self.last_known, rest))
-        return Answer(outputs, *flags, seconds=self.seconds * rows / of)
+        return Answer(outputs, *flags, seconds=self.seconds * rows / of, inputs=self.inputs, rows=rest)
 
 
 Run = Callable[[Tensors, int, Deadline], Awaitable[Answer]]
@@ -69,7 +73,7 @@ class Pipeline:
             raise ModelFailed(f"model {self.reference}: {fault}")
         if self.observe is not None:
             self.observe(rows, enriched.inputs, results)
-        return Answer(results, enriched.defaulted, enriched.last_known, seconds)
+        return Answer(results, enriched.defaulted, enriched.last_known, seconds, enriched.inputs)
 
 
 def _within(flags: Mapping[str, Sequence[int]], rows: slice) -> dict[str, list[int]]:

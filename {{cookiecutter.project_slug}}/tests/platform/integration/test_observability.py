@@ -23,6 +23,7 @@ LABELLED_BY_EVENTS = {
     *("serving_feature_age_days", "serving_feature_stale"),
     "serving_denied",
     "serving_feature_store_failures",
+    "serving_prediction_log_lost",
 }
 GOOD = request("tiny", {"base": [1.0], "value": [2.0]})
 

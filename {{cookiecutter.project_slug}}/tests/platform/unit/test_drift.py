@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
@@ -19,6 +22,7 @@ from serving.domain.features import Feature
 from serving.domain.references import Reference
 from serving.domain.tensors import Datatype, TensorSpec
 from serving.offline import drift as command
+from serving.offline import drift_page
 from serving.online.value_counts import ValueCounts
 
 SPEC = TensorSpec("x", Datatype.FP32)
@@ -137,3 +141,47 @@ def test_what_can_not_be_read_is_one_sentence(path: str, words: str) -> None:
         arguments = path.format(url=url).split() if "{url}" in path else [path if path == "ftp" else f"{url}/{path}"]
         with pytest.raises(OperatorError, match=words):
             command.main(arguments)
+
+
+class Drawing:
+    """Stand in for the environment of the plots: a Python that gives back what it gets, as a page."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+        python = folder / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f"#!{sys.executable}\n{program}", encoding="utf-8")
+        python.chmod(0o755)
+        monkeypatch.setattr(drift_page, "ENVIRONMENT", folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script is no program there")
+def test_the_page_is_drawn_from_all_bins_and_appears_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Drawing(tmp_path / "venv", monkeypatch, "import sys; print(sys.stdin.read())")
+    target = tmp_path / "drift.html"
+    with website({"/": page(minutes(1, 1.0, 1))}) as url:
+        assert command.main([f"{url}/", "--html", str(target)]) == 0
+    (column,) = json.loads(target.read_text(encoding="utf-8"))["found"]
+    assert column["bins"] == list(KNOWN.names)
+    assert column["trained"] == list(KNOWN.shares)
+    assert sum(column["now"]) == pytest.approx(1)
+    assert [path.name for path in tmp_path.glob("*drift*")] == ["drift.html"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script is no program there")
+@pytest.mark.parametrize(
+    ("program", "target", "said"),
+    [
+        (None, "drift.html", "is missing; `make drift"),
+        ("raise SystemExit('no such library')", "drift.html", "can't be drawn: 'no such library'"),
+        ("print('page')", "nowhere/drift.html", "nowhere/drift.html: can't be written"),
+    ],
+)
+def test_a_page_that_can_not_be_drawn_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str | None, target: str, said: str
+) -> None:
+    monkeypatch.setattr(drift_page, "ENVIRONMENT", tmp_path / "nowhere")
+    if program is not None:
+        Drawing(tmp_path / "venv", monkeypatch, program)
+    with website({"/": page(minutes(1, 1.0, 1))}) as url, pytest.raises(OperatorError, match=said):
+        command.main([f"{url}/", "--html", str(tmp_path / target)])
+    assert not list(tmp_path.glob("*drift*"))

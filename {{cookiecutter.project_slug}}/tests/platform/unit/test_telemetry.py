@@ -123,6 +123,8 @@ serving_feature_defaults counter: Rows answered with a feature's default.
 serving_feature_last_known counter: Rows answered with the last known value.
 serving_feature_age_days histogram: Age in days of the oldest value of a call.
 serving_feature_stale counter: Rows with a value older than its declared bound.
+serving_prediction_log_rows counter: Rows written to the prediction log.
+serving_prediction_log_lost counter: Rows that the prediction log lost.
 serving_model_info gauge: 1 for the model that is served.
 serving_ready gauge: 1 while the server takes calls, else 0.
 """

@@ -1,7 +1,7 @@
 """Measure calls by gRPC, by REST with JSON, and by REST with binary tensors: part of `make bench`.
 
 One server, one caller, the same rows in turn. The server's CPU time of a call is what to compare: the caller's own work
-is not in it. The figures go to build/bench/rest.json.
+is not in it. The figures go to build/bench/rest.json, their curves to build/bench/rest.svg.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import grpc
 import numpy as np
 import orjson
 
 from benchmarks import load
+from benchmarks.chart import chart
 from serving.domain.artifacts import Artifact
 from serving.domain.tensors import Datatype
 from serving.online.grpc.proto import open_inference_pb2 as pb
@@ -41,7 +42,16 @@ def main() -> int:
         found = asyncio.run(_compare(server, artifact, options.rows, options.rounds, options.seconds))
     load.FOLDER.mkdir(parents=True, exist_ok=True)
     (load.FOLDER / "rest.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    (load.FOLDER / "rest.svg").write_text(draw(found), encoding="utf-8")
     return 0
+
+
+def draw(found: Sequence[Mapping[str, float | str]]) -> str:
+    """Return the picture of the server's CPU time over the rows of a call."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for one in found:
+        lines.setdefault(str(one["path"]), []).append((float(one["rows"]), float(one["cpu_s"]) * 1e6))
+    return chart("The server's CPU time of a call", "rows in a call", "microseconds", lines)
 
 
 async def _compare(

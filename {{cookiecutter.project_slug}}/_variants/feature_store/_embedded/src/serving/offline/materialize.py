@@ -24,6 +24,7 @@ from serving.domain.ports import FeatureRows, FeatureWriter
 from serving.domain.settings import shared_settings
 from serving.modeling import History
 from serving.offline import project, user_model
+from serving.offline.predictions import forget
 
 _AFTER_A_DELETION = (
     "running servers forget them at the next read; remove them from the data too, or `--all` brings them back"
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--delete goes without --all and --until")
     if options.delete:
         deleted = open_writer(url).delete([key.encode() for key in options.delete])
-        print(f"deleted {deleted} of {len(options.delete)} entities; {_AFTER_A_DELETION}")
+        print(f"deleted {deleted} of {len(options.delete)} entities{forget(options.delete)}; {_AFTER_A_DELETION}")
         return 0
     past = user_model.history()
     until = int(past.times.max(initial=0)) if options.until is None else options.until

@@ -21,6 +21,7 @@ from serving.domain.ports import FeatureRows, FeatureWriter
 from serving.domain.settings import shared_settings
 from serving.offline import project, user_model
 from serving.offline.materialize import open_writer
+from serving.offline.predictions import forget
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give values, or --delete")
     if options.delete:
         deleted = open_writer(shared_settings().store_url()).delete([options.entity.encode()])
-        print(f"{options.entity}: {'deleted' if deleted else 'was not stored'}")
+        print(f"{options.entity}: {'deleted' if deleted else 'was not stored'}{forget([options.entity])}")
         return 0
     values = dict(text.partition("=")[::2] for text in options.values)
     when = int(time.time()) if options.time is None else options.time
