@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ _OBJECTS_BYTES, _BLOCK_BYTES = 1 << 30, 16 << 20
 _JOIN = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
 
 
-async def on_ray(job: Job, _scorer: Scorer, start: Place) -> AsyncIterator[Scored]:
+async def on_ray(job: Job, _scorer: Scorer, start: Place) -> AsyncGenerator[Scored, None]:
     """Score in Ray's workers, each of which opens the model.
 
     :raises OperatorError: there is no such cluster
