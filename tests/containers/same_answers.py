@@ -37,13 +37,14 @@ def ask() -> None:
     keys = np.where(chance.random(ROWS) < 0.1, UNKNOWN, np.array(artifact.golden.entities, object)[rows])
     known: dict[str, Any] = {artifact.manifest.features.entity.name: keys}
     for name, tensor in artifact.golden_inputs().items():
-        known[name] = (tensor[rows] * chance.uniform(0.9, 1.1, ROWS)).astype(tensor.dtype)
+        known[name] = (tensor[rows] * chance.uniform(0.9, 1.1, tensor[rows].shape)).astype(tensor.dtype)
     parts = [slice(start, start + CALL_ROWS) for start in range(0, ROWS, CALL_ROWS)]
     with Client(default_target(), model=settings.reference().model) as client:
         names = [spec.name for spec in client.metadata(timeout=TIMEOUT_S).inputs]
         sent = {name: known[name] for name in names}
         answers = [answered(client, {name: column[part] for name, column in sent.items()}) for part in parts]
-    pq.write_table(pa.table(sent), BATCH / "rows.parquet")
+    columns = {name: column.tolist() if column.dtype == object else _column(column) for name, column in sent.items()}
+    pq.write_table(pa.table(columns), BATCH / "rows.parquet")
     outputs = {name: [_bits(value) for answer in answers for value in answer[name]] for name in answers[0]}
     flags = {
         "defaulted_features": [flag for answer in answers for flag in _flags(answer.defaulted)],
@@ -54,7 +55,8 @@ def ask() -> None:
 
 def answered(client: Client, sent: dict[str, Any]) -> Prediction:
     """Return the answer for some rows; again, while the store is too slow for the server on a busy machine."""
-    unknown = [row for row in range(CALL_ROWS) if any(column[row] == UNKNOWN for column in sent.values())]
+    keys = [column for column in sent.values() if column.dtype == object]
+    unknown = [row for row in range(CALL_ROWS) if any(column[row] == UNKNOWN for column in keys)]
     for _ in range(TRIES):
         answer = client.predict(sent, timeout=TIMEOUT_S)
         if not answer.last_known and all(list(rows) == unknown for rows in answer.defaulted.values()):
@@ -67,11 +69,22 @@ def compare() -> None:
     answers, scores = json.loads(ANSWERS.read_bytes()), pq.read_table(BATCH / "scores.parquet")
     columns = {name: scores[name].combine_chunks() for name in answers}
     found = {
-        name: column.to_pylist() if name.endswith("_features") else [_bits(value) for value in column.to_numpy()]
+        name: column.to_pylist() if name.endswith("_features") else [_bits(value) for value in _rows(column)]
         for name, column in columns.items()
     }
     same = sum(all(found[name][row] == answers[name][row] for name in answers) for row in range(len(scores)))
     print(json.dumps({"rows": len(scores), "same": same, "flagged": ROWS - answers["defaulted_features"].count(None)}))
+
+
+def _column(tensor: Any) -> Any:
+    flat = pa.array(tensor.reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, tensor[0].size) if tensor.ndim > 1 else flat
+
+
+def _rows(column: Any) -> Any:
+    if pa.types.is_fixed_size_list(column.type):
+        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    return column.to_numpy(zero_copy_only=False)
 
 
 def _bits(value: Any) -> str:
