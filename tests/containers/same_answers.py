@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from serving_client import Client, Prediction
+from serving_client import Client, Prediction, Unavailable
 
 from serving.domain.artifacts import artifact_folder, open_artifact
 from serving.domain.settings import shared_settings
@@ -22,7 +24,7 @@ from tools.predict import default_target
 
 ROWS, CALL_ROWS, TRIES = 1000, 50, 100
 UNKNOWN = "nobody"
-TIMEOUT_S = 60.0
+TIMEOUT_S, PAUSE_S = 60.0, 0.2
 BATCH = Path("batch")
 ANSWERS = BATCH / "answers.json"
 
@@ -58,9 +60,11 @@ def answered(client: Client, sent: dict[str, Any]) -> Prediction:
     keys = [column for column in sent.values() if column.dtype == object]
     unknown = [row for row in range(CALL_ROWS) if any(column[row] == UNKNOWN for column in keys)]
     for _ in range(TRIES):
-        answer = client.predict(sent, timeout=TIMEOUT_S)
-        if not answer.last_known and all(list(rows) == unknown for rows in answer.defaulted.values()):
-            return answer
+        with suppress(Unavailable):
+            answer = client.predict(sent, timeout=TIMEOUT_S)
+            if not answer.last_known and all(list(rows) == unknown for rows in answer.defaulted.values()):
+                return answer
+        time.sleep(PAUSE_S)  # the server leaves a store alone for a while that did not answer
     raise SystemExit(f"in {TRIES} tries the server never read the features of all {CALL_ROWS} rows in time")
 
 
