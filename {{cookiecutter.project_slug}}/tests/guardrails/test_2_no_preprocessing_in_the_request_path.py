@@ -42,7 +42,7 @@ PACKAGE_OF = {name: package or name.replace("_", "-") for name, package in TRAIN
 PACKAGES = set(PACKAGE_OF.values())
 # What a library that serves brings itself. That none of our code imports it, another rule below holds.
 BROUGHT = {"feast": {"dask", "pandas"}}
-NOT_SERVED = ("dev", "framework", "import", "model", "model_registry", "plots", "train")
+NOT_SERVED = ("dev", "framework", "import", "model", "model_registry", "plots", "ray", "train")
 BOOTSTRAP = "src/serving/online/bootstrap.py"
 RUNTIMES = "src/serving/adapters/runtime/"
 STORES = "src/serving/adapters/feature_store/__init__.py"
