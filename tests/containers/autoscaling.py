@@ -1,6 +1,6 @@
 """Play the autoscaler of the manifests with real replicas under a rising and falling load; print what happened.
 
-`python -m tests.containers.autoscaling`, about 15 minutes. The rule is that of the rendered HorizontalPodAutoscaler,
+`python -m tests.containers.autoscaling`, about 10 minutes. The rule is that of the rendered HorizontalPodAutoscaler,
 worked out as Kubernetes does: ceil(replicas * metric / target), its tolerance, windows and policies. The pods are
 containers with a small share of a core, so that several fit on this machine; a Docker network plays the headless name.
 """
@@ -22,7 +22,7 @@ from tests.containers.fleet import SHARE, Fleet, new_fleet
 
 SYNC_S = 15.0
 TOLERANCE = 0.1
-CURVE = ((60, 0.4, 0.4), (150, 0.4, 2.4), (120, 2.4, 2.4), (90, 2.4, 0.4), (540, 0.4, 0.4))
+CURVE = ((30, 0.4, 0.4), (60, 0.4, 2.4), (60, 2.4, 2.4), (30, 2.4, 0.4), (345, 0.4, 0.4))
 """Seconds, and the load at their begin and end, in capacities of one replica."""
 
 
@@ -119,7 +119,7 @@ def play(fleet: Fleet, rule: Rule, least: int) -> None:
 
 def measured_capacity(fleet: Fleet) -> float:
     """Return the calls per second that use all of a replica's share, by the CPU of calls at a moderate rate."""
-    with fleet.load([(30, 40, 40)]) as lines:
+    with fleet.load([(30, 60, 60)]) as lines:
         fleet.measure()
         began = time.monotonic()
         time.sleep(25)

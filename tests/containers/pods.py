@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,17 +110,20 @@ class Pods:
         docker("stop", "--time", str(self._spec["terminationGracePeriodSeconds"] - before), pod)
         return int(docker("inspect", "--format", "{{.State.ExitCode}}", pod))
 
-    def answered(self, pod: str) -> float:
-        """Return the calls that a pod has answered."""
-        page = docker("exec", pod, "python", "-c", _METRICS)
-        return float(
-            re.findall(r'^grpc_server_handled_total{grpc_code="OK",grpc_method="ModelInfer"} (\S+)', page, re.M)[0]
-        )
+    def answered(self) -> list[float]:
+        """Return the calls that each pod has answered, all read at about the same moment."""
+
+        def of(pod: str) -> float:
+            page = docker("exec", pod, "python", "-c", _METRICS)
+            return float(re.findall(_ANSWERED, page, re.MULTILINE)[0])
+
+        with ThreadPoolExecutor(len(self.alive)) as threads:
+            return list(threads.map(of, self.alive))
 
     def _options(self, pod: str, container: Mapping[str, Any]) -> list[str]:
         """Return how Docker runs a container of the pod."""
-        security = self._spec["securityContext"]
-        words = ["--user", f"{security['runAsUser']}:{security['runAsGroup']}", "--init"]
+        security = self._spec["securityContext"]  # and a cluster does not know the image's health check
+        words = ["--user", f"{security['runAsUser']}:{security['runAsGroup']}", "--init", "--no-healthcheck"]
         if container["securityContext"]["readOnlyRootFilesystem"]:
             words.append("--read-only")
         words += [
