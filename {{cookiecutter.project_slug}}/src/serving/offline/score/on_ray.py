@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import pickle
-import socket
 import subprocess
 import sys
 import tempfile
@@ -132,7 +131,6 @@ def _connected() -> Iterator[None]:
             logs = tempfile.TemporaryDirectory(prefix="ray-", dir=parent, ignore_cleanup_errors=True)
             options = {"address": "local", "include_dashboard": False, "object_store_memory": _OBJECTS_BYTES}
             options["_temp_dir"] = resources.enter_context(logs)
-            options["_node_ip_address"] = socket.gethostbyname("localhost")  # else others can reach its ports
         resources.callback(ray.shutdown)
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
