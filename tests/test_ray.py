@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ pytestmark = pytest.mark.long
 
 CLUSTER = ROOT / "tests" / "ray_cluster.py"
 REFUSED_SOME = 3
+# Ray listens on every interface, and runs what it is sent.
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 # Two parts; each tenth row asks for an unknown patient, each thousandth is refused.
 MAKE_ROWS = """
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
@@ -77,7 +80,8 @@ def cluster(repo: Repo) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Run two nodes; give their address, and the process that kills one of them on demand."""
     python = Environment(repo.path / "build" / "ray" / ".venv").python
     pipe = subprocess.PIPE
-    with subprocess.Popen([str(python), str(CLUSTER)], stdin=pipe, stdout=pipe, text=True) as process:
+    command, given = [str(python), str(CLUSTER)], os.environ | TOKEN
+    with subprocess.Popen(command, env=given, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -96,8 +100,8 @@ def test_on_this_machine_ray_gives_the_same_bytes_and_a_run_goes_on_without_it(r
 
 def test_two_nodes_give_the_same_bytes_even_if_one_is_killed_half_way(repo: Repo) -> None:
     with cluster(repo) as (address, nodes):
-        ended(start(repo, "both.parquet", ENGINE="ray", RAY_ADDRESS=address), REFUSED_SOME)
-        disturbed = start(repo, "one.parquet", ENGINE="ray", RAY_ADDRESS=address)
+        ended(start(repo, "both.parquet", ENGINE="ray", RAY_ADDRESS=address, **TOKEN), REFUSED_SOME)
+        disturbed = start(repo, "one.parquet", ENGINE="ray", RAY_ADDRESS=address, **TOKEN)
         part = repo.path / "one.parquet.work" / "part-000000.json"
         while not part.exists():
             assert disturbed.poll() is None

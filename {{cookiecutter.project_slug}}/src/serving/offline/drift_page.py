@@ -29,19 +29,21 @@ given = json.load(sys.stdin)
 found, clear = given["found"], given["clear"]
 label = lambda each: f"{each['kind']} {each['name']} (version {each['version']})"
 drawn = [each for each in found if each["drift"] is not None]
-first = Figure(Bar(
-    x=[each["drift"] for each in drawn],
-    y=[label(each) for each in drawn],
-    orientation="h",
-    marker_color=["#cf222e" if each["drift"] > clear else "#1f6feb" for each in drawn],
-))
-first.add_vline(clear, line_dash="dot")
-first.update_layout(
-    title=f"Population stability index: above {clear} is a clear change",
-    height=160 + 28 * len(drawn), yaxis_autorange="reversed", template="simple_white",
-)
-parts = [first.to_html(full_html=False, include_plotlyjs=True)]
 binned = [each for each in found if each["now"]]
+figures = []
+if drawn:
+    first = Figure(Bar(
+        x=[each["drift"] for each in drawn],
+        y=[label(each) for each in drawn],
+        orientation="h",
+        marker_color=["#cf222e" if each["drift"] > clear else "#1f6feb" for each in drawn],
+    ))
+    first.add_vline(clear, line_dash="dot")
+    first.update_layout(
+        title=f"Population stability index: above {clear} is a clear change",
+        height=160 + 28 * len(drawn), yaxis_autorange="reversed", template="simple_white",
+    )
+    figures.append(first)
 if binned:
     rows = -(-len(binned) // 2)
     titles = [
@@ -49,14 +51,14 @@ if binned:
     ]
     second = make_subplots(rows=rows, cols=2, subplot_titles=titles)
     for place, each in enumerate(binned):
+        bins = [name[3:] if name[:2].isdecimal() else name for name in each["bins"]]  # without the number of the bin
         for name, colour in (("trained", "#8b949e"), ("now", "#1f6feb")):
-            bar = Bar(
-                x=each["bins"], y=each[name], name=name, marker_color=colour, legendgroup=name, showlegend=not place
-            )
+            bar = Bar(x=bins, y=each[name], name=name, marker_color=colour, legendgroup=name, showlegend=not place)
             second.add_trace(bar, row=place // 2 + 1, col=place % 2 + 1)
     second.update_yaxes(tickformat=".0%")
     second.update_layout(height=360 * rows, barmode="group", template="simple_white", title="Share of rows by bin")
-    parts.append(second.to_html(full_html=False, include_plotlyjs=False))
+    figures.append(second)
+parts = [figure.to_html(full_html=False, include_plotlyjs=not place) for place, figure in enumerate(figures)]
 head = "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>Drift</title></head><body>"
 sys.stdout.write("".join([head, *parts, "</body></html>"]))
 """

@@ -213,7 +213,7 @@ class PredictionLog:
         segment.rows += rows
 
     def _begin(self, asked: int) -> _Segment:
-        self._folder.path.mkdir(parents=True, exist_ok=True)
+        self._folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # for the server's user only
         self._folder.prune()
         path = self._folder.new()
         self._segment = _Segment(path, path.open("xb", buffering=0), time.monotonic(), asked)

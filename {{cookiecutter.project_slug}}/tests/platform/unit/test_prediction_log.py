@@ -126,6 +126,7 @@ async def test_each_row_is_written_with_what_the_model_received_and_answered(fol
     assert calls.outputs["y"].tolist() == [1, 2, 1]
     assert (calls.defaulted, calls.last_known) == ({"x": [0, 2]}, {"words": [1, 2]})
     assert (counts.written, counts.lost) == (3, {QUEUE_FULL: 0, NOT_WRITTEN: 0})
+    assert os.name == "nt" or kept.path.stat().st_mode & 0o077 == 0  # other users of the machine read nothing
 
 
 async def test_a_call_of_a_batch_logs_its_own_rows(folder: Path) -> None:

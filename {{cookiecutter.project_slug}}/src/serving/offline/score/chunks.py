@@ -54,18 +54,10 @@ def schema_of(file: InputFile) -> pa.Schema:
             return source.schema_arrow
 
 
-def rows_of(file: InputFile) -> int | None:
-    """Return how many rows a file has; None if it must be read to know."""
-    if file.kind == CSV:
-        return None
-    with _readable(file), pyarrow.parquet.ParquetFile(file.path) as source:
-        return int(source.metadata.num_rows)
-
-
 def read(files: Sequence[InputFile], columns: Sequence[Sequence[str]], rows: int, start: Place) -> Iterator[Chunk]:
     """Give chunks of at most `rows` rows from a place on, each read while the one before it is worked on."""
     begins = [start, *((number, 0, 0) for number in range(start[0] + 1, len(files)))]
-    return _ahead(chunk for begin in begins for chunk in _of_file(files, columns, rows, begin))
+    return _ahead(chunk for begin in begins for chunk in _of_file(files[begin[0]], columns[begin[0]], rows, begin))
 
 
 def sections(files: Sequence[InputFile], rows: int, start: Place) -> list[Place]:
@@ -85,7 +77,7 @@ def read_section(
     files: Sequence[InputFile], columns: Sequence[Sequence[str]], rows: int, start: Place
 ) -> Iterator[Chunk]:
     """Give the chunks from a place to the end of its section."""
-    return _ahead(_of_file(files, columns, rows, start, one_section=True))
+    return _ahead(_of_file(files[start[0]], columns[start[0]], rows, start, one_section=True))
 
 
 def _ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -97,20 +89,14 @@ def _ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
 
 
 def _of_file(
-    files: Sequence[InputFile],
-    columns: Sequence[Sequence[str]],
-    rows: int,
-    start: Place,
-    *,
-    one_section: bool = False,
+    file: InputFile, columns: Sequence[str], rows: int, start: Place, *, one_section: bool = False
 ) -> Iterator[Chunk]:
-    file, names = files[start[0]], columns[start[0]]
     file.check_unchanged()
     with _readable(file):
         if file.kind == CSV:
-            yield from _rows_of_csv(file, names, rows, start)
+            yield from _rows_of_csv(file, columns, rows, start)
         else:
-            yield from _row_groups(file, names, rows, start, one_section=one_section)
+            yield from _row_groups(file, columns, rows, start, one_section=one_section)
     file.check_unchanged()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from serving.domain.errors import OperatorError
 from serving.offline.score import chunks, ray_address
@@ -21,7 +21,7 @@ def choose(name: str) -> Engine:
     """
     if name == LOCAL:
         return local
-    ray_address.reached()
+    ray_address.prepare()
     try:
         from serving.offline.score.on_ray import on_ray
     except ModuleNotFoundError as error:
@@ -31,7 +31,7 @@ def choose(name: str) -> Engine:
     return on_ray
 
 
-async def local(job: Job, scorer: Scorer, start: Place) -> AsyncIterator[Scored]:
+async def local(job: Job, scorer: Scorer, start: Place) -> AsyncGenerator[Scored, None]:
     """Score in this process."""
     for chunk in chunks.read(job.files, job.columns, job.rows, start):
         yield await scorer.score(chunk)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from serving.offline.score.chunks import Place
@@ -25,5 +25,5 @@ class Job:
     timeout: float
 
 
-Engine = Callable[[Job, Scorer, Place], AsyncIterator[Scored]]
+Engine = Callable[[Job, Scorer, Place], AsyncGenerator[Scored, None]]
 """Scores from a place on, and gives the chunks in their order."""

@@ -10,27 +10,20 @@ import asyncio
 import logging
 import os
 import pickle
-import socket
 import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-
-# Read at the import: no reports to Ray's makers, and no log lines between ours.
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-
 import ray
 import ray.data
 
-from serving.domain.errors import ServingError
+from serving.domain.errors import OperatorError, ServingError
 from serving.domain.settings import PREFIX
 from serving.offline.score import chunks, model
 from serving.offline.score.chunks import Place
@@ -44,7 +37,7 @@ _OBJECTS_BYTES, _BLOCK_BYTES = 1 << 30, 16 << 20
 _JOIN = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
 
 
-async def on_ray(job: Job, _scorer: Scorer, start: Place) -> AsyncIterator[Scored]:
+async def on_ray(job: Job, _scorer: Scorer, start: Place) -> AsyncGenerator[Scored, None]:
     """Score in Ray's workers, each of which opens the model.
 
     :raises OperatorError: there is no such cluster
@@ -127,21 +120,22 @@ def _settings() -> dict[str, str]:
 def _connected() -> Iterator[None]:
     """Join the cluster that the operator names, or start Ray on this machine."""
     address = reached()
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with ExitStack() as resources:
+        options: dict[str, Any]
         if address:
             _try(address)
-            resources.callback(ray.shutdown)
-            ray.init(address, runtime_env={"py_executable": sys.executable}, **quiet)
+            options = {"address": address, "runtime_env": {"py_executable": sys.executable}}
         else:
             # Ray keeps the logs of each run; a socket's path in there has room for a short name only.
             parent = "/tmp" if os.name == "posix" else None  # noqa: S108 - a new folder in it
             logs = tempfile.TemporaryDirectory(prefix="ray-", dir=parent, ignore_cleanup_errors=True)
-            # Left last, when no process of Ray's writes there any more.
-            address = socket.gethostbyname("localhost")
-            here: dict[str, Any] = {"_temp_dir": resources.enter_context(logs), "_node_ip_address": address}
-            resources.callback(ray.shutdown)
-            ray.init("local", include_dashboard=False, object_store_memory=_OBJECTS_BYTES, **here, **quiet)
+            options = {"address": "local", "include_dashboard": False, "object_store_memory": _OBJECTS_BYTES}
+            options["_temp_dir"] = resources.enter_context(logs)
+        resources.callback(ray.shutdown)
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
+            raise OperatorError(f"Ray does not start ({_last_line(str(error).partition('.')[0])}).") from None
         yield
 
 

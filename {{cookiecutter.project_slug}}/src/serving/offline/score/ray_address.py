@@ -1,9 +1,10 @@
-"""Which Ray cluster the operator names; Ray itself tries for minutes to reach one that is not there."""
+"""Which Ray cluster the operator names, and what Ray reads from the environment when it is imported."""
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import socket
 
 from serving.domain.errors import OperatorError, quoted
@@ -12,8 +13,23 @@ _VARIABLE = "RAY_ADDRESS"
 _TIMEOUT_S = 5.0
 
 
+def prepare() -> None:
+    """Set what Ray reads at its import: no reports to its makers, few log lines, and on this machine a secret.
+
+    :raises OperatorError: the operator's cluster can't be reached
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if not reached():
+        # Ray listens on every interface, and runs what it is sent.
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
 def reached() -> str:
     """Return the address of a cluster that answers; `auto` for the one on this machine, nothing to start one here.
+
+    Ray itself tries for minutes to reach a cluster that is not there.
 
     :raises OperatorError: the address can't be reached
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,8 @@ async def _run(options: Options) -> Summary:
             resumed = sum(part.counts.rows + part.counts.rejected for part in place.parts)
             columns = [meaning.columns(schema) for schema in schemas]
             job = Job(found, columns, meaning, settings, rows, options.threads, options.timeout)
-            await _score(place, scorer, engine(job, scorer, place.after), found, options)
+            async with aclosing(engine(job, scorer, place.after)) as results:
+                await _score(place, scorer, results, found, options)
             try:
                 result.publish(place, scorer, [file.path for file in found], output)
             except OSError as error:
@@ -141,7 +142,10 @@ async def _score(
                 progress.add(scored)
                 if options.max_rejected is not None and rejected > options.max_rejected:
                     target = result.publish_refusals(place, options.output, writer.unfinished())
-                    raise _too_many(target, options, rejected)
+                    raise OperatorError(
+                        f"{rejected} rows are refused so far, more than --max-rejected {options.max_rejected}; "
+                        f"{target} names them. Correct the input and run with --restart, or allow more."
+                    )
                 if writer.counts.rows >= options.part_rows or writer.bytes >= _PART_BYTES:
                     writer.commit()
                     writer = None
@@ -154,13 +158,6 @@ async def _score(
         finally:
             if writer is not None:
                 writer.close()
-
-
-def _too_many(target: Path, options: Options, rejected: int) -> OperatorError:
-    return OperatorError(
-        f"{rejected} rows are refused so far, more than --max-rejected {options.max_rejected}; {target} names them. "
-        "Correct the input and run with --restart, or allow more."
-    )
 
 
 def _stopped(error: Exception, place: work.Work) -> OperatorError:
