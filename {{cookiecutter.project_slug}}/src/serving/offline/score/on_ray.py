@@ -32,7 +32,8 @@ from serving.offline.score.ray_address import reached, refusal
 from serving.offline.score.scorer import Scored, Scorer
 
 _JOIN_S, _WORKER_S = 60, 600
-_RETRIES = 3
+_RESTARTS = 3
+_RETRIES = 20  # one takes some seconds, and Ray may need a minute to see that a node is gone
 _OBJECTS_BYTES, _BLOCK_BYTES = 1 << 30, 16 << 20
 _JOIN = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
 
@@ -71,7 +72,7 @@ def _results(job: Job, places: list[Place]) -> Iterator[Scored | Exception]:
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=len(places)),
             fn_constructor_args=(job, str(Path.cwd()), _settings()),
             num_cpus=job.threads,
-            max_restarts=_RETRIES,
+            max_restarts=_RESTARTS,
             max_task_retries=_RETRIES,
         )
     tables: Iterator[Any] = iter(scored.iter_batches(batch_size=None, batch_format="pyarrow"))
