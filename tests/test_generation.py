@@ -230,6 +230,16 @@ def test_the_hook_leaves_git_alone(template: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "out").rglob(".git")) == []
 
 
+def test_git_ignores_the_rows_of_people_that_commands_write(generated: Generated, tmp_path: Path) -> None:
+    repo = generated()
+    (log,) = re.findall(r"SERVING_PREDICTION_LOG=(\w+) make run", repo.text("docs/monitoring.md"))
+    shutil.copy(repo.path / ".gitignore", tmp_path)
+    assert run(["git", "init", "--quiet"], cwd=tmp_path).returncode == 0
+    written = [f"{log}/1.rows", f"{log}/1.parquet", "batch/labels.csv", "data/features.db", "build/drift.html"]
+    ignored = run(["git", "check-ignore", *written], cwd=tmp_path)
+    assert ignored.stdout.splitlines() == written
+
+
 @pytest.mark.parametrize("choices", SAMPLE, ids=combination_id)
 def test_the_next_steps_are_short_begin_with_git_and_fit_the_answers(
     template: Path, tmp_path: Path, choices: dict[str, str]

@@ -63,9 +63,9 @@ def results(repo: Repo, output: str) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+def repo(template: Path, module_path: Path) -> Repo:
     """A trained repo with rows, and what this process alone makes of them in `local.parquet`."""
-    made = generate(template, tmp_path_factory.mktemp("ray"), {"feature_store": "sqlite"})
+    made = generate(template, module_path / "ray", {"feature_store": "sqlite"})
     for command in ("train", "features"):
         made.passes(command)
     subprocess.run([made.python, "-c", MAKE_ROWS], cwd=made.path, check=True, timeout=60)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.containers.pods import Pods, registry, released
-from tests.containers.stack import docker, known_answers
+from tests.containers.stack import docker, known_answers, remove_images
 from tests.support import Repo, copy_of_template, generate
 
 SLUG = "fleet-test"
@@ -35,6 +35,7 @@ def new_fleet() -> Iterator[tuple[Repo, Fleet, str]]:
         pods = Pods(manifests, f"{SLUG}-pod", {"registry": repo.path / "registry"})
         with pods.running():
             yield repo, Fleet(pods, known), manifests
+        remove_images(f"{SLUG}-*")
 
 
 class Fleet:

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from tests.containers.stack import docker
+from tests.containers.stack import docker, remove_images
 from tests.support import Repo, run
 
 REGISTRY = "docker-registry-2.8:local"
@@ -38,13 +38,16 @@ _METRICS = "import urllib.request as u; print(u.urlopen('http://localhost:8002/m
 
 @contextmanager
 def registry(name: str) -> Iterator[str]:
-    """Run Debian's registry for images; give its address on this machine."""
+    """Run Debian's registry for images; give its address on this machine. Images of it go with it."""
     build = ["docker", "build", "--quiet", "--tag", REGISTRY, "-"]
     subprocess.run(build, input=_DOCKERFILE, text=True, check=True, timeout=600, capture_output=True)
     docker("run", "--detach", "--name", name, "--publish", "127.0.0.1::5000", REGISTRY)
     try:
         port = docker("port", name, "5000").strip().rpartition(":")[2]
-        yield f"localhost:{port}"
+        try:
+            yield f"localhost:{port}"
+        finally:
+            remove_images(f"localhost:{port}/*/*")
     finally:
         docker("rm", "--force", "--volumes", name)
 

@@ -133,6 +133,13 @@ def docker(*words: str, stdin: str = "") -> str:
     return done.stdout.strip()
 
 
+def remove_images(*names: str) -> None:
+    """Remove the images with these names, which may have wildcards."""
+    found = docker("images", "--quiet", *(f"--filter=reference={name}" for name in names)).split()
+    if found:
+        docker("image", "rm", "--force", *set(found))
+
+
 def needs_engine() -> None:
     """Skip what needs an engine where there is none; fail where one is required."""
     try:
@@ -190,9 +197,7 @@ class Stack:
         self.command("down")
         assert docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}") == ""
         docker("volume", "prune", "--force", "--filter", f"label=com.docker.compose.project={self.project}")
-        images = docker("images", "--quiet", "--filter", f"reference={self.project}-*").split()
-        if images:
-            docker("image", "rm", "--force", *images)
+        remove_images(f"{self.project}-*")
         if OWN_ENGINE:
             docker("builder", "prune", "--force", "--keep-storage", KEPT_CACHE)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers.pods import Pods, registry, released
-from tests.containers.stack import docker, known_answers, needs_engine
+from tests.containers.stack import docker, known_answers, needs_engine, remove_images
 from tests.support import ROOT, generate, run
 from tests.test_manifests import KSERVE
 from tools.environment import Environment
@@ -49,8 +49,7 @@ def test_kserve_s_own_client_is_answered_over_grpc_and_rest(template: Path, tmp_
             ask = [python, str(PROGRAM), f"127.0.0.1:{grpc}", f"http://127.0.0.1:{rest}", SLUG]
             done = run(ask, cwd=tmp_path, stdin=json.dumps(inputs))
         assert done.returncode == 0, done.stderr
-        mine = docker("images", "--quiet", "--filter", f"reference={address}/*/*", "--filter", f"reference={SLUG}-*")
-        docker("image", "rm", "--force", *set(mine.split()))
+        remove_images(f"{SLUG}-*")
     answers = json.loads(done.stdout)
     assert set(answers) == {"grpc", "rest"}
     for said in answers.values():

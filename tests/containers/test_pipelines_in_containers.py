@@ -18,7 +18,7 @@ import yaml
 
 from tests.containers.pipeline import KUBECTL_IN_DEBIAN, Runner, put_kubectl, run_gitlab, tools
 from tests.containers.pods import Pods, registry
-from tests.containers.stack import TIMEOUT_S, docker, needs_engine
+from tests.containers.stack import TIMEOUT_S, docker, needs_engine, remove_images
 from tests.support import PAIRED, Repo, generate, run
 
 pytestmark = pytest.mark.long
@@ -41,9 +41,7 @@ def address() -> Iterator[str]:
     needs_engine()
     with registry(f"{SLUG}-registry") as where:
         yield where
-        mine = docker("images", "--quiet", "--filter", f"reference={where}/*/*", "--filter", f"reference={SLUG}-*")
-        if mine:
-            docker("image", "rm", "--force", *set(mine.split()))
+        remove_images(f"{SLUG}-*")
 
 
 def origin(template: Path, folder: Path, ci: str) -> Repo:

@@ -381,7 +381,7 @@ COMMANDS = {
         "how many replicas a load needs, by the figures of `bench` (for yours: ARGS='--rate 2500')", sizing
     ),
     "drift": Command(
-        "compare the traffic of a running server with the training data (plots: ARGS='--html drift.html')", drift
+        "compare the traffic of a running server with the training data (plots: ARGS='--html build/drift.html')", drift
     ),
     "predictions": Command("turn the prediction log into Parquet files", predictions),
     "evaluate": Command("measure the model on logged predictions whose labels are known: LABELS=labels.csv", evaluate),

@@ -29,8 +29,8 @@ from serving.domain.settings import shared_settings
 from serving.domain.tensors import Datatype
 from serving.modeling import Answer, Output
 from serving.offline import project, quality, user_model
-from serving.offline.predictions import MODEL, REQUEST_ID, collect, log_folder
-from serving.offline.quality import LABEL, TIME, Measured
+from serving.offline.predictions import MODEL, REQUEST_ID, TIME, collect, log_folder
+from serving.offline.quality import LABEL, Measured
 from serving.offline.score import chunks, files
 from serving.offline.score.layout import DIGEST, VERSION
 from serving.offline.score.moments import moments_of
@@ -238,7 +238,7 @@ def _export(found: Sequence[Measured], matched: pd.DataFrame, target: Path) -> N
 
 
 def _shown(seconds: int) -> str:
-    return f"{pd.Timestamp(seconds, unit='s', tz='UTC').isoformat()}"
+    return str(pd.Timestamp(seconds, unit="s", tz="UTC").isoformat())
 
 
 if __name__ == "__main__":

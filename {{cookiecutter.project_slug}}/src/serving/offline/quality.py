@@ -13,8 +13,10 @@ from sklearn import metrics
 
 from serving.domain.errors import OperatorError, quoted
 from serving.modeling import Answer, Output
+from serving.offline.predictions import REQUEST_ID, TIME
+from serving.prediction.log_files import ENTITY
 
-ENTITY, TIME, LABEL, REQUEST_ID = "entity", "time", "label", "request_id"
+LABEL = "label"
 
 _Array = npt.NDArray[Any]
 _Metric = Callable[[_Array, _Array], float]
