@@ -85,6 +85,14 @@ def module_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtur
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def types_known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What mypy knows of libraries is the same in every repo; mypy itself compares the content of each file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MYPY_CACHE_DIR", str(tmp_path_factory.mktemp("types")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The template as in a fresh clone: no caches, no files that git ignores."""

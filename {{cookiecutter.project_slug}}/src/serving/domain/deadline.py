@@ -1,9 +1,22 @@
-"""The deadline of a call, shared by all of its steps."""
+"""The deadline of a call, shared by all of its steps, and the time that it waited for a model in another process."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
+
+_OUTAGE_S = ContextVar("outage_s", default=0.0)
+
+
+def outage_waited() -> float:
+    """Return for how many seconds this task has waited until a model in another process answered again."""
+    return _OUTAGE_S.get()
+
+
+def waited_for_outage(seconds: float) -> None:
+    """Say that this task waited: no work, so nothing to expect of the next call."""
+    _OUTAGE_S.set(_OUTAGE_S.get() + seconds)
 
 
 class Deadline:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from serving.domain.deadline import Deadline
+from serving.domain.deadline import Deadline, outage_waited
 from serving.domain.errors import DeadlineExceeded
 from serving.domain.ports import ModelRuntime
 from serving.domain.tensors import Tensors
@@ -32,7 +32,7 @@ class ModelQueue:
         self._began: dict[object, float] = {}
 
     async def predict(self, inputs: Tensors, *, timeout: float) -> tuple[Tensors, float]:
-        """Return the model's answer for one batch, and how many seconds the model took.
+        """Return the model's answer for one batch, and how many seconds the model took, without any outage.
 
         :raises DeadlineExceeded: the turn, or the answer, did not come within `timeout` seconds
         """
@@ -46,9 +46,10 @@ class ModelQueue:
             raise _too_late(timeout)
         call = object()
         self._began[call] = began = self._clock()
+        waited = outage_waited()
         try:
             answer = await self._runtime.predict(inputs, timeout=deadline.left())
-            return answer, self._clock() - began
+            return answer, self._clock() - began - (outage_waited() - waited)
         finally:
             self._observe(self._clock() - self._began.pop(call))
             self._turns.give_back()

@@ -5,6 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
+from serving.domain.deadline import waited_for_outage
 from serving.domain.errors import DeadlineExceeded, ModelFailed
 from serving.domain.tensors import Tensors
 from serving.online.model_queue import ModelQueue
@@ -68,6 +69,19 @@ async def test_the_time_of_the_model_is_told_without_the_wait() -> None:
     assert (await second)[1] == 0.0
     assert observed == [3.0, 0.0]
     assert queue.longest() == 0.0
+
+
+async def test_waiting_for_a_model_in_another_process_is_no_work_of_the_model() -> None:
+    clock = Clock()
+
+    class Away(FakeRuntime):
+        async def predict(self, inputs: Tensors, *, timeout: float) -> Tensors:
+            clock.now += 2.5
+            waited_for_outage(2.0)
+            return await super().predict(inputs, timeout=timeout)
+
+    queue = ModelQueue(Away(dict), lambda _: None, clock=clock)
+    assert [(await queue.predict(ONE, timeout=LONG))[1] for _ in range(2)] == [0.5, 0.5]
 
 
 async def test_a_call_that_never_gets_its_turn_reaches_no_model() -> None:

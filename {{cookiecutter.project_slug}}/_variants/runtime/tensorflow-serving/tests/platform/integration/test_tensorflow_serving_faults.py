@@ -12,6 +12,7 @@ import pytest
 from serving.adapters.runtime.tensorflow_serving.development import DevelopmentServer
 from serving.adapters.runtime.tensorflow_serving.runtime import TensorFlowServing, version_of
 from serving.adapters.runtime.tensorflow_serving.saved_model import pack
+from serving.domain.deadline import outage_waited
 from serving.domain.errors import DeadlineExceeded, ModelFailed, NotReady
 from serving.domain.tensors import Tensors
 from tests.platform.support.artifacts import tiny
@@ -58,15 +59,25 @@ async def test_a_version_that_is_loaded_later_is_waited_for(server: FakeTensorFl
     await runtime.close()
 
 
-async def test_a_short_outage_is_waited_for(server: FakeTensorFlowServing) -> None:
+async def test_a_short_outage_is_waited_for_and_is_no_work_of_the_model(
+    server: FakeTensorFlowServing, caplog: pytest.LogCaptureFixture
+) -> None:
     runtime, port = server.runtime(patience=LONG_S), server.port
     await runtime.predict(question(), timeout=LONG_S)
     server.stop()
-    asked = asyncio.create_task(runtime.predict(question(), timeout=LONG_S))
-    await asyncio.sleep(0)  # the call is under way
+    assert outage_waited() == 0
+
+    async def ask() -> tuple[Tensors, float]:
+        answer = await runtime.predict(question(), timeout=LONG_S)
+        return answer, outage_waited()
+
+    asked = asyncio.create_task(ask())
+    while "waiting" not in caplog.text:
+        await asyncio.sleep(0.01)
     back = FakeTensorFlowServing(tiny().manifest, answer_of(tiny()), port)
     async with asyncio.timeout(RECOVERY_S):
-        assert (await asked)["total"].tolist() == [2, 2]
+        answer, waited = await asked
+    assert (answer["total"].tolist(), waited > 0) == ([2, 2], True)
     await runtime.close()
     back.stop()
 

@@ -13,6 +13,7 @@ from serving.adapters.runtime.tensorflow_serving.proto import prediction_service
 from serving.adapters.runtime.tensorflow_serving.settings import address
 from serving.adapters.runtime.tensorflow_serving.tensors import from_proto, to_proto
 from serving.domain.artifacts import Artifact
+from serving.domain.deadline import waited_for_outage
 from serving.domain.errors import DeadlineExceeded, ModelFailed, NotReady, quoted
 from serving.domain.tensors import Tensors, TensorSpec
 
@@ -110,14 +111,17 @@ class TensorFlowServing:
             output_filter=[spec.name for spec in self._outputs],
         )
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        arrived = asked = loop.time()
+        deadline = arrived + timeout
         while True:
             try:
-                response = await self._call(request, deadline - loop.time(), timeout)
+                response = await self._call(request, deadline - asked, timeout)
                 break
             except NotReady as error:
                 await self._wait_or_refuse(error, deadline, timeout)
+                asked = loop.time()
         self._answered, self._away_since = True, None
+        waited_for_outage(asked - arrived)
         return self._outputs_of(response)
 
     async def close(self) -> None:
