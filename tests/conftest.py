@@ -6,13 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.support import Answers, Repo, copy_of_template, generate
+from tests.support import Answers, Repo, copy_of_template, generate, scratch
 
 collect_ignore = ["other_model", "estimators"]  # its tests run in a repo: test_other_model.py
 
@@ -32,6 +34,19 @@ LONGEST = (
 )
 # Their tests share nothing that is slow to make.
 APART = ("test_answer_properties.py", "test_choices.py", "test_other_model.py", "test_updates.py")
+# They generate repos and make no environment in them.
+LIGHT = (
+    "test_answer_properties.py",
+    "test_answers.py",
+    "test_contributing.py",
+    "test_generation.py",
+    "test_guardrails.py",
+    "test_hooks.py",
+    "test_manifests.py",
+    "test_pipelines.py",
+    "test_raw_template.py",
+    "test_updates.py",
+)
 
 
 def pytest_configure() -> None:
@@ -75,14 +90,37 @@ def group_of(nodeid: str) -> str:
     return nodeid if path.rpartition("/")[2] in APART else path
 
 
+@contextmanager
+def kept_if_failed(folder: Path, session: pytest.Session) -> Iterator[Path]:
+    """Remove a folder at the end, unless a test failed meanwhile."""
+    failed = session.testsfailed
+    yield folder
+    if session.testsfailed == failed:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def light(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder for repos without environments, in memory if there is room."""
+    with kept_if_failed(Path(tempfile.mkdtemp(dir=scratch())), request.session) as folder:
+        yield folder
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path, light: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A test's own folder."""
+    if request.path.name not in LIGHT:
+        yield tmp_path
+        return
+    with kept_if_failed(Path(tempfile.mkdtemp(dir=light)), request.session) as folder:
+        yield folder
+
+
 @pytest.fixture(scope="module")
 def module_path(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder for a module's fixtures. It goes with the module, unless a test failed: environments are large."""
-    folder = tmp_path_factory.mktemp("module")
-    failed = request.session.testsfailed
-    yield folder
-    if request.session.testsfailed == failed:
-        shutil.rmtree(folder, ignore_errors=True)
+    with kept_if_failed(tmp_path_factory.mktemp("module"), request.session) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -94,20 +132,20 @@ def types_known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(light: Path) -> Path:
     """The template as in a fresh clone: no caches, no files that git ignores."""
-    return copy_of_template(tmp_path_factory.mktemp("template") / "ml-serving-template")
+    return copy_of_template(light / "ml-serving-template")
 
 
 @pytest.fixture(scope="session")
-def generated(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Repo]:
+def generated(template: Path, light: Path) -> Callable[..., Repo]:
     """Return the repo for these answers; a session generates it once, so don't write into it."""
     repos: dict[Answers, Repo] = {}
 
     def give(**answers: str) -> Repo:
         key = tuple(sorted(answers.items()))
         if key not in repos:
-            repos[key] = generate(template, tmp_path_factory.mktemp("repos"), answers)
+            repos[key] = generate(template, light / f"repo-{len(repos)}", answers)
         return repos[key]
 
     return give
@@ -122,7 +160,7 @@ def default_repo(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Re
 
 
 @pytest.fixture(scope="session")
-def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def kubectl(tmp_path_factory: pytest.TempPathFactory, light: Path) -> Iterator[None]:
     """Put kubectl on PATH: that of this machine, or Debian's in a container."""
     if shutil.which("kubectl"):
         yield
@@ -131,8 +169,8 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         (pytest.fail if os.environ.get("CONTAINER_ENGINE_REQUIRED") else pytest.skip)("neither kubectl nor docker")
     subprocess.run(["docker", "build", "--quiet", "--tag", KUBECTL, "-"], input=KUBECTL_IMAGE, text=True, check=True)
     folder = tmp_path_factory.mktemp("kubectl")
-    mounted = tmp_path_factory.getbasetemp()
-    words = f"exec docker run --rm --interactive --volume {mounted}:{mounted}:ro --network none {KUBECTL} kubectl"
+    mounted = " ".join(f"--volume {path}:{path}:ro" for path in (tmp_path_factory.getbasetemp(), light))
+    words = f"exec docker run --rm --interactive {mounted} --network none {KUBECTL} kubectl"
     (folder / "kubectl").write_text(f'#!/bin/sh\n{words} "$@"\n', encoding="utf-8")
     (folder / "kubectl").chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:

@@ -32,9 +32,9 @@ EVERY_MISTAKE = [
 
 
 @pytest.fixture(scope="session")
-def guards(generated: Generated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guards]:
+def guards(generated: Generated, light: Path) -> Iterator[Guards]:
     """The guards of a generated repo, by module; there they are `tests.guardrails`, so here they take that name."""
-    folder = tmp_path_factory.mktemp("guards") / "guardrails"
+    folder = light / "guards" / "guardrails"
     shutil.copytree(generated().path / "tests" / "guardrails", folder)
     spec = importlib.util.spec_from_file_location(PACKAGE, folder / "__init__.py")
     assert spec is not None
@@ -76,14 +76,14 @@ def test_all_guards_are_silent_when_a_version_is_pinned(
 
 
 @pytest.fixture(scope="module")
-def workshop(generated: Generated, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Mistake], Path]:
+def workshop(generated: Generated, light: Path) -> Callable[[Mistake], Path]:
     """Give a repo to put mistakes into: one for each store, so that guards read again only what a mistake changes."""
     copies: dict[str, Path] = {}
 
     def give(mistake: Mistake) -> Path:
         store = mistake.feature_store
         if store not in copies:
-            copies[store] = tmp_path_factory.mktemp("workshop") / "repo"
+            copies[store] = light / f"workshop-{len(copies)}"
             shutil.copytree(generated(feature_store=store).path, copies[store])
         return copies[store]
 

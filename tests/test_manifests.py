@@ -109,14 +109,14 @@ MISTAKES = [
 
 
 @pytest.fixture(scope="module")
-def released(generated: Callable[..., Repo], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def released(generated: Callable[..., Repo], light: Path) -> Callable[..., Path]:
     """Return a repo with a pinned version and pushed images; tests may write into it."""
     copies: dict[Answers, Path] = {}
 
     def give(**choices: str) -> Path:
         name = tuple(sorted(choices.items()))
         if name not in copies:
-            copies[name] = tmp_path_factory.mktemp("released") / "repo"
+            copies[name] = light / f"released-{len(copies)}"
             shutil.copytree(generated(**choices).path, copies[name])
             (copies[name] / "model.lock").write_text(f"MODEL_VERSION={MODEL}\n", encoding="utf-8")
             images = {image: f"registry.example.com/team/{image}@sha256:{'0' * 64}" for image in IMAGES}
