@@ -118,12 +118,12 @@ def own_tests(template: Path, number: int) -> list[str]:
 
 
 def through_slots(number: int) -> list[str]:
-    """Return the tests of each slot whose choice no earlier repo has; the default repo has run them with its own."""
-    choices, earlier = SAMPLE[number], SAMPLE[:number]
+    """Return the tests of each slot whose choice no later repo has; the default repo has run them with its own."""
+    default, choices, later = SAMPLE[0], SAMPLE[number], SAMPLE[number + 1 :]
     return [
         test
         for axis, tests in THROUGH_THE_SLOT.items()
-        if all(other[axis] != choices[axis] for other in earlier)
+        if choices[axis] != default[axis] and all(other[axis] != choices[axis] for other in later)
         for test in tests
     ]
 

@@ -51,7 +51,7 @@ def test_only_model_and_its_tests_know_the_example() -> None:
 
 @pytest.mark.long
 def test_a_repo_with_another_model_and_no_store_passes_what_both_change(template: Path, tmp_path: Path) -> None:
-    """tests/test_model_page.py runs all tests with yet another model, and a store."""
+    """tests/test_model_page.py runs all tests that ask the repo's model, with yet another one and a store."""
     repo = other_repo(template, tmp_path / "out", "none")
     own = [path.as_posix() for path in brought(template, "feature_store", "none") if path.match("test_*.py")]
     assert own

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from serving.adapters.runtime.python.runtime import PythonRuntime
 from serving.domain.ports import ModelRuntime
 from serving.domain.tensors import Tensors
-from tests.platform.contract.model_runtime_contract import LONG_S, ModelRuntimeContract, question
+from tests.platform.contract.model_runtime_contract import LONG_S, SHORT_S, ModelRuntimeContract, question
 from tests.platform.support.artifacts import Model, tiny
 from tests.platform.support.services import answer_of
 
@@ -19,14 +20,13 @@ class TestPythonRuntime(ModelRuntimeContract):
 
     @contextmanager
     def stalled(self, folder: Path) -> Iterator[tuple[ModelRuntime, Tensors]]:
-        go_on, answer = threading.Event(), answer_of(tiny())
+        answer = answer_of(tiny())
 
-        def wait_and_answer(inputs: Tensors) -> Tensors:
-            assert go_on.wait(LONG_S)
+        def take_long(inputs: Tensors) -> Tensors:
+            time.sleep(4 * SHORT_S)  # nothing can end it, so the call ends with it
             return answer(inputs)
 
-        yield PythonRuntime(wait_and_answer), question(1.0)
-        go_on.set()
+        yield PythonRuntime(take_long), question(1.0)
 
 
 async def test_no_two_calls_run_at_once_and_none_on_the_event_loop() -> None:
