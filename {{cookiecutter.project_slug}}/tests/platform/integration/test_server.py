@@ -35,7 +35,7 @@ def test_each_limit_of_the_channel_is_set() -> None:
         "grpc.max_receive_message_length": 1234,
         "grpc.max_send_message_length": -1,
         "grpc.max_concurrent_streams": 256,
-        "grpc.max_connection_age_ms": 300_000,
+        "grpc.max_connection_age_ms": 60_000,
         "grpc.max_connection_age_grace_ms": 15_000,
         "grpc.http2.min_ping_interval_without_data_ms": 10_000,
         "grpc.keepalive_permit_without_calls": 1,

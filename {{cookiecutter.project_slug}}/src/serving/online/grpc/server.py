@@ -53,7 +53,8 @@ def options(max_message_bytes: int, call_timeout: float) -> list[tuple[str, int]
         # 20,000 half-open requests on one connection took 447 MiB; with this, 42.
         ("grpc.max_concurrent_streams", 256),
         # Clients find new replicas only when they reconnect: the age forces that, the grace lets calls finish.
-        ("grpc.max_connection_age_ms", 300_000),
+        # A minute, since an autoscaler adds replicas for the load of now.
+        ("grpc.max_connection_age_ms", 60_000),
         ("grpc.max_connection_age_grace_ms", int(call_timeout * 1000) + 5_000),
         # Allow client keepalive pings every 10 s; the default answers them with too_many_pings.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
