@@ -15,7 +15,7 @@ def outage_waited() -> float:
 
 
 def waited_for_outage(seconds: float) -> None:
-    """Say that this task waited: no work, so nothing to expect of the next call."""
+    """Add seconds that this task waited; they don't count as work of the model, which the next call would wait for."""
     _OUTAGE_S.set(_OUTAGE_S.get() + seconds)
 
 

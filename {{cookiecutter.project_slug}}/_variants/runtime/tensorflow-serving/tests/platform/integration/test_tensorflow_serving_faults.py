@@ -72,8 +72,9 @@ async def test_a_short_outage_is_waited_for_and_is_no_work_of_the_model(
         return answer, outage_waited()
 
     asked = asyncio.create_task(ask())
-    while "waiting" not in caplog.text:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(LONG_S):
+        while "waiting" not in caplog.text:
+            await asyncio.sleep(0.01)
     back = FakeTensorFlowServing(tiny().manifest, answer_of(tiny()), port)
     async with asyncio.timeout(RECOVERY_S):
         answer, waited = await asked
