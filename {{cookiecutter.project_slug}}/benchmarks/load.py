@@ -1,11 +1,12 @@
 """Measure your model's server beside a bare gRPC echo server: `make bench`.
 
-First with more and more callers, then with more and more rows in a call. The tables are printed, and written with their
-curves into build/bench.
+First with more and more callers, then with more and more rows in a call, then with calls sent by the clock. The tables
+are printed, and written with their curves into build/bench.
 
 The echo server is the floor: the cost of gRPC in Python, with the same load generator, at the same time. Compare the
 ratio to the floor between machines, not milliseconds. Callers run a closed loop: each sends its next request after the
-answer to the last. Both servers are measured in turn, several times.
+answer to the last. Both servers are measured in turn, several times. Calls sent by the clock don't wait for answers;
+they cost more CPU than calls that come in a row, since the server sleeps in between. `make sizing` plans with them.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import grpc
@@ -41,6 +42,8 @@ from serving.online.settings import Settings, load_settings
 
 CALLERS = (1, 2, 4, 8, 16, 32, 64)
 ROWS = (1, 10, 100, 1000, 10_000)
+SHARES = (0.05, 0.1, 0.2, 0.4)
+"""Loads of calls by the clock, as shares of the highest rate that the callers reached."""
 FOLDER = project.ROOT / "build" / "bench"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 _METADATA = "/inference.GRPCInferenceService/ModelMetadata"
@@ -74,8 +77,9 @@ def main() -> int:
         bench = Bench(artifact, service, echo, options.seconds, options.rounds)
         by_callers = bench.by_callers(sorted(options.callers))
         by_rows = bench.by_rows(sorted(options.rows))
+        by_clock = bench.by_clock(max(point.ours.rate for point in by_callers))
         print(f"{service.memory_mb():.0f} MB after that")
-    _write(by_callers, by_rows)
+    _write(by_callers, by_rows, by_clock)
     print(f"wrote {FOLDER.relative_to(project.ROOT)}: figures.json, callers.svg, rows.svg")
     return 0
 
@@ -130,6 +134,24 @@ class Bench:
             print(f"this server takes at most {most} rows in a call (SERVING_MAX_ROWS)")
         return points
 
+    def by_clock(self, most: float) -> list[Figures]:
+        """Measure calls of one row at shares of `most` calls per second, sent by the clock; print a table."""
+        request = asyncio.run(make_request(self.service.target, self.artifact, 1))
+        print("one row a call, sent by the clock\ncalls/s   p50 ms   p99 ms  failed  CPU us/call  of a core")
+        points = []
+        for share in tqdm(SHARES, unit="point", disable=None, leave=False):
+            measured = [
+                asyncio.run(_measure_by_clock(self.service, request, most * share, 2 * self.seconds))
+                for _ in range(self.rounds)
+            ]
+            point = _median(measured)
+            points.append(point)
+            tqdm.write(
+                f"{point.rate:>7.0f} {point.p50 * 1e3:>8.2f} {point.p99 * 1e3:>8.2f} {point.failed:>7} "
+                f"{point.cpu * 1e6:>12.0f} {point.rate * point.cpu:>10.0%}"
+            )
+        return points
+
     def _beside(self, request: bytes, callers: int) -> tuple[Figures, Figures, float]:
         """Return what ours and the floor did, and the ratio of their rates."""
         rounds = [
@@ -149,10 +171,10 @@ class Point:
     floor: Figures
 
 
-def _write(by_callers: Sequence[Point], by_rows: Sequence[Point]) -> None:
+def _write(by_callers: Sequence[Point], by_rows: Sequence[Point], by_clock: Sequence[Figures]) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     machine = {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
-    figures = {"machine": machine, "by_callers": by_callers, "by_rows": by_rows}
+    figures = {"machine": machine, "by_callers": by_callers, "by_rows": by_rows, "by_clock": by_clock}
     (FOLDER / "figures.json").write_text(json.dumps(figures, indent=2, default=asdict) + "\n", encoding="utf-8")
     rates = {
         "this server": [(point.count, point.ours.rate) for point in by_callers],
@@ -167,28 +189,61 @@ def _write(by_callers: Sequence[Point], by_rows: Sequence[Point]) -> None:
 
 
 async def _measure(server: Server, request: bytes, callers: int, seconds: float) -> Figures:
+    async with _calls(server, request) as calls:
+        cpu, end = server.cpu_s(), time.perf_counter() + seconds
+
+        async def caller() -> None:
+            while time.perf_counter() < end:
+                await calls.one()
+
+        await asyncio.gather(*(caller() for _ in range(callers)))
+        return calls.figures(seconds, server.cpu_s() - cpu)
+
+
+async def _measure_by_clock(server: Server, request: bytes, rate: float, seconds: float) -> Figures:
+    async with _calls(server, request) as calls:
+        cpu, began = server.cpu_s(), time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for number in range(max(1, round(rate * seconds))):
+                await asyncio.sleep(began + number / rate - time.perf_counter())
+                group.create_task(calls.one())
+        return calls.figures(time.perf_counter() - began, server.cpu_s() - cpu)
+
+
+@asynccontextmanager
+async def _calls(server: Server, request: bytes) -> AsyncIterator[Calls]:
+    """Give calls on a channel of their own, that one call has opened."""
     # Both servers get and give large messages here: 10,000 rows are more than gRPC's 4 MB.
     async with grpc.aio.insecure_channel(server.target, options=_ANY_SIZE) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(INFER)
         await call(request, timeout=_TIMEOUT_S)
-        took: list[float] = []
-        failed, cpu = 0, server.cpu_s()
-        end = time.perf_counter() + seconds
+        yield Calls(call, request)
 
-        async def caller() -> None:
-            nonlocal failed
-            while (start := time.perf_counter()) < end:
-                try:
-                    await call(request, timeout=_TIMEOUT_S)
-                except grpc.RpcError:
-                    failed += 1
-                else:
-                    took.append(time.perf_counter() - start)
 
-        await asyncio.gather(*(caller() for _ in range(callers)))
-        spent = server.cpu_s() - cpu
-    cuts = statistics.quantiles(took, n=100) if len(took) > 1 else [max(took, default=math.nan)] * 99
-    return Figures(cuts[49], cuts[98], len(took) / seconds, failed, spent / max(1, len(took)))
+@dataclass
+class Calls:
+    """Send one request again and again, and keep how long the answers took."""
+
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+    request: bytes
+    took: list[float] = field(default_factory=list)
+    failed: int = 0
+
+    async def one(self) -> None:
+        """Send the request and wait for its answer."""
+        start = time.perf_counter()
+        try:
+            await self.call(self.request, timeout=_TIMEOUT_S)
+        except grpc.RpcError:
+            self.failed += 1
+        else:
+            self.took.append(time.perf_counter() - start)
+
+    def figures(self, seconds: float, cpu: float) -> Figures:
+        """Return the figures of calls that took `seconds` in all, and `cpu` seconds of the server."""
+        answers = len(self.took)
+        cuts = statistics.quantiles(self.took, n=100) if answers > 1 else [max(self.took, default=math.nan)] * 99
+        return Figures(cuts[49], cuts[98], answers / seconds, self.failed, cpu / max(1, answers))
 
 
 def _median(rounds: list[Figures]) -> Figures:

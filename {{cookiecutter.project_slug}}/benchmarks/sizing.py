@@ -1,9 +1,10 @@
 """How many replicas a load needs, from your own figures: `make sizing`, after `make bench`.
 
-A replica is one process and uses at most one core, so the CPU seconds of a call say how many calls a second it answers.
-They are taken where they are highest among the measured numbers of callers. Planned is the share UTILIZATION of a core.
+A replica is one process, so the CPU that its calls use says how many it answers. It is taken from calls sent by the
+clock, at about the load that is planned: one that wakes a sleeping server costs more CPU than one of many in a row.
+Planned is the share UTILIZATION of the CPU that a replica gets: of one core, or of `--cores`.
 
-Not taken: the calls per second of the bench. Its load generator ran on the same cores as the server.
+Not taken: the highest calls per second of the bench. Its load generator ran on the same cores as the server.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from serving.domain.errors import OperatorError
 from serving.offline import project
@@ -27,33 +31,47 @@ MEMORY_MIB = 512
 
 _LEAST = 2
 """With one replica, every restart is an outage."""
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Size:
-    """Hold what a load needs: calls per second, replicas, and the share of their capacity that it uses."""
+class Replica:
+    """Hold what one replica uses: cores at calls per second, both rising; read between and beyond them linearly."""
 
-    rate: float
-    replicas: int
-    used: float
+    rates: Sequence[float]
+    cores: Sequence[float]
+
+    def used(self, rate: float) -> float:
+        """Return the cores that `rate` calls per second use."""
+        return _read_off(rate, self.rates, self.cores)
+
+    def rate(self, cores: float) -> float:
+        """Return the calls per second that use `cores`."""
+        return _read_off(cores, self.cores, self.rates)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table of loads, or the answer for one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sizing", description=__doc__)
     parser.add_argument("--rate", type=float, nargs="+", default=RATES, help="calls per second at the peak")
-    rates = parser.parse_args(arguments).rate
-    for rate in rates:
+    parser.add_argument("--cores", type=float, default=1.0, help="CPU of one replica, as in requests of its pod")
+    options = parser.parse_args(arguments)
+    for rate in options.rate:
         if not 0 < rate < math.inf:
             parser.error(f"--rate {rate:g}: must be a number of calls per second above 0")
-    cost = cost_of(read(FIGURES))
-    print(f"a call of one row takes {cost * 1e6:,.0f} us of CPU; a replica answers at most {1 / cost:,.0f} a second")
+    if not 0 < options.cores <= 1:
+        parser.error(f"--cores {options.cores:g}: must be above 0 and at most 1; a replica is one process")
+    replica = replica_of(read(FIGURES))
+    most = replica.rate(options.cores * UTILIZATION)
+    cost = replica.used(most) / most
+    print(f"a call of one row takes {cost * 1e6:,.0f} us of CPU; a replica is planned for {most:,.0f} a second")
     print("\n calls/s  replicas  cores  memory MiB  used")
-    for rate in rates:
-        needed = size(rate, cost)
-        memory = needed.replicas * MEMORY_MIB
-        print(f"{rate:>8,.0f} {needed.replicas:>9,} {needed.replicas:>6,} {memory:>11,} {needed.used:>5.0%}")
-    print(f"\nplanned for {UTILIZATION:.0%} of a core, and at least {_LEAST} replicas")
+    for rate in options.rate:
+        replicas = count(rate, most)
+        cores, memory = replicas * options.cores, replicas * MEMORY_MIB
+        used = replica.used(rate / replicas) / options.cores
+        print(f"{rate:>8,.0f} {replicas:>9,} {cores:>6,.4g} {memory:>11,} {used:>5.0%}")
+    print(f"\nplanned for {UTILIZATION:.0%} of {options.cores:g} core, and at least {_LEAST} replicas")
     return 0
 
 
@@ -64,7 +82,7 @@ def read(path: Path) -> Mapping[str, Any]:
     """
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(figures, dict) and figures["by_callers"]:
+        if isinstance(figures, dict) and figures["by_clock"]:
             return figures
     except FileNotFoundError:
         raise OperatorError(f"{_name(path)} does not exist; run `make bench` first.") from None
@@ -73,21 +91,28 @@ def read(path: Path) -> Mapping[str, Any]:
     raise OperatorError(f"{_name(path)} can't be read; run `make bench` again.")
 
 
-def cost_of(figures: Mapping[str, Any]) -> float:
-    """Return the CPU seconds of one call, at the number of callers where it is dearest.
+def replica_of(figures: Mapping[str, Any]) -> Replica:
+    """Return what one replica uses by the figures.
 
     :raises OperatorError: the figures have no CPU time
     """
-    costs = [float(point["ours"]["cpu"]) for point in figures["by_callers"]]
-    if not all(cost > 0 for cost in costs):
+    points = sorted((float(point["rate"]), float(point["cpu"])) for point in figures["by_clock"])
+    if not all(rate > 0 and cost > 0 for rate, cost in points):
         raise OperatorError("the figures have no CPU time, which only Linux gives; run `make bench` there.")
-    return max(costs)
+    # A higher load never uses less: where the figures say so, it is their noise.
+    cores = list(accumulate((rate * cost for rate, cost in points), max))
+    return Replica([0.0, *(rate for rate, _ in points)], [0.0, *cores])
 
 
-def size(rate: float, cost: float) -> Size:
-    """Return what `rate` calls per second need, at `cost` CPU seconds a call."""
-    replicas = max(_LEAST, math.ceil(rate * cost / UTILIZATION))
-    return Size(rate, replicas, rate * cost / replicas)
+def count(rate: float, most: float) -> int:
+    """Return the replicas for `rate` calls per second, if one answers at most `most`."""
+    return max(_LEAST, math.ceil(rate / most - _ROUNDING))
+
+
+def _read_off(at: float, points: Sequence[float], values: Sequence[float]) -> float:
+    if at > points[-1]:
+        return at * values[-1] / points[-1]
+    return float(np.interp(at, points, values))
 
 
 def _name(path: Path) -> str:
