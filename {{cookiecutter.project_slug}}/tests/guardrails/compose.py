@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -82,6 +83,11 @@ class Service:
 
 def read(root: Path, file: Path) -> Entry:
     """Read a YAML file; aliases and merge keys (`<<`) are resolved."""
+    return _read(root, file, file.stat().st_mtime_ns)
+
+
+@cache
+def _read(root: Path, file: Path, _modified_ns: int) -> Entry:
     name = file.relative_to(root).as_posix()
     loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
     try:

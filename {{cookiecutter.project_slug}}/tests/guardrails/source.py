@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 REGISTRY = "src/serving/adapters/model_registry"
-_BY_NAME = ("importlib.import_module", "import_module", "__import__")
+_BY_NAME = ("import_module", "__import__")
 COMPUTED = "<computed>"
 """Stands for the module of an import whose name is only known when it runs."""
 
@@ -52,9 +52,15 @@ def tree_of(file: Path) -> ast.Module:
     return parsed(file, file.stat().st_mtime_ns)
 
 
+@cache
+def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """Return the tree's nodes; several guards ask for them, and walking takes longer than all that they look for."""
+    return tuple(ast.walk(tree))
+
+
 def imports(root: Path, file: Path) -> Iterator[Import]:
     """Give every import of a file: at the top, inside functions, and by `importlib`."""
-    for node in ast.walk(tree_of(file)):
+    for node in nodes(tree_of(file)):
         modules: list[object] = []
         if isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
@@ -62,7 +68,7 @@ def imports(root: Path, file: Path) -> Iterator[Import]:
             package = file.relative_to(root).parts[1 : -node.level] if node.level else ()  # without src/ or client/
             base = ".".join([*package, *([node.module] if node.module else [])])
             modules = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in _BY_NAME:
+        elif isinstance(node, ast.Call) and last_name(node.func) in _BY_NAME:
             modules = [node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else COMPUTED]
         for module in modules:
             yield Import(str(module), file.relative_to(root).as_posix(), node.lineno)
@@ -88,22 +94,22 @@ def allowed(root: Path, what: str) -> frozenset[str]:
 
 def texts(tree: ast.Module) -> Iterator[tuple[int, str, ast.Constant]]:
     """Give every text in a module that is data: no docstrings."""
-    notes = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    notes = {id(node.value) for node in nodes(tree) if isinstance(node, ast.Expr)}
+    for node in nodes(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in notes:
             yield node.lineno, node.value, node
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Give every function and method."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
 
 def calls(tree: ast.AST, *names: str) -> Iterator[ast.Call]:
     """Give every call of something of these names, whatever it is a part of."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Call) and last_name(node.func) in names:
             yield node
 

@@ -15,6 +15,7 @@ from tests.guardrails.source import (
     functions,
     imports,
     last_name,
+    nodes,
     of_modules,
     python_files,
     requirements,
@@ -85,7 +86,7 @@ def methods_are_served(root: Path) -> Iterator[Violation]:
     """The servicer's table has all six, and the server registers it."""
     path = "src/serving/online/grpc/servicer.py"
     files = python_files(root, "src/serving/online/grpc")
-    tables = [node for file in files for node in ast.walk(tree_of(file)) if isinstance(node, ast.Dict)]
+    tables = [node for file in files for node in nodes(tree_of(file)) if isinstance(node, ast.Dict)]
     served = {key.value for table in tables for key in table.keys if isinstance(key, ast.Constant)}
     why = "a client of the Open Inference Protocol relies on every one of the six methods"
     for method in METHODS:
@@ -118,7 +119,7 @@ def no_web_framework(root: Path) -> Iterator[Violation]:
 def client_methods_require_a_timeout(root: Path) -> Iterator[Violation]:
     """In a class that holds a connection, so one that can be closed, all other public methods take a timeout."""
     for file in python_files(root, "client/serving_client"):
-        for kind in (node for node in ast.walk(tree_of(file)) if isinstance(node, ast.ClassDef)):
+        for kind in (node for node in nodes(tree_of(file)) if isinstance(node, ast.ClassDef)):
             methods = [node for node in kind.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
             if "close" not in {method.name for method in methods}:
                 continue
@@ -138,7 +139,7 @@ def outgoing_calls_have_a_timeout(root: Path) -> Iterator[Violation]:
     for file in python_files(root, "client/serving_client"):
         tree = tree_of(file)
         stubs = _stubs(tree)
-        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        for call in (node for node in nodes(tree) if isinstance(node, ast.Call)):
             called = ast.unparse(call.func)
             owner, _, last = called.rpartition(".")
             is_stub = called in stubs or (owner in stubs and (last in ALSO_CALLS or last[:1].isupper()))
@@ -168,7 +169,7 @@ def server_bounds_calls_without_deadline(root: Path) -> Iterator[Violation]:
             name = file.relative_to(root).as_posix()
             yield Violation(name, function.lineno, f"{function.name} takes any deadline, or none", why, fix)
     settings = root / "src/serving/online/settings.py"
-    fields = [node for node in ast.walk(tree_of(settings)) if isinstance(node, ast.AnnAssign)]
+    fields = [node for node in nodes(tree_of(settings)) if isinstance(node, ast.AnnAssign)]
     bound = next((node for node in fields if ast.unparse(node.target) == "call_timeout"), None)
     if bound is None or ast.unparse(bound.annotation) != "float" or not _has_upper_bound(bound.value):
         line = bound.lineno if bound else 1
@@ -185,7 +186,7 @@ def _stubs(tree: ast.Module) -> set[str]:
     """Return the names that stand for a server or a method of it: made from a channel, or declared so by their type."""
     names = {
         ast.unparse(target)
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Assign) and _makes_a_stub(node.value)
         for target in node.targets
     }

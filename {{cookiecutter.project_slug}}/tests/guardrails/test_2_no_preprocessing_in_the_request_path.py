@@ -18,6 +18,7 @@ from tests.guardrails.source import (
     allowed,
     calls,
     functions,
+    nodes,
     of_modules,
     requirements,
     server_imports,
@@ -123,7 +124,7 @@ def static_features_come_from_the_store(root: Path) -> Iterator[Violation]:
     tree = tree_of(root / BOOTSTRAP)
     supplied = {
         ast.unparse(node.targets[0])
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Assign) and any(True for _ in calls(node.value, "supplies"))
     }
     for signature in calls(tree, "Signature"):
@@ -140,7 +141,7 @@ def static_features_come_from_the_store(root: Path) -> Iterator[Violation]:
 
 def _stores(root: Path) -> Iterator[tuple[str, Path]]:
     """Give the adapters that feature_store.py imports, each with its file."""
-    for node in ast.walk(tree_of(root / STORES)):
+    for node in nodes(tree_of(root / STORES)):
         module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
         file = root.joinpath("src", *module.split(".")).with_suffix(".py")
         if module.startswith("serving.adapters.") and file.exists():

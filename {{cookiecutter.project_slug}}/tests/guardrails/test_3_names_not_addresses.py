@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.guardrails.compose import Entry, Service, documents, services
 from tests.guardrails.dockerfile import stages
-from tests.guardrails.source import calls, python_files, texts, tree_of
+from tests.guardrails.source import calls, nodes, python_files, texts, tree_of
 from tests.guardrails.violations import ROOT, Violation, report
 
 PUBLISH = "compose/publish"
@@ -163,7 +163,7 @@ def client_looks_names_up_again(root: Path) -> Iterator[Violation]:
     constants = {text: line for line, text, _ in texts(tree)}
     lookups = [
         (node.lineno, node.elts[1])
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Tuple)
         and len(node.elts) > 1
         and ast.unparse(node.elts[0]) == "'grpc.dns_min_time_between_resolutions_ms'"
@@ -208,9 +208,7 @@ def _in_text(text: str) -> Iterator[ipaddress.IPv4Address | ipaddress.IPv6Addres
 def _listening(tree: ast.Module) -> set[int]:
     """Return the texts that say where to listen: the value of such a setting, the argument of such a call."""
     settings = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target).lower() in LISTENS
+        node for node in nodes(tree) if isinstance(node, ast.AnnAssign) and ast.unparse(node.target).lower() in LISTENS
     ]
     return {id(node) for place in (*settings, *calls(tree, *LISTENING_CALLS)) for node in ast.walk(place)}
 

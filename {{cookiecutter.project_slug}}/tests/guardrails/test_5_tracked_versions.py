@@ -21,6 +21,7 @@ from tests.guardrails.source import (
     functions,
     imports,
     last_name,
+    nodes,
     of_modules,
     python_files,
     requirements,
@@ -94,7 +95,7 @@ def compose_insists_on_a_version(root: Path) -> Iterator[Violation]:
                 what = f"MODEL_VERSION is {entry.value}, which is there even if nobody chose"
                 fix = "write ${MODEL_VERSION:?...}; `make up` fills it from model.lock, the one place for it"
                 yield Violation(entry.file, entry.line, what, MOVES, fix)
-    for node in ast.walk(tree_of(root / SETTINGS)):
+    for node in nodes(tree_of(root / SETTINGS)):
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in ("model_version", "model_sha256"):
             default = _default_of(node.value)
             if not (isinstance(default, ast.Constant) and default.value == ""):
@@ -116,7 +117,7 @@ def nothing_follows_a_stage(root: Path) -> Iterator[Violation]:
         name = file.relative_to(root).as_posix()
         tree = tree_of(file)
         places += [(name, line, text) for line, text, _ in texts(tree)]
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             if isinstance(node, ast.Attribute | ast.Name) and "latest" in last_name(node).split("_"):
                 yield Violation(name, node.lineno, f"{last_name(node)}: the latest version of something", MOVES, PIN)
     for path, line, text in places:
@@ -136,7 +137,7 @@ def nothing_is_unpickled(root: Path) -> Iterator[Violation]:
         tree = tree_of(file)
         for found in of_modules(imports(root, file), *UNPICKLERS):
             yield Violation(name, found.line, f"imports {found.module}, which runs code when it reads", why, fix)
-        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        for call in (node for node in nodes(tree) if isinstance(node, ast.Call)):
             allows = [
                 word for word in call.keywords if word.arg == "allow_pickle" and ast.unparse(word.value) != "False"
             ]
