@@ -29,10 +29,12 @@ from tests.support import (
 )
 
 SCRIPTS = "tests/platform/integration/test_scripts.py"
+START = "tests/platform/integration/test_start.py"
+# The others of these files train or start a server, too, but ask nothing of a choice.
 WHERE_CHOICES_MEET = (
     "tests/platform/integration/test_defaults.py",
-    "tests/platform/integration/test_start.py",
-    # The others of these train, too, but ask nothing of a choice.
+    f"{START}::test_a_verified_model_is_served_from_a_reference_in_the_environment",
+    f"{START}::test_a_read_only_folder_is_enough_to_serve_from",
     f"{SCRIPTS}::test_training_again_on_the_same_data_gives_the_same_version",
     f"{SCRIPTS}::test_promoting_pins_the_champion_and_rolling_back_pins_the_one_before",
 )
@@ -45,6 +47,7 @@ THROUGH_THE_SLOT = {
         "tests/platform/integration/test_malformed.py",
         "tests/platform/integration/test_observability.py",
         "tests/platform/integration/test_overload.py",
+        START,
         "tests/platform/integration/test_tls.py",
         "tests/platform/integration/test_unending.py",
     ]
