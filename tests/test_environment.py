@@ -203,6 +203,7 @@ def test_uv_gets_the_configuration_of_pip(tmp_path: Path, monkeypatch: pytest.Mo
     }
 
 
+@pytest.mark.long
 def test_packages_come_from_the_index_in_the_configuration_of_pip(
     repo: Path, tmp_path: Path, no_uv: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
