@@ -64,14 +64,14 @@ def main() -> int:
         with running(repo):
             began = time.time()
             with traffic(repo) as calls:
-                time.sleep(minutes * 60)
+                goes_on(calls, minutes * 60)
                 print("one input is shifted by a standard deviation ...", flush=True)
-                calls.write("1.0\n")
-                time.sleep(minutes * 60)
+                print("1.0", file=calls.stdin)
+                goes_on(calls, minutes * 60)
                 print("Redis is frozen, and the input is as before ...", flush=True)
-                calls.write("0.0\n")
+                print("0.0", file=calls.stdin)
                 compose(repo, "pause", "feature-store")
-                time.sleep(minutes * 60)
+                goes_on(calls, minutes * 60)
             compose(repo, "unpause", "feature-store")
             draw(json.loads(PANELS.read_text(encoding="utf-8")), began, time.time())
     except SetupError as error:
@@ -114,14 +114,26 @@ def compose(repo: Path, *words: str) -> None:
 
 
 @contextmanager
-def traffic(repo: Path) -> Iterator[Any]:
-    """Call the service while the block runs; give the pipe that takes shifts of the first measurement."""
+def traffic(repo: Path) -> Iterator[subprocess.Popen[str]]:
+    """Call the service while the block runs; the process takes shifts of the first input by its standard input."""
     command = [str(Environment(repo / ".venv").python), str(TRAFFIC), f"localhost:{GRPC}"]
     paths = os.pathsep.join(map(str, (repo, repo / "src", repo / "client")))
     surroundings = os.environ | {"PYTHONPATH": paths}
     print("calling it ...", flush=True)
     with subprocess.Popen(command, cwd=repo, env=surroundings, stdin=subprocess.PIPE, text=True, bufsize=1) as process:
-        yield process.stdin
+        yield process
+
+
+def goes_on(calls: subprocess.Popen[str], seconds: float) -> None:
+    """Let the calls go on.
+
+    :raises SetupError: they have ended
+    """
+    try:
+        code = calls.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return
+    raise SetupError(f"error: the calls ended with exit code {code}, for the reason above; no picture was drawn.")
 
 
 def draw(dashboard: dict[str, Any], began: float, ended: float, picture: Path = PICTURE) -> None:
