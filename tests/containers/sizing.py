@@ -47,7 +47,7 @@ def planned(repo: Repo) -> float:
         done = run(command, cwd=repo.path)
         assert done.returncode == 0, done.stderr
         print(done.stdout)
-    return float(done.stdout.partition("planned for ")[2].split()[0])
+    return float(done.stdout.partition("planned for ")[2].split()[0].replace(",", ""))
 
 
 if __name__ == "__main__":
