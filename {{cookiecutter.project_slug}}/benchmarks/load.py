@@ -189,7 +189,7 @@ def _write(by_callers: Sequence[Point], by_rows: Sequence[Point], by_clock: Sequ
 
 
 async def _measure(server: Server, request: bytes, callers: int, seconds: float) -> Figures:
-    async with _calls(server, request) as calls:
+    async with opened(server, request) as calls:
         cpu, end = server.cpu_s(), time.perf_counter() + seconds
 
         async def caller() -> None:
@@ -201,7 +201,7 @@ async def _measure(server: Server, request: bytes, callers: int, seconds: float)
 
 
 async def _measure_by_clock(server: Server, request: bytes, rate: float, seconds: float) -> Figures:
-    async with _calls(server, request) as calls:
+    async with opened(server, request) as calls:
         cpu, began = server.cpu_s(), time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for number in range(max(1, round(rate * seconds))):
@@ -211,12 +211,18 @@ async def _measure_by_clock(server: Server, request: bytes, rate: float, seconds
 
 
 @asynccontextmanager
-async def _calls(server: Server, request: bytes) -> AsyncIterator[Calls]:
-    """Give calls on a channel of their own, that one call has opened."""
+async def opened(server: Server, request: bytes) -> AsyncIterator[Calls]:
+    """Give calls on a new channel, which one call has opened.
+
+    :raises OperatorError: the server does not answer that call
+    """
     # Both servers get and give large messages here: 10,000 rows are more than gRPC's 4 MB.
     async with grpc.aio.insecure_channel(server.target, options=_ANY_SIZE) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(INFER)
-        await call(request, timeout=_TIMEOUT_S)
+        try:
+            await call(request, timeout=_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise OperatorError(f"the server does not answer the bench: {error.details()}") from None
         yield Calls(call, request)
 
 
